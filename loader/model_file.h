@@ -1,0 +1,55 @@
+/// A language model's file seen as hyper-parameters and named weights, dense or factored. Knows no GPU.
+///
+/// Rows of q and k (dense: W's; factored: U's) are stored by llama-architecture GGUF files in interleaved RoPE order; the
+/// permutation to Hugging Face order is told per weight (permute_heads) and applied by whoever reads the rows.
+#ifndef LOADER_MODEL_FILE_H
+#define LOADER_MODEL_FILE_H
+
+#include "loader/gguf.h"
+
+typedef struct model_config {
+    char architecture[64]; // of the base: "llama"
+    char name[128];
+    uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context;
+    float norm_eps, rope_base;
+    bool tied; // the output head is the embedding
+    bool factored;
+} model_config;
+
+/// One matrix [out, in], dense (dense != NULL) or factored (u, s, vt != NULL).
+typedef struct model_matrix {
+    const char *canonical; // Hugging Face name without ".weight", owned by the model_file: "model.layers.0.mlp.gate_proj"
+    uint32_t out, in, rank;       // rank: min(out, in), dense too
+    const gguf_tensor *dense;     // [out, in]
+    const gguf_tensor *u, *s, *vt; // [out, r], F32 [r], [r, in]
+    const float *sketch;          // [8] or NULL (copied, aligned)
+    uint32_t permute_heads;       // > 0: rows of dense / u are in GGUF's interleaved order over this many heads
+} model_matrix;
+
+enum { MODEL_Q, MODEL_K, MODEL_V, MODEL_O, MODEL_GATE, MODEL_UP, MODEL_DOWN, MODEL_MATRICES };
+
+typedef struct model_layer_file {
+    model_matrix matrices[MODEL_MATRICES];
+    const gguf_tensor *attention_norm, *ffn_norm; // [hidden]
+} model_layer_file;
+
+typedef struct model_file {
+    gguf_file gguf;
+    model_config config;
+    model_layer_file *layers;
+    const gguf_tensor *embedding; // [vocab, hidden]
+    const gguf_tensor *head;      // [vocab, hidden]; == embedding when tied
+    const gguf_tensor *output_norm;
+} model_file;
+
+/// Opens a GGUF file of architecture llama, or zsigma over it. Checks that every tensor is there with the right shape
+/// and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen tensor is named.
+zs_status model_file_open(const char *path, model_file *file, zs_error *error);
+zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error);
+void model_file_close(model_file *file);
+
+/// Row index in the file of Hugging Face row `row` of a matrix with permute_heads > 0 (head_dim = out / permute_heads):
+/// HF row s·d/2 + i of a head ↔ GGUF row 2i + s. The identity otherwise.
+uint32_t model_matrix_file_row(const model_matrix *matrix, uint32_t row);
+
+#endif

@@ -1,0 +1,49 @@
+/// zsigma_lab: making models and experts. Link with zsigma_factor for zs_factor_file (the only part that needs LAPACK).
+#ifndef ZSIGMA_LAB_H
+#define ZSIGMA_LAB_H
+
+#include "zsigma/zsigma.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// ---- factoring -----------------------------------------------------------------------------------------------------
+
+typedef enum zs_factor_type { ZS_FACTOR_F16 = 0, ZS_FACTOR_F32, ZS_FACTOR_Q8_0 } zs_factor_type;
+
+enum { ZS_MATRICES_MLP = 1, ZS_MATRICES_ATTENTION = 2, ZS_MATRICES_ALL = 3 };
+
+/// Relative error ‖W − U diag(σ) Vᵀ‖ / ‖W‖ with the factors as stored, over the matrices of one kind ("ffn_gate", …).
+typedef struct zs_factor_error {
+    char kind[32];
+    uint32_t matrices;
+    double mean, max;
+} zs_factor_error;
+
+typedef struct zs_factor_params {
+    zs_factor_type type;
+    uint32_t matrices; // ZS_MATRICES_* bits; 0: all
+    uint32_t threads;  // 0: one per processor
+    bool force;        // replace an existing output
+    zs_progress progress; // done and total in the SVD's floating-point operations; false cancels, the work can be resumed
+    zs_log log;
+} zs_factor_params;
+
+typedef struct zs_factor_report {
+    zs_factor_error kinds[16];
+    uint32_t kind_count;
+    uint32_t resumed; // matrices taken from an interrupted run
+    double seconds;
+    uint64_t bytes; // size of the output
+} zs_factor_report;
+
+/// Factors every adapted matrix of a dense GGUF model by SVD in double precision and writes a factored model
+/// (DESIGN.md §4). Interrupted work leaves OUT.partial, from which the same call goes on. Memory stays bounded by a few
+/// matrices per thread. Errors: ZS_ERROR_NUMERIC (NaN in a weight, named), ZS_ERROR_EXISTS, ZS_ERROR_IO (full disk), …
+zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report, zs_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

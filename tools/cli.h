@@ -1,0 +1,76 @@
+/// What the sub-commands share: option parsing, opening device/model/engine, messages, progress, JSON output, Ctrl-C.
+#ifndef TOOLS_CLI_H
+#define TOOLS_CLI_H
+
+#include "zsigma/zsigma.h"
+
+#include <jansson.h>
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_FLOAT } cli_kind;
+
+/// One option: "--name". value points to bool, const char *, uint32_t or float by kind.
+typedef struct cli_option {
+    const char *name; // without dashes
+    char letter;      // 'o' for -o; 0: none
+    cli_kind kind;
+    void *value;
+    const char *argument; // "FILE", in the help
+    const char *help;
+} cli_option;
+
+typedef struct cli_common {
+    const char *device, *tier, *precision, *mode, *kv;
+    uint32_t ctx;
+    bool json, verbose, quiet, force, help, validate;
+} cli_common;
+
+typedef struct cli_command {
+    const char *name, *usage, *summary, *example;
+    const cli_option *options; // the command's own, ended by name == NULL; the common ones are added
+    cli_common *common;
+} cli_command;
+
+/// Parses; positional arguments are moved to the front of argv and counted. Unknown options, missing or bad values print
+/// a message with the nearest option's name and give CLI_USAGE. --help prints usage, options and the example and gives
+/// CLI_DONE with *stop set.
+int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop);
+
+/// "zsigma: message" on stderr; in colour on a terminal.
+void cli_error(const char *format, ...);
+void cli_note(const cli_common *common, const char *format, ...); // nothing under --quiet
+/// Prints error and gives CLI_FAILED.
+int cli_fail(const zs_error *error);
+
+/// Progress bar with time left on stderr when it is a terminal and not --quiet; returns false after Ctrl-C.
+zs_progress cli_progress(const cli_common *common);
+zs_log cli_log(const cli_common *common);
+
+/// Ctrl-C: sets a flag and cancels the engine given by cli_watch; a second Ctrl-C ends the program at once.
+void cli_watch(zs_engine *engine);
+bool cli_interrupted(void);
+
+/// Opens device, model and engine by the common options; destroys what was made on failure.
+typedef struct cli_stack {
+    zs_device *device;
+    zs_model *model;
+    zs_engine *engine;
+} cli_stack;
+zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error *error);
+zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
+void cli_close(cli_stack *stack);
+
+/// Prints one JSON object to stdout and frees it.
+void cli_print_json(json_t *object);
+
+int cmd_devices(int argc, char **argv);
+int cmd_factor(int argc, char **argv);
+int cmd_ask(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
+int cmd_score(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_expert(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+
+#endif
