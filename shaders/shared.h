@@ -16,6 +16,64 @@
 #define END(name) name;
 #endif
 
+#define KV_PAGE_TOKENS 32u // positions per page of the KV pool
+#define NO_TOKEN 0xffffffffu
+
+// One row of a step: a token of a sequence at a position, under an expert.
+STRUCT(Row) {
+    uint token;
+    uint position; // in its sequence, 0-based; the row attends to positions 0 … position
+    uint sequence; // row of the page table
+    uint expert;   // row of the scale table; 0 is the base model
+} END(Row)
+
+// Consecutive rows of one sequence at consecutive positions: the unit of attention.
+STRUCT(Span) {
+    uint first_row;
+    uint rows;
+} END(Span)
+
+// What all kernels of a step share. Lives in a GPU_MEMORY_SHARED buffer.
+STRUCT(Step) {
+    REF(RowRef) rows;
+    REF(SpanRef) spans;
+    REF(FloatRef) scales; // [experts, scale_stride]: σ ⊙ z of every factored matrix, one after another
+    REF(PageTableRef) pages; // [sequences, page_stride]: device addresses of KV pages
+    uint scale_stride;
+    uint page_stride;
+    uint pad0;
+    uint pad1;
+} END(Step)
+
+// How one sequence samples; indexed by Row.sequence.
+STRUCT(Sampler) {
+    REF(UintRef) allowed; // bit per token id, or 0: all allowed
+    REF(UintRef) seen;    // bit per token id, for the repetition penalty; the kernel adds the sampled token
+    float temperature;    // 0: greedy
+    float top_p;          // 1: off
+    float min_p;          // 0: off
+    float repetition_penalty; // 1: off
+    uint top_k;           // 0: off
+    uint seed_low;
+    uint seed_high;
+    uint stream_low;
+    uint stream_high;
+    uint pad0;
+    uint pad1;
+    uint pad2;
+} END(Sampler)
+
+// What sampling leaves per sequence and position, in a ring: results[sequence · SAMPLED_RING + position % SAMPLED_RING]
+// where position is that of the sampled token (the row's position + 1).
+#define SAMPLED_RING 16u
+#define SAMPLED_NAN 1u // logits held NaN: token is NO_TOKEN
+STRUCT(Sampled) {
+    uint token;
+    float logprob; // under the model itself: before penalty, temperature and truncation
+    uint flags;
+    uint position; // of the token, so that a reader can tell a fresh entry
+} END(Sampled)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -26,6 +84,10 @@ STRUCT(PushProbe) {
 
 #ifndef GL_core_profile
 #undef uint
+static_assert(sizeof(Row) == 16, "matches GLSL");
+static_assert(sizeof(Step) == 48, "matches GLSL");
+static_assert(sizeof(Sampler) == 64, "matches GLSL");
+static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif

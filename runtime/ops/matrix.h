@@ -1,0 +1,29 @@
+/// A weight matrix on the device, in the layout that the kernels read.
+///
+/// W [out, in] row-major with the inner dimension padded by zeros to a multiple of 32 (padded). Layouts by type, each
+/// plane following the one before in one buffer range:
+///   F32, F16, BF16: values.
+///   Q8: int8 quants; then f16 d per 32.                    value = d · q
+///   Q4: nibbles, eight consecutive values in a uint (value i of the first four in bits 8i, of the last four in 8i + 4);
+///       then (f16 d, f16 m) per 32.                         value = d · q + m   (Q4_0 becomes m = −8 d, exactly)
+///   Q6: low nibbles as in Q4; then 2 high bits, eight values in 16 bits (value i in bits 2i); then int8 scale per 16; then
+///       f16 d per 256.                                      value = d · scale · (q − 32)
+#ifndef OPS_MATRIX_H
+#define OPS_MATRIX_H
+
+#include "gpu/buffer.h"
+#include "shaders/shared.h"
+
+typedef enum matrix_type { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4, MATRIX_Q6, MATRIX_TYPES } matrix_type;
+
+typedef struct matrix {
+    matrix_type type;
+    uint32_t out, in;
+    uint32_t padded; // in, rounded up to 32 (Q6: 256 divides in)
+    uint64_t address; // device address of the first plane
+} matrix;
+
+/// Bytes of the device layout.
+uint64_t matrix_bytes(matrix_type type, uint32_t out, uint32_t in);
+
+#endif
