@@ -25,5 +25,12 @@ typedef struct matrix {
 
 /// Bytes of the device layout.
 uint64_t matrix_bytes(matrix_type type, uint32_t out, uint32_t in);
+const char *matrix_type_name(matrix_type type);
+/// Rearranges `rows` rows of a GGUF tensor (row-major blocks, src_type a GGUF type number) into the device layout.
+/// Writes go to dst, which stands for the whole matrix: row i of src becomes row first_row + i. Only whole planes' slices
+/// are touched. false when src_type does not map to the matrix's type.
+bool matrix_pack_rows(const matrix *shape, uint32_t src_type, const void *src, uint32_t first_row, uint32_t rows, void *dst);
+/// The device type that holds a GGUF type; MATRIX_TYPES when there is none.
+matrix_type matrix_type_from_gguf(uint32_t type);
 
 #endif
