@@ -74,6 +74,111 @@ STRUCT(Sampled) {
     uint position; // of the token, so that a reader can tell a fresh entry
 } END(Sampled)
 
+// linear.comp, matmul.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type. Offsets and
+// strides in floats; the weights' planes follow one another from weights[s].
+STRUCT(PushLinear) {
+    REF(WordRef) weights[3];
+    REF(FloatRef) x;
+    REF(FloatRef) y;
+    REF(StepRef) step;
+    uint out_rows[3];
+    uint in_units[3]; // padded inner dimension / 8
+    uint x_offset[3];
+    uint y_offset[3];
+    uint scale_offset[3];
+    uint rows;
+    uint x_stride;
+    uint y_stride;
+} END(PushLinear)
+#define LINEAR_SCALE 1u
+#define LINEAR_RESIDUAL 2u
+#define LINEAR_SILU_MUL 4u
+
+// rms_norm.comp
+STRUCT(PushRmsNorm) {
+    REF(FloatRef) x;
+    REF(FloatRef) weight;
+    REF(FloatRef) y;
+    REF(UintRef) index; // or 0
+    uint width;
+    uint x_stride;
+    uint y_stride;
+    float eps;
+} END(PushRmsNorm)
+
+// embed.comp
+STRUCT(PushEmbed) {
+    REF(WordRef) embedding;
+    REF(StepRef) step;
+    REF(FloatRef) x;
+    uint vocab;
+    uint in_units; // padded width / 8
+    uint width;
+    uint stride;
+    uint rows;
+    uint pad0;
+} END(PushEmbed)
+
+// rope_kv.comp
+STRUCT(PushRopeKv) {
+    REF(StepRef) step;
+    REF(FloatRef) qkv;
+    REF(Vec2Ref) table; // (cos, sin) [context, head_dim / 2]
+    uint stride;
+    uint q_offset;
+    uint k_offset;
+    uint v_offset;
+    uint heads;
+    uint kv_heads;
+    uint page_base; // of the layer's keys in a page, in elements
+    uint rows;
+} END(PushRopeKv)
+
+// attention_*.comp
+STRUCT(PushAttention) {
+    REF(StepRef) step;
+    REF(FloatRef) q;
+    REF(FloatRef) out_;
+    uint q_stride;
+    uint out_stride;
+    uint heads;
+    uint kv_heads;
+    uint page_base; // of the layer's keys in a page, in elements
+    uint spans;
+    float scale; // 1 / √head_dim
+    uint pad0;
+} END(PushAttention)
+
+// attention_combine.comp
+STRUCT(PushAttentionCombine) {
+    REF(FloatRef) partials;
+    REF(FloatRef) out_;
+    uint heads;
+    uint out_stride;
+} END(PushAttentionCombine)
+
+// sample.comp
+STRUCT(PushSample) {
+    REF(StepRef) step;
+    REF(FloatRef) logits;
+    REF(UintRef) index;
+    REF(SamplerRef) samplers;
+    REF(SampledRef) results;
+    uint logits_stride;
+    uint vocab;
+    uint advance;
+    uint pad0;
+} END(PushSample)
+
+// logprobs.comp
+STRUCT(PushLogprobs) {
+    REF(FloatRef) logits;
+    REF(UintRef) targets;
+    REF(FloatRef) out_;
+    uint logits_stride;
+    uint vocab;
+} END(PushLogprobs)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -88,6 +193,14 @@ static_assert(sizeof(Row) == 16, "matches GLSL");
 static_assert(sizeof(Step) == 48, "matches GLSL");
 static_assert(sizeof(Sampler) == 64, "matches GLSL");
 static_assert(sizeof(Sampled) == 16, "matches GLSL");
+static_assert(sizeof(PushLinear) == 120, "matches GLSL");
+static_assert(sizeof(PushRmsNorm) == 48, "matches GLSL");
+static_assert(sizeof(PushEmbed) == 48, "matches GLSL");
+static_assert(sizeof(PushRopeKv) == 56, "matches GLSL");
+static_assert(sizeof(PushAttention) == 56, "matches GLSL");
+static_assert(sizeof(PushAttentionCombine) == 24, "matches GLSL");
+static_assert(sizeof(PushSample) == 56, "matches GLSL");
+static_assert(sizeof(PushLogprobs) == 32, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif

@@ -81,8 +81,8 @@ typedef struct model_step {
     uint32_t logit_count;   // ≤ max_logit_rows; 0: none (a prefill chunk that is not the last)
 } model_step;
 
-/// Rows per span: constant for a workspace.
-uint32_t model_span_rows(const model_workspace *workspace);
+/// Longest span in rows: constant for a workspace.
+uint32_t model_span_rows(const model_workspace *workspace, const zs_model *model);
 
 /// Records embedding, all layers and, when logit_count > 0, final norm and head. Logits f32 [logit_count, vocab] are
 /// left in the workspace until the next step.

@@ -14,6 +14,8 @@
 #include "gpu/buffer.h"
 #include "shaders/shared.h"
 
+#include <stdbool.h>
+
 typedef enum matrix_type { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4, MATRIX_Q6, MATRIX_TYPES } matrix_type;
 
 typedef struct matrix {
@@ -26,9 +28,20 @@ typedef struct matrix {
 /// Bytes of the device layout.
 uint64_t matrix_bytes(matrix_type type, uint32_t out, uint32_t in);
 const char *matrix_type_name(matrix_type type);
-/// Rearranges `rows` rows of a GGUF tensor (row-major blocks, src_type a GGUF type number) into the device layout.
-/// Writes go to dst, which stands for the whole matrix: row i of src becomes row first_row + i. Only whole planes' slices
-/// are touched. false when src_type does not map to the matrix's type.
+/// The matrix [out, in] of a type, without an address.
+matrix matrix_of(matrix_type type, uint32_t out, uint32_t in);
+
+enum { MATRIX_MAX_PLANES = 4 };
+typedef struct matrix_planes {
+    uint32_t count;
+    uint64_t offset[MATRIX_MAX_PLANES];    // of the plane from the matrix's start, bytes
+    uint64_t row_bytes[MATRIX_MAX_PLANES]; // of one row's slice of the plane
+} matrix_planes;
+matrix_planes matrix_get_planes(const matrix *shape);
+
+/// Rearranges `rows` rows of a GGUF tensor (row-major blocks, src_type a GGUF type number) into the device layout: row i of
+/// src becomes row first_row + i of the matrix `shape`, whose bytes begin at dst. Only those rows' slices of the planes are
+/// written. false when src_type does not map to the matrix's type.
 bool matrix_pack_rows(const matrix *shape, uint32_t src_type, const void *src, uint32_t first_row, uint32_t rows, void *dst);
 /// The device type that holds a GGUF type; MATRIX_TYPES when there is none.
 matrix_type matrix_type_from_gguf(uint32_t type);

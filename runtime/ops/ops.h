@@ -10,8 +10,9 @@
 /// Which kernels serve.
 typedef struct op_policy {
     uint32_t tiers;     // ZS_TIER_* in use
+    uint32_t subgroup_size;
     bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
-    bool deterministic; // linear: one kernel and order of summation for any number of rows
+    bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);
@@ -82,10 +83,13 @@ typedef struct op_attention {
     uint32_t longest; // bound on positions, for the work estimate
     bool decode;      // every span is one row: its positions are split between invocations
     bool kv_f16;
+    uint64_t partials; // scratch of op_attention_partials(…) bytes; used by decode on GPUs, which takes a second dispatch
 } op_attention;
 void op_record_attention(const op_recorder *recorder, const op_attention *op);
 /// Longest span in rows.
-uint32_t op_span_rows(op_policy policy);
+uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
+/// Bytes of scratch for a decode step of `rows` rows; 0 where none is used.
+uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_dim, uint32_t rows);
 
 /// Samples one token per logit row (Sampler, Sampled in shaders/shared.h); logit row j belongs to step row index[j].
 typedef struct op_sample {

@@ -1,0 +1,211 @@
+#include "loader/tokenizer.h"
+#include "model/upload.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char *copy_string(const char *s) {
+    size_t size = strlen(s) + 1;
+    char *copy = malloc(size);
+    if (copy) memcpy(copy, s, size);
+    return copy;
+}
+
+static uint64_t tensor_device_bytes(const gguf_tensor *tensor) {
+    if (!tensor) return 0;
+    if (tensor->dims == 1) return tensor->elements * sizeof(float);
+    return matrix_bytes(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1]);
+}
+
+/// What the weights will take on the device; file bytes for the progress.
+static uint64_t weight_bytes(const model_file *file, uint64_t *file_bytes) {
+    uint64_t bytes = tensor_device_bytes(file->embedding) + tensor_device_bytes(file->output_norm);
+    *file_bytes = file->embedding->size;
+    if (!file->config.tied) {
+        bytes += tensor_device_bytes(file->head);
+        *file_bytes += file->head->size;
+    }
+    for (uint32_t i = 0; i < file->config.layers; i++) {
+        const model_layer_file *layer = &file->layers[i];
+        bytes += tensor_device_bytes(layer->attention_norm) + tensor_device_bytes(layer->ffn_norm);
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            const gguf_tensor *parts[] = {layer->matrices[m].dense, layer->matrices[m].u, layer->matrices[m].vt};
+            for (size_t p = 0; p < 3; p++) {
+                bytes += tensor_device_bytes(parts[p]);
+                *file_bytes += parts[p] ? parts[p]->size : 0;
+            }
+        }
+    }
+    return bytes;
+}
+
+static zs_status check_memory(const zs_device *device, const char *path, uint64_t bytes, zs_error *error) {
+    uint64_t free_bytes = gpu_device_memory_free(device);
+    if (bytes <= free_bytes) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
+                        "%s needs %.0f MB for its weights and the device has %.0f MB free: close other programs, use a smaller type (q8_0 factors) or another --device",
+                        path, (double)bytes / 1e6, (double)free_bytes / 1e6);
+}
+
+/// σ on the host: F32 [rank], finite, as the file has it.
+static zs_status read_sigma(const zs_model *model, const model_matrix *from, model_weight *to, zs_error *error) {
+    to->sigma = malloc(to->rank * sizeof(float));
+    if (!to->sigma) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", model->path);
+    tensor_type_dequantise(from->s->type, from->s->data, to->sigma, to->rank);
+    for (uint32_t i = 0; i < to->rank; i++) {
+        if (!isfinite(to->sigma[i]))
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %u: the file is damaged", model->path, from->s->name, i);
+    }
+    return ZS_OK;
+}
+
+static zs_status load_weight(zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, char **names, zs_error *error) {
+    *to = (model_weight){.factored = from->dense == NULL, .out = from->out, .in = from->in, .rank = from->rank};
+    size_t length = strlen(from->canonical) + 1;
+    to->canonical = memcpy(*names, from->canonical, length);
+    *names += length;
+    if (from->sketch) {
+        to->has_sketch = true;
+        memcpy(to->sketch, from->sketch, sizeof to->sketch);
+    }
+    model->info.parameters += (uint64_t)from->out * from->in;
+    if (!to->factored) return model_upload_matrix(upload, from->dense, from, &to->dense, error);
+
+    to->scale_offset = model->scale_count;
+    model->scale_count += (to->rank + 3) / 4 * 4;
+    model->info.matrices++;
+    model->info.ranks += to->rank;
+    zs_status status = read_sigma(model, from, to, error);
+    if (!status) status = model_upload_matrix(upload, from->vt, NULL, &to->vt, error);
+    if (!status) status = model_upload_matrix(upload, from->u, from, &to->u, error);
+    return status;
+}
+
+/// The fused kernels take gate and up in one dispatch.
+static zs_status check_pair(const zs_model *model, const model_layer *layer, zs_error *error) {
+    const model_weight *gate = &layer->weights[MODEL_GATE], *up = &layer->weights[MODEL_UP];
+    bool same = gate->factored == up->factored && (gate->factored ? gate->u.type == up->u.type && gate->vt.type == up->vt.type : gate->dense.type == up->dense.type);
+    if (same) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %s and %s are stored in different types, which is not supported", model->path, gate->canonical, up->canonical);
+}
+
+static zs_status load_layers(zs_model *model, model_upload *upload, const model_file *file, zs_error *error) {
+    char *names = model->names;
+    for (uint32_t i = 0; i < file->config.layers; i++) {
+        const model_layer_file *from = &file->layers[i];
+        model_layer *to = &model->layers[i];
+        zs_status status = model_upload_vector(upload, from->attention_norm, &to->attention_norm, error);
+        if (!status) status = model_upload_vector(upload, from->ffn_norm, &to->ffn_norm, error);
+        for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) status = load_weight(model, upload, &from->matrices[m], &to->weights[m], &names, error);
+        if (!status) status = check_pair(model, to, error);
+        if (status) return status;
+    }
+    return ZS_OK;
+}
+
+static zs_status load_tensors(zs_model *model, const model_file *file, const zs_model_params *params, zs_error *error) {
+    uint64_t file_bytes, bytes = weight_bytes(file, &file_bytes);
+    model->info.weight_bytes = bytes;
+    zs_status status = check_memory(model->device, model->path, bytes, error);
+    if (status) return status;
+    model_upload *upload = NULL;
+    status = model_upload_create(model, params, file_bytes, &upload, error);
+    if (!status) status = model_upload_matrix(upload, file->embedding, NULL, &model->embedding, error);
+    if (!status && !file->config.tied) status = model_upload_matrix(upload, file->head, NULL, &model->head, error);
+    if (!status) status = model_upload_vector(upload, file->output_norm, &model->output_norm, error);
+    if (!status) status = load_layers(model, upload, file, error);
+    if (file->config.tied) model->head = model->embedding;
+    zs_status finished = model_upload_finish(&upload, status ? NULL : error);
+    return status ? status : finished;
+}
+
+static zs_status allocate(zs_model *model, const model_file *file, const char *path, zs_error *error) {
+    size_t names = 0;
+    for (uint32_t i = 0; i < file->config.layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) names += strlen(file->layers[i].matrices[m].canonical) + 1;
+    }
+    model->path = copy_string(path);
+    model->names = malloc(names + 1);
+    model->layers = calloc(file->config.layers, sizeof *model->layers);
+    if (!model->path || !model->names || !model->layers) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
+    return ZS_OK;
+}
+
+static void fill_info(zs_model *model) {
+    const model_config *c = &model->config;
+    zs_model_info *info = &model->info;
+    snprintf(info->architecture, sizeof info->architecture, "%s", c->architecture);
+    snprintf(info->name, sizeof info->name, "%s", c->name);
+    info->factored = model->scale_count > 0;
+    info->layers = c->layers;
+    info->hidden = c->hidden;
+    info->ffn = c->ffn;
+    info->heads = c->heads;
+    info->kv_heads = c->kv_heads;
+    info->head_dim = c->head_dim;
+    info->vocab = c->vocab;
+    info->context = c->context;
+    info->parameters += (uint64_t)c->vocab * c->hidden * (c->tied ? 1 : 2);
+}
+
+static uint64_t next_id(void) {
+    static atomic_uint_fast64_t counter; // tells loaded models apart; no state that behaviour depends on
+    return atomic_fetch_add(&counter, 1) + 1;
+}
+
+zs_status zs_model_load(zs_device *device, const char *path, const zs_model_params *params, zs_model **out, zs_error *error) {
+    model_file file = {0};
+    zs_status status = model_file_open(path, &file, error);
+    if (status) return status;
+    zs_model *model = calloc(1, sizeof *model);
+    if (!model) {
+        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
+        goto done;
+    }
+    model->device = device;
+    model->config = file.config;
+    model->id = next_id();
+    status = allocate(model, &file, path, error);
+    if (!status) status = tokenizer_from_gguf(&file.gguf, &model->tokenizer, error);
+    if (!status) status = load_tensors(model, &file, params, error);
+    if (status) goto done;
+    fill_info(model);
+    *out = model;
+    model = NULL;
+done:
+    zs_model_destroy(&model);
+    model_file_close(&file);
+    return status;
+}
+
+void zs_model_destroy(zs_model **handle) {
+    zs_model *model = *handle;
+    if (!model) return;
+    *handle = NULL;
+    for (uint32_t i = 0; i < model->buffer_count; i++) gpu_buffer_destroy(model->device, &model->buffers[i]);
+    for (uint32_t i = 0; model->layers && i < model->config.layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) free(model->layers[i].weights[m].sigma);
+    }
+    zs_tokenizer_destroy(&model->tokenizer);
+    free(model->buffers);
+    free(model->layers);
+    free(model->names);
+    free(model->path);
+    free(model);
+}
+
+const zs_model_info *zs_model_get_info(const zs_model *model) { return &model->info; }
+const zs_tokenizer *zs_model_get_tokenizer(const zs_model *model) { return model->tokenizer; }
+
+void model_base_scales(const zs_model *model, float *row) {
+    memset(row, 0, model->scale_count * sizeof *row);
+    for (uint32_t i = 0; i < model->config.layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            const model_weight *w = &model->layers[i].weights[m];
+            if (w->factored) memcpy(row + w->scale_offset, w->sigma, w->rank * sizeof *row);
+        }
+    }
+}

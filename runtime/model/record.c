@@ -1,0 +1,296 @@
+/// The decoder as a list of operations. Shapes: T rows; d hidden, r ranks, h heads, f ffn.
+#include "model/workspace.h"
+
+/// y = epilogue(x · W0ᵀ | x · W1ᵀ | …) for matrices that share an input; each dense or factored.
+typedef struct group {
+    const model_weight *weights; // [count], consecutive in the layer
+    uint32_t count;
+    const activation *x, *a, *y; // a: where Vᵀx goes
+    const uint32_t *y_offsets;   // [count]
+    bool residual, silu_mul;
+    const char *v_label, *u_label;
+} group;
+
+typedef struct recording {
+    const zs_model *model;
+    model_workspace *workspace;
+    const model_step *step;
+    op_recorder ops;
+} recording;
+
+static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
+
+/// Records segments of one matrix type per dispatch.
+static void record_by_type(const recording *r, op_linear *op) {
+    op_linear part = *op;
+    for (uint32_t s = 0; s < op->segment_count;) {
+        part.segment_count = 0;
+        matrix_type type = op->segments[s].weight->type;
+        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
+        op_record_linear(&r->ops, &part);
+    }
+}
+
+static op_linear linear_of(const recording *r, const activation *x, const activation *y) {
+    return (op_linear){
+        .x = x->buffer.address,
+        .y = y->buffer.address,
+        .x_stride = x->stride,
+        .y_stride = y->stride,
+        .rows = r->step->rows,
+        .step = r->step->step,
+        .decode = r->step->decode,
+    };
+}
+
+static void record_group(const recording *r, const group *g) {
+    uint32_t ranks[OP_MAX_SEGMENTS] = {0}, a_offsets[OP_MAX_SEGMENTS];
+    for (uint32_t i = 0; i < g->count; i++) ranks[i] = g->weights[i].factored ? g->weights[i].rank : 0;
+    activation_offsets(ranks, g->count, a_offsets);
+
+    op_linear v = linear_of(r, g->x, g->a);     // a[T, r] = (x Vᵀ) ⊙ σ ⊙ z[expert(row)]
+    op_linear u = linear_of(r, g->a, g->y);     // y[T, out] = a Uᵀ
+    op_linear dense = linear_of(r, g->x, g->y); // y[T, out] = x Wᵀ
+    v.scale = true;
+    u.residual = dense.residual = g->residual;
+    u.silu_mul = dense.silu_mul = g->silu_mul;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const model_weight *w = &g->weights[i];
+        uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
+        if (w->factored) {
+            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .y_offset = a_offsets[i], .scale_offset = w->scale_offset};
+            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = a_offsets[i], .y_offset = y_offset};
+        } else {
+            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
+        }
+    }
+    gpu_command_label(r->ops.command, g->v_label);
+    record_by_type(r, &v);
+    if (v.segment_count) barrier(r);
+    gpu_command_label(r->ops.command, g->u_label);
+    record_by_type(r, &u);
+    record_by_type(r, &dense);
+    barrier(r);
+}
+
+static void record_norm(const recording *r, uint64_t weight) {
+    const activation *x = &r->workspace->activations[ACTIVATION_X], *y = &r->workspace->activations[ACTIVATION_NORMED];
+    gpu_command_label(r->ops.command, "norm");
+    op_record_rms_norm(&r->ops, &(op_rms_norm){
+                                    .x = x->buffer.address,
+                                    .weight = weight,
+                                    .y = y->buffer.address,
+                                    .width = r->model->config.hidden,
+                                    .x_stride = x->stride,
+                                    .y_stride = y->stride,
+                                    .rows = r->step->rows,
+                                    .eps = r->model->config.norm_eps,
+                                });
+    barrier(r);
+}
+
+/// attended[T, h · head_dim] from qkv, with the rows' keys and values written to their pages.
+static void record_attention(const recording *r, uint32_t layer) {
+    const model_config *c = &r->model->config;
+    const model_workspace *w = r->workspace;
+    const activation *qkv = &w->activations[ACTIVATION_QKV], *out = &w->activations[ACTIVATION_ATTENDED];
+    gpu_command_label(r->ops.command, "rope kv");
+    op_record_rope_kv(&r->ops, &(op_rope_kv){
+                                   .step = r->step->step,
+                                   .qkv = qkv->buffer.address,
+                                   .table = w->rope.address,
+                                   .stride = qkv->stride,
+                                   .q_offset = w->qkv_offset[0],
+                                   .k_offset = w->qkv_offset[1],
+                                   .v_offset = w->qkv_offset[2],
+                                   .heads = c->heads,
+                                   .kv_heads = c->kv_heads,
+                                   .head_dim = c->head_dim,
+                                   .layer = layer,
+                                   .rows = r->step->rows,
+                                   .kv_f16 = w->params.kv_f16,
+                               });
+    barrier(r);
+    gpu_command_label(r->ops.command, "attention");
+    op_record_attention(&r->ops, &(op_attention){
+                                     .step = r->step->step,
+                                     .q = qkv->buffer.address,
+                                     .out = out->buffer.address,
+                                     .q_stride = qkv->stride,
+                                     .out_stride = out->stride,
+                                     .heads = c->heads,
+                                     .kv_heads = c->kv_heads,
+                                     .head_dim = c->head_dim,
+                                     .layer = layer,
+                                     .rows = r->step->rows,
+                                     .spans = r->step->spans,
+                                     .longest = r->step->longest,
+                                     .decode = r->step->decode,
+                                     .kv_f16 = w->params.kv_f16,
+                                     .partials = w->partials.address,
+                                 });
+    barrier(r);
+}
+
+static void record_layer(const recording *r, uint32_t index) {
+    const model_layer *layer = &r->model->layers[index];
+    const activation *act = r->workspace->activations;
+
+    record_norm(r, layer->attention_norm);
+    record_group(r, &(group){ // q, k, v [T, …] = normed · Wᵀ
+                        .weights = &layer->weights[MODEL_Q],
+                        .count = 3,
+                        .x = &act[ACTIVATION_NORMED],
+                        .a = &act[ACTIVATION_A_QKV],
+                        .y = &act[ACTIVATION_QKV],
+                        .y_offsets = r->workspace->qkv_offset,
+                        .v_label = "V qkv",
+                        .u_label = "U qkv",
+                    });
+    record_attention(r, index);
+    record_group(r, &(group){ // x[T, d] += attended · Woᵀ
+                        .weights = &layer->weights[MODEL_O],
+                        .count = 1,
+                        .x = &act[ACTIVATION_ATTENDED],
+                        .a = &act[ACTIVATION_A_O],
+                        .y = &act[ACTIVATION_X],
+                        .residual = true,
+                        .v_label = "V o",
+                        .u_label = "U o",
+                    });
+    record_norm(r, layer->ffn_norm);
+    record_group(r, &(group){ // ffn[T, f] = silu(normed · Wgateᵀ) ⊙ (normed · Wupᵀ)
+                        .weights = &layer->weights[MODEL_GATE],
+                        .count = 2,
+                        .x = &act[ACTIVATION_NORMED],
+                        .a = &act[ACTIVATION_A_FFN],
+                        .y = &act[ACTIVATION_FFN],
+                        .silu_mul = true,
+                        .v_label = "V gate up",
+                        .u_label = "U gate up",
+                    });
+    record_group(r, &(group){ // x[T, d] += ffn · Wdownᵀ
+                        .weights = &layer->weights[MODEL_DOWN],
+                        .count = 1,
+                        .x = &act[ACTIVATION_FFN],
+                        .a = &act[ACTIVATION_A_DOWN],
+                        .y = &act[ACTIVATION_X],
+                        .residual = true,
+                        .v_label = "V down",
+                        .u_label = "U down",
+                    });
+}
+
+/// logits[L, vocab] = norm(x[logit rows]) · headᵀ
+static void record_head(const recording *r) {
+    const model_workspace *w = r->workspace;
+    const activation *x = &w->activations[ACTIVATION_X];
+    uint32_t rows = r->step->logit_count;
+    gpu_command_label(r->ops.command, "head");
+    op_record_rms_norm(&r->ops, &(op_rms_norm){
+                                    .x = x->buffer.address,
+                                    .weight = r->model->output_norm,
+                                    .y = w->logit_hidden.address,
+                                    .index = r->step->logit_rows,
+                                    .width = r->model->config.hidden,
+                                    .x_stride = x->stride,
+                                    .y_stride = x->stride,
+                                    .rows = rows,
+                                    .eps = r->model->config.norm_eps,
+                                });
+    barrier(r);
+    op_record_linear(&r->ops, &(op_linear){
+                                  .segments = {{.weight = &r->model->head}},
+                                  .segment_count = 1,
+                                  .x = w->logit_hidden.address,
+                                  .y = w->logits.address,
+                                  .x_stride = x->stride,
+                                  .y_stride = w->logits_stride,
+                                  .rows = rows,
+                                  .decode = r->step->decode,
+                              });
+    barrier(r);
+}
+
+static recording recording_of(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step) {
+    return (recording){.model = model, .workspace = workspace, .step = step, .ops = {.command = command, .policy = workspace->policy}};
+}
+
+static bool step_fits(const model_workspace *workspace, gpu_command *command, const model_step *step) {
+    const model_workspace_params *limits = &workspace->params;
+    if (step->rows >= 1 && step->rows <= limits->max_rows && step->logit_count <= limits->max_logit_rows && step->longest <= limits->context) return true;
+    zs_error error;
+    zs_error_set(&error, ZS_ERROR_ARGUMENT, "a step of %u rows, %u logits and positions up to %u exceeds its workspace (%u, %u, %u)", step->rows, step->logit_count,
+                 step->longest, limits->max_rows, limits->max_logit_rows, limits->context);
+    gpu_command_fail(command, &error);
+    return false;
+}
+
+void model_record(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step) {
+    if (!step_fits(workspace, command, step)) return;
+    recording r = recording_of(model, workspace, command, step);
+    const activation *x = &workspace->activations[ACTIVATION_X];
+    gpu_command_label(command, "embed");
+    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding, .step = step->step, .x = x->buffer.address, .stride = x->stride, .rows = step->rows});
+    barrier(&r);
+    for (uint32_t i = 0; i < model->config.layers; i++) record_layer(&r, i);
+    if (step->logit_count) record_head(&r);
+}
+
+void model_record_sample(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t samplers, uint64_t results, bool advance) {
+    recording r = recording_of(model, workspace, command, step);
+    gpu_command_label(command, "sample");
+    op_record_sample(&r.ops, &(op_sample){
+                                 .step = step->step,
+                                 .logits = workspace->logits.address,
+                                 .index = step->logit_rows,
+                                 .samplers = samplers,
+                                 .results = results,
+                                 .logits_stride = workspace->logits_stride,
+                                 .vocab = model->config.vocab,
+                                 .rows = step->logit_count,
+                                 .advance = advance,
+                             });
+    barrier(&r);
+}
+
+void model_record_logprobs(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t targets, uint64_t out) {
+    recording r = recording_of(model, workspace, command, step);
+    gpu_command_label(command, "logprobs");
+    op_record_logprobs(&r.ops, &(op_logprobs){
+                                   .logits = workspace->logits.address,
+                                   .targets = targets,
+                                   .out = out,
+                                   .logits_stride = workspace->logits_stride,
+                                   .vocab = model->config.vocab,
+                                   .rows = step->logit_count,
+                               });
+    barrier(&r);
+}
+
+uint32_t model_span_rows(const model_workspace *workspace, const zs_model *model) {
+    return op_span_rows(workspace->policy, model->config.heads, model->config.kv_heads, model->config.head_dim);
+}
+
+uint64_t model_page_bytes(const zs_model *model, bool kv_f16) {
+    const model_config *c = &model->config;
+    return (uint64_t)c->layers * 2 * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * (kv_f16 ? 2 : 4);
+}
+
+/// Dispatches of a group: one per type and stage (the types of one group rarely differ).
+static uint32_t group_dispatches(const model_weight *weights, uint32_t count) {
+    uint32_t dispatches = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const model_weight *w = &weights[i], *before = i ? w - 1 : NULL;
+        bool same_kind = before && before->factored == w->factored;
+        if (!w->factored) dispatches += !(same_kind && before->dense.type == w->dense.type);
+        else dispatches += (uint32_t)!(same_kind && before->vt.type == w->vt.type) + (uint32_t)!(same_kind && before->u.type == w->u.type);
+    }
+    return dispatches;
+}
+
+uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode) {
+    const model_weight *w = model->layers[0].weights;
+    bool combine = decode && op_attention_partials(workspace->policy, model->config.heads, model->config.head_dim, 1) > 0;
+    return 4 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) + group_dispatches(&w[MODEL_DOWN], 1);
+}

@@ -1,0 +1,139 @@
+#include "model/workspace.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
+
+uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *offsets) {
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        offsets[i] = at;
+        at += pad32(widths[i]);
+    }
+    return at;
+}
+
+/// The widest stack of ranks that matrices first … first + count − 1 have in any layer; 0 for dense models.
+static uint32_t rank_stride(const zs_model *model, uint32_t first, uint32_t count) {
+    uint32_t widest = 0;
+    for (uint32_t i = 0; i < model->config.layers; i++) {
+        uint32_t stride = 0;
+        for (uint32_t m = first; m < first + count; m++) {
+            const model_weight *w = &model->layers[i].weights[m];
+            stride += w->factored ? pad32(w->rank) : 0;
+        }
+        if (stride > widest) widest = stride;
+    }
+    return widest;
+}
+
+static void fill_strides(const zs_model *model, uint32_t strides[ACTIVATION_COUNT], uint32_t qkv_offset[3]) {
+    const model_config *c = &model->config;
+    uint32_t widths[3] = {c->heads * c->head_dim, c->kv_heads * c->head_dim, c->kv_heads * c->head_dim};
+    strides[ACTIVATION_X] = strides[ACTIVATION_NORMED] = pad32(c->hidden);
+    strides[ACTIVATION_QKV] = activation_offsets(widths, 3, qkv_offset);
+    strides[ACTIVATION_ATTENDED] = pad32(widths[0]);
+    strides[ACTIVATION_FFN] = pad32(c->ffn);
+    strides[ACTIVATION_A_QKV] = rank_stride(model, MODEL_Q, 3);
+    strides[ACTIVATION_A_O] = rank_stride(model, MODEL_O, 1);
+    strides[ACTIVATION_A_FFN] = rank_stride(model, MODEL_GATE, 2);
+    strides[ACTIVATION_A_DOWN] = rank_stride(model, MODEL_DOWN, 1);
+}
+
+/// What the buffers behind the activations take.
+typedef struct tail_bytes {
+    uint64_t logits, logit_hidden, partials, rope;
+} tail_bytes;
+
+static tail_bytes tail_of(const zs_model *model, const model_workspace_params *params) {
+    const model_config *c = &model->config;
+    uint32_t rows = params->max_rows < 64 ? params->max_rows : 64; // decode steps that split attention have no more
+    op_policy policy = op_policy_of(model->device);
+    policy.deterministic = params->deterministic;
+    return (tail_bytes){
+        .logits = 4ull * params->max_logit_rows * pad32(c->vocab),
+        .logit_hidden = 4ull * params->max_logit_rows * pad32(c->hidden),
+        .partials = op_attention_partials(policy, c->heads, c->head_dim, rows),
+        .rope = 8ull * params->context * (c->head_dim / 2),
+    };
+}
+
+uint64_t model_workspace_bytes(const zs_model *model, const model_workspace_params *params) {
+    uint32_t strides[ACTIVATION_COUNT], qkv_offset[3];
+    fill_strides(model, strides, qkv_offset);
+    tail_bytes tail = tail_of(model, params);
+    uint64_t bytes = tail.logits + tail.logit_hidden + tail.partials + tail.rope;
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) bytes += 4ull * params->max_rows * strides[i];
+    return bytes;
+}
+
+/// cos and sin of position · base^(−2i/d): the frequency rounded to f32 as transformers does, the product too.
+static zs_status fill_rope(model_workspace *workspace, const model_config *config, zs_error *error) {
+    uint32_t half = config->head_dim / 2;
+    gpu_upload *upload;
+    zs_status status = gpu_upload_create(workspace->device, &upload, error);
+    if (status) return status;
+    uint32_t chunk = (uint32_t)(gpu_upload_max(upload) / (8ull * half));
+    for (uint32_t first = 0; first < workspace->params.context && !status; first += chunk) {
+        uint32_t count = workspace->params.context - first < chunk ? workspace->params.context - first : chunk;
+        void *host;
+        status = gpu_upload_map(upload, &workspace->rope, 8ull * half * first, 8ull * half * count, &host, error);
+        if (status) break;
+        float *table = host;
+        for (uint32_t i = 0; i < half; i++) {
+            float frequency = (float)(1.0 / pow((double)config->rope_base, 2.0 * i / config->head_dim));
+            for (uint32_t p = 0; p < count; p++) {
+                float angle = (float)(first + p) * frequency;
+                table[2 * ((size_t)p * half + i)] = cosf(angle);
+                table[2 * ((size_t)p * half + i) + 1] = sinf(angle);
+            }
+        }
+    }
+    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
+    return status ? status : finished;
+}
+
+static zs_status create_optional(zs_device *device, uint64_t bytes, bool zero, const char *name, gpu_buffer *buffer, zs_error *error) {
+    return bytes ? gpu_buffer_create(device, GPU_MEMORY_DEVICE, bytes, zero, name, buffer, error) : ZS_OK;
+}
+
+zs_status model_workspace_create(const zs_model *model, const model_workspace_params *params, model_workspace **out, zs_error *error) {
+    static const char *const names[ACTIVATION_COUNT] = {"x", "normed", "qkv", "attended", "ffn", "a qkv", "a o", "a ffn", "a down"};
+    model_workspace *w = calloc(1, sizeof *w);
+    if (!w) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a workspace");
+    w->device = model->device;
+    w->params = *params;
+    w->policy = op_policy_of(model->device);
+    w->policy.deterministic = params->deterministic;
+    uint32_t strides[ACTIVATION_COUNT];
+    fill_strides(model, strides, w->qkv_offset);
+    w->logits_stride = pad32(model->config.vocab);
+    tail_bytes tail = tail_of(model, params);
+
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < ACTIVATION_COUNT && !status; i++) {
+        w->activations[i].stride = strides[i];
+        status = create_optional(w->device, 4ull * params->max_rows * strides[i], true, names[i], &w->activations[i].buffer, error);
+    }
+    if (!status) status = create_optional(w->device, tail.logits, true, "logits", &w->logits, error);
+    if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
+    if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
+    if (!status) status = create_optional(w->device, tail.rope, false, "rope table", &w->rope, error);
+    if (!status) status = fill_rope(w, &model->config, error);
+    if (status) model_workspace_destroy(&w);
+    else *out = w;
+    return status;
+}
+
+void model_workspace_destroy(model_workspace **handle) {
+    model_workspace *w = *handle;
+    if (!w) return;
+    *handle = NULL;
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) gpu_buffer_destroy(w->device, &w->activations[i].buffer);
+    gpu_buffer *const rest[] = {&w->logits, &w->logit_hidden, &w->partials, &w->rope};
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(w->device, rest[i]);
+    free(w);
+}
+
+const gpu_buffer *model_logits(const model_workspace *workspace) { return &workspace->logits; }

@@ -1,0 +1,32 @@
+/// The inside of model_workspace: where activations live and how wide their rows are.
+#ifndef MODEL_WORKSPACE_H
+#define MODEL_WORKSPACE_H
+
+#include "model/model.h"
+#include "ops/ops.h"
+
+/// An activation buffer [max_rows, stride] of f32; what lies between a row's width and its stride stays zero.
+typedef struct activation {
+    gpu_buffer buffer;
+    uint32_t stride;
+} activation;
+
+enum { ACTIVATION_X, ACTIVATION_NORMED, ACTIVATION_QKV, ACTIVATION_ATTENDED, ACTIVATION_FFN, ACTIVATION_A_QKV, ACTIVATION_A_O, ACTIVATION_A_FFN, ACTIVATION_A_DOWN, ACTIVATION_COUNT };
+
+struct model_workspace {
+    zs_device *device;
+    model_workspace_params params;
+    op_policy policy;
+    activation activations[ACTIVATION_COUNT];
+    uint32_t qkv_offset[3]; // of q, k, v in a row of ACTIVATION_QKV
+    uint32_t logits_stride;
+    gpu_buffer logits;       // [max_logit_rows, logits_stride]
+    gpu_buffer logit_hidden; // [max_logit_rows, stride of X]
+    gpu_buffer partials;     // scratch of split attention
+    gpu_buffer rope;         // (cos, sin) [context, head_dim / 2]
+};
+
+/// Offset of each of `count` widths laid side by side at multiples of 32; returns the stride.
+uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *offsets);
+
+#endif

@@ -1,0 +1,97 @@
+#include "ops/record.h"
+
+#include <math.h>
+
+enum {
+    LANES = 8,        // attention_lanes: rows of a span in prefill
+    LANES_DECODE = 16, // shares of the positions in decode
+    TILES_WORKGROUP = 128,
+    TILES_SPLITS = 8,
+};
+
+/// Queries a workgroup of attention_tiles holds: shared memory stays below 16 KiB.
+static uint32_t tile_queries(uint32_t head_dim) {
+    return head_dim <= 128 ? 16 : 8;
+}
+
+uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
+    if (policy.lanes) return LANES;
+    uint32_t rows = tile_queries(head_dim) / (heads / kv_heads);
+    return rows ? rows : 1;
+}
+
+static bool is_split(const op_policy *policy, bool decode) {
+    return !policy->lanes && decode && !policy->deterministic;
+}
+
+uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_dim, uint32_t rows) {
+    return is_split(&policy, true) ? (uint64_t)rows * heads * TILES_SPLITS * (head_dim + 2) * 4 : 0;
+}
+
+static void record_lanes(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
+    bool decode = op->decode && !recorder->policy.deterministic;
+    dispatch->key = (gpu_kernel_key){
+        .module = op->kv_f16 ? SHADER_attention_lanes_f16 : SHADER_attention_lanes_f32,
+        .constant_count = 4,
+        .constants = {decode ? LANES_DECODE : LANES, op->head_dim, op->heads / op->kv_heads, decode},
+    };
+    op_record(recorder, dispatch);
+}
+
+static void record_combine(const op_recorder *recorder, const op_attention *op) {
+    PushAttentionCombine push = {.partials = op->partials, .out_ = op->out, .heads = op->heads, .out_stride = op->out_stride};
+    gpu_command_barrier(recorder->command);
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = SHADER_attention_combine, .constant_count = 3, .constants = {64, op->head_dim, TILES_SPLITS}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {op->heads, op->rows, 1},
+                            .work = {.bytes = 4.0 * op->rows * op->heads * op->head_dim * (TILES_SPLITS + 1)},
+                        });
+}
+
+static void record_tiles(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
+    bool split = is_split(&recorder->policy, op->decode);
+    uint32_t group = op->heads / op->kv_heads;
+    uint32_t queries = tile_queries(op->head_dim);
+    if (op->decode || group > queries) queries = group;
+    dispatch->key = (gpu_kernel_key){
+        .module = op->kv_f16 ? SHADER_attention_tiles_f16 : SHADER_attention_tiles_f32,
+        .constant_count = 5,
+        .constants = {TILES_WORKGROUP, op->head_dim, group, queries, split ? TILES_SPLITS : 1},
+    };
+    if (split) {
+        ((PushAttention *)dispatch->push)->out_ = op->partials;
+        dispatch->groups[2] = TILES_SPLITS;
+    }
+    op_record(recorder, dispatch);
+    if (split) record_combine(recorder, op);
+}
+
+void op_record_attention(const op_recorder *recorder, const op_attention *op) {
+    if (op->kv_heads == 0 || op->heads % op->kv_heads || op->head_dim % 4 || op->head_dim > 256) {
+        op_fail(recorder, "attention: %u heads over %u KV heads of %u", op->heads, op->kv_heads, op->head_dim);
+        return;
+    }
+    PushAttention push = {
+        .step = op->step,
+        .q = op->q,
+        .out_ = op->out,
+        .q_stride = op->q_stride,
+        .out_stride = op->out_stride,
+        .heads = op->heads,
+        .kv_heads = op->kv_heads,
+        .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
+        .spans = op->spans,
+        .scale = 1.0f / sqrtf((float)op->head_dim),
+    };
+    double pairs = (double)op->rows * op->longest;
+    op_dispatch dispatch = {
+        .push = &push,
+        .push_size = sizeof push,
+        .groups = {op->spans, op->kv_heads, 1},
+        .work = {.bytes = pairs * op->kv_heads * op->head_dim * (op->kv_f16 ? 4.0 : 8.0), .flops = 4.0 * pairs * op->heads * op->head_dim},
+    };
+    if (recorder->policy.lanes) record_lanes(recorder, op, &dispatch);
+    else record_tiles(recorder, op, &dispatch);
+}

@@ -1,0 +1,18 @@
+#include "ops/record.h"
+
+void op_record_embed(const op_recorder *recorder, const op_embed *op) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F32] = SHADER_embed_f32, [MATRIX_F16] = SHADER_embed_f16, [MATRIX_BF16] = SHADER_embed_bf16,
+        [MATRIX_Q8] = SHADER_embed_q8,   [MATRIX_Q4] = SHADER_embed_q4,   [MATRIX_Q6] = SHADER_embed_q6,
+    };
+    enum { WORKGROUP = 64 };
+    const matrix *e = op->embedding;
+    PushEmbed push = {.embedding = e->address, .step = op->step, .x = op->x, .vocab = e->out, .in_units = e->padded / 8, .width = e->in, .stride = op->stride, .rows = op->rows};
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = modules[e->type], .constant_count = 1, .constants = {WORKGROUP}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
+                            .work = {.bytes = 8.0 * op->rows * e->in},
+                        });
+}

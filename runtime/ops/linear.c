@@ -1,0 +1,133 @@
+#include "ops/record.h"
+
+/// How linear.comp is specialised for a case.
+typedef struct linear_shape {
+    uint32_t workgroup, lanes, rows, tokens;
+    bool subgroup;
+} linear_shape;
+
+static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
+    if (op->segment_count == 0 || op->segment_count > OP_MAX_SEGMENTS || op->rows == 0) {
+        op_fail(recorder, "linear: %u segments and %u rows", op->segment_count, op->rows);
+        return false;
+    }
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        const op_segment *segment = &op->segments[s];
+        const matrix *w = segment->weight;
+        if (w->type != op->segments[0].weight->type || w->in == 0 || w->out == 0 || segment->x_offset % 4 || segment->y_offset % 4 ||
+            op->x_stride % 4 || op->y_stride % 4) {
+            op_fail(recorder, "linear: segment %u [%u, %u] differs in type or is not aligned", s, w->out, w->in);
+            return false;
+        }
+        if (segment->x_offset + w->padded > op->x_stride || (!(op->silu_mul && s == 1) && segment->y_offset + w->out > op->y_stride)) {
+            op_fail(recorder, "linear: segment %u [%u, %u] does not fit rows of %u → %u floats", s, w->out, w->in, op->x_stride, op->y_stride);
+            return false;
+        }
+    }
+    if (op->silu_mul && (op->segment_count != 2 || op->segments[0].weight->out != op->segments[1].weight->out)) {
+        op_fail(recorder, "linear: silu_mul needs two matrices of one shape");
+        return false;
+    }
+    if (op->scale && op->step == 0) {
+        op_fail(recorder, "linear: scale needs a step");
+        return false;
+    }
+    return true;
+}
+
+static PushLinear push_of(const op_linear *op) {
+    PushLinear push = {.x = op->x, .y = op->y, .step = op->step, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        const op_segment *segment = &op->segments[s];
+        push.weights[s] = segment->weight->address;
+        push.out_rows[s] = segment->weight->out;
+        push.in_units[s] = segment->weight->padded / 8;
+        push.x_offset[s] = segment->x_offset;
+        push.y_offset[s] = segment->y_offset;
+        push.scale_offset[s] = segment->scale_offset;
+    }
+    return push;
+}
+
+static gpu_work work_of(const op_linear *op) {
+    gpu_work work = {0};
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        const matrix *w = op->segments[s].weight;
+        work.bytes += (double)matrix_bytes(w->type, w->out, w->in) + 4.0 * op->rows * ((double)w->in + w->out);
+        work.flops += 2.0 * op->rows * (double)w->in * w->out;
+    }
+    return work;
+}
+
+/// Workgroups in x when each takes `tile` output rows.
+static uint32_t row_groups(const op_linear *op, uint32_t tile) {
+    if (op->silu_mul) return divide_up(op->segments[0].weight->out, tile);
+    uint32_t groups = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) groups += divide_up(op->segments[s].weight->out, tile);
+    return groups;
+}
+
+static uint32_t power_of_two_up_to(uint32_t n, uint32_t limit) {
+    uint32_t p = 1;
+    while (p < n && p < limit) p *= 2;
+    return p;
+}
+
+/// CPU drivers: an invocation alone. Many rows: blocks of 4 output × 8 step rows in registers. Few: as many step rows as there are.
+static linear_shape lanes_shape(const op_linear *op, const op_policy *policy) {
+    bool many = !op->decode || policy->deterministic;
+    return (linear_shape){.workgroup = 8, .lanes = 1, .rows = many ? 4 : 2, .tokens = many ? 8 : power_of_two_up_to(op->rows, 8)};
+}
+
+/// GPUs, few rows: a subgroup (or 32 invocations through shared memory) per two output rows.
+static linear_shape matvec_shape(const op_linear *op, const op_policy *policy) {
+    bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
+    uint32_t lanes = subgroup ? policy->subgroup_size : 32;
+    uint32_t workgroup = lanes > 64 ? lanes : 64;
+    return (linear_shape){.workgroup = workgroup, .lanes = lanes, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8), .subgroup = subgroup};
+}
+
+static uint32_t linear_module(matrix_type type, bool subgroup, bool storage) {
+    static const uint32_t modules[MATRIX_TYPES][2] = {
+        [MATRIX_F32] = {SHADER_linear_f32, SHADER_linear_f32_subgroup},    [MATRIX_F16] = {SHADER_linear_f16, SHADER_linear_f16_subgroup},
+        [MATRIX_BF16] = {SHADER_linear_bf16, SHADER_linear_bf16_subgroup}, [MATRIX_Q8] = {SHADER_linear_q8, SHADER_linear_q8_subgroup},
+        [MATRIX_Q4] = {SHADER_linear_q4, SHADER_linear_q4_subgroup},       [MATRIX_Q6] = {SHADER_linear_q6, SHADER_linear_q6_subgroup},
+    };
+    if (type == MATRIX_F16 && storage) return subgroup ? SHADER_linear_f16_storage_subgroup : SHADER_linear_f16_storage;
+    return modules[type][subgroup];
+}
+
+static uint32_t matmul_module(matrix_type type) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F32] = SHADER_matmul_f32, [MATRIX_F16] = SHADER_matmul_f16, [MATRIX_BF16] = SHADER_matmul_bf16,
+        [MATRIX_Q8] = SHADER_matmul_q8,   [MATRIX_Q4] = SHADER_matmul_q4,   [MATRIX_Q6] = SHADER_matmul_q6,
+    };
+    return modules[type];
+}
+
+void op_record_linear(const op_recorder *recorder, const op_linear *op) {
+    if (!segments_fit(recorder, op)) return;
+    const op_policy *policy = &recorder->policy;
+    matrix_type type = op->segments[0].weight->type;
+    uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0);
+    PushLinear push = push_of(op);
+    op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .work = work_of(op)};
+
+    if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic)) {
+        dispatch.key = (gpu_kernel_key){.module = matmul_module(type), .constant_count = 3, .constants = {128, flags, op->segment_count}};
+        dispatch.groups[0] = row_groups(op, 64);
+        dispatch.groups[1] = divide_up(op->rows, 64);
+    } else {
+        linear_shape shape = policy->lanes ? lanes_shape(op, policy) : matvec_shape(op, policy);
+        dispatch.key = (gpu_kernel_key){
+            .module = linear_module(type, shape.subgroup, (policy->tiers & ZS_TIER_STORAGE) != 0),
+            .subgroup_size = shape.subgroup ? policy->subgroup_size : 0,
+            .constant_count = 6,
+            .constants = {shape.workgroup, shape.lanes, shape.rows, shape.tokens, flags, op->segment_count},
+        };
+        dispatch.groups[0] = row_groups(op, shape.workgroup / shape.lanes * shape.rows);
+        dispatch.groups[1] = divide_up(op->rows, shape.tokens);
+    }
+    dispatch.groups[2] = 1;
+    op_record(recorder, &dispatch);
+}

@@ -1,0 +1,26 @@
+/// What the operations share when they record: getting a kernel, keeping the first failure.
+#ifndef OPS_RECORD_H
+#define OPS_RECORD_H
+
+#include "ops/ops.h"
+
+/// A dispatch with specialisation constants; `push` is the struct of shared.h that the kernel takes.
+typedef struct op_dispatch {
+    gpu_kernel_key key;
+    const void *push;
+    uint32_t push_size;
+    uint32_t groups[3];
+    gpu_work work;
+} op_dispatch;
+
+void op_record(const op_recorder *recorder, const op_dispatch *dispatch);
+/// Remembers a caller's mistake.
+void op_fail(const op_recorder *recorder, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+
+static inline uint32_t divide_up(uint32_t a, uint32_t b) { return a / b + (a % b != 0); }
+
+#endif

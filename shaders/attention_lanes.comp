@@ -1,0 +1,137 @@
+// Causal attention for CPU drivers: an invocation keeps the whole state of its query (all GROUP heads that share a KV head) and
+// runs the online softmax over keys by itself.
+//
+// out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], p ≤ rows[t].position
+//
+// Grid: x = spans, y = KV heads. Prefill: invocation = row of the span; all walk the same keys, so keys and values are uniform
+// loads. DECODE: spans of one row; the invocations split its positions and merge through shared memory.
+// Memory per (span, KV head): 2 · positions · head_dim of K and V.
+//
+// Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP (heads / kv_heads) · 3 DECODE
+// Tiers: strict. KV_F16: pages of halves.
+#version 450
+#include "refs.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 8;
+layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const uint GROUP = 1;
+layout(constant_id = 3) const bool DECODE = false;
+layout(push_constant, std430) uniform Push { PushAttention push; };
+#include "kv.glsl"
+
+const uint VECS = HEAD_DIM / 4u;
+const uint KEYS = 8u; // per rescaling of the sums
+const float LOWEST = -3.0e38;
+
+shared float lane_max[DECODE ? WORKGROUP : 1u];
+shared float lane_sum[DECODE ? WORKGROUP : 1u];
+shared vec4 lane_out[DECODE ? WORKGROUP * VECS : 1u];
+
+struct State {
+    float maximum[GROUP];
+    float sum[GROUP];
+    vec4 values[GROUP * VECS]; // Σ exp(score − maximum) v
+};
+
+// Takes in keys first … first + KEYS − 1, of which those past `last` do not count (and are read as `last`, which is there).
+void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable, vec4 q[GROUP * VECS], inout State state) {
+    float scores[KEYS * GROUP];
+    float top[GROUP];
+    for (uint g = 0u; g < GROUP; g++) top[g] = state.maximum[g];
+    for (uint j = 0u; j < KEYS; j++) {
+        uint p = min(first + j, readable);
+        UintRef page = kv_page(sequence, p);
+        uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        vec4 sums[GROUP];
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] = vec4(0);
+        [[unroll]] for (uint d = 0u; d < VECS; d++) {
+            vec4 k = kv_load(page, at + 4u * d);
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] += q[g * VECS + d] * k;
+        }
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+            float score = first + j <= last ? sums[g].x + sums[g].y + sums[g].z + sums[g].w : LOWEST;
+            scores[j * GROUP + g] = score;
+            top[g] = max(top[g], score);
+        }
+    }
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        float shrink = exp(state.maximum[g] - top[g]);
+        state.maximum[g] = top[g];
+        state.sum[g] *= shrink;
+        [[unroll]] for (uint d = 0u; d < VECS; d++) state.values[g * VECS + d] *= shrink;
+    }
+    for (uint j = 0u; j < KEYS; j++) {
+        uint p = min(first + j, readable);
+        UintRef page = kv_page(sequence, p);
+        uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        float weight[GROUP];
+        [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+            weight[g] = first + j <= last ? exp(scores[j * GROUP + g] - top[g]) : 0.0;
+            state.sum[g] += weight[g];
+        }
+        [[unroll]] for (uint d = 0u; d < VECS; d++) {
+            vec4 v = kv_load(page, at + 4u * d);
+            [[unroll]] for (uint g = 0u; g < GROUP; g++) state.values[g * VECS + d] += weight[g] * v;
+        }
+    }
+}
+
+// Merges the lanes' states of head g and writes the head's output.
+void merge_lanes(State state, uint g, uint to) {
+    uint id = gl_LocalInvocationID.x;
+    lane_max[id] = state.maximum[g];
+    lane_sum[id] = state.sum[g];
+    [[unroll]] for (uint d = 0u; d < VECS; d++) lane_out[id * VECS + d] = state.values[g * VECS + d];
+    barrier();
+    float top = LOWEST, sum = 0.0;
+    for (uint i = 0u; i < WORKGROUP; i++) top = max(top, lane_max[i]);
+    for (uint i = 0u; i < WORKGROUP; i++) sum += lane_sum[i] * exp(lane_max[i] - top);
+    for (uint d = id; d < VECS; d += WORKGROUP) {
+        vec4 value = vec4(0);
+        for (uint i = 0u; i < WORKGROUP; i++) value += lane_out[i * VECS + d] * exp(lane_max[i] - top);
+        Vec4Ref(push.out_).v[to / 4u + d] = value / sum;
+    }
+    barrier();
+}
+
+void main() {
+    uint id = gl_LocalInvocationID.x, kv_head = gl_WorkGroupID.y;
+    Span span = push.step.v.spans.v[gl_WorkGroupID.x];
+    uint t = DECODE ? span.first_row : span.first_row + min(id, span.rows - 1u);
+    uint sequence = push.step.v.rows.v[span.first_row].sequence;
+    uint last = push.step.v.rows.v[t].position;
+
+    vec4 q[GROUP * VECS];
+    State state;
+    uint from = (t * push.q_stride + kv_head * GROUP * HEAD_DIM) / 4u;
+    [[unroll]] for (uint i = 0u; i < GROUP * VECS; i++) {
+        q[i] = ConstVec4Ref(push.q).v[from + i] * push.scale;
+        state.values[i] = vec4(0);
+    }
+    for (uint g = 0u; g < GROUP; g++) {
+        state.maximum[g] = LOWEST;
+        state.sum[g] = 0.0;
+    }
+
+    if (DECODE) {
+        uint share = ((last + 1u + WORKGROUP - 1u) / WORKGROUP + KEYS - 1u) / KEYS * KEYS;
+        uint first = id * share;
+        uint mine = min(last, first + share - 1u); // below first where this lane has nothing to do
+        for (uint i = 0u; i < share; i += KEYS) {
+            if (first + i <= last) take_keys(sequence, kv_head, first + i, mine, last, q, state);
+        }
+    } else {
+        uint end = push.step.v.rows.v[span.first_row + span.rows - 1u].position;
+        for (uint p = 0u; p <= end; p += KEYS) take_keys(sequence, kv_head, p, last, end, q, state);
+    }
+
+    uint to = t * push.out_stride + kv_head * GROUP * HEAD_DIM;
+    for (uint g = 0u; g < GROUP; g++) {
+        if (DECODE) {
+            merge_lanes(state, g, to + g * HEAD_DIM);
+        } else if (id < span.rows) {
+            [[unroll]] for (uint d = 0u; d < VECS; d++) Vec4Ref(push.out_).v[(to + g * HEAD_DIM) / 4u + d] = state.values[g * VECS + d] / state.sum[g];
+        }
+    }
+}

@@ -1,0 +1,149 @@
+// Causal attention for GPUs: a workgroup takes one span × one KV head (and, in decode, one share of the positions); keys go in
+// tiles of a page, scores and probabilities pass through shared memory, sums stay in registers.
+//
+// out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], p ≤ rows[t].position
+//
+// Grid: x = spans, y = KV heads, z = SPLITS. A query is a (row of the span, head of the group) pair, at most QUERIES of them.
+// With SPLITS > 1 each workgroup leaves (Σ exp(score − m) v, m, Σ exp(score − m)) per query in `out_` as
+// [row · heads + head][split][head_dim + 2], and attention_combine.comp merges them.
+// Memory per (span, KV head): 2 · positions · head_dim of K and V.
+//
+// Constants: 0 workgroup size (128) · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 GROUP · 3 QUERIES (≥ span rows · GROUP) · 4 SPLITS
+// Tiers: strict. KV_F16: pages of halves.
+#version 450
+#include "refs.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 128;
+layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const uint GROUP = 1;
+layout(constant_id = 3) const uint QUERIES = 8;
+layout(constant_id = 4) const uint SPLITS = 1;
+layout(push_constant, std430) uniform Push { PushAttention push; };
+#include "kv.glsl"
+
+const uint VECS = HEAD_DIM / 4u;
+const uint TILE = KV_PAGE_TOKENS;
+const uint KEY_GROUPS = WORKGROUP / TILE;              // queries scored at once
+const uint SCORE_TURNS = (QUERIES + KEY_GROUPS - 1u) / KEY_GROUPS;
+const uint VALUE_GROUPS = WORKGROUP / VECS;            // queries summed at once
+const uint VALUE_TURNS = (QUERIES + VALUE_GROUPS - 1u) / VALUE_GROUPS;
+const float LOWEST = -3.0e38;
+
+shared vec4 queries[QUERIES * VECS];
+shared float scores[QUERIES * TILE];
+shared float maximum[QUERIES];
+shared float total[QUERIES];
+shared float shrink[QUERIES];
+
+uint query_row(Span span, uint query) { return span.first_row + query / GROUP; }
+uint query_head(uint query) { return gl_WorkGroupID.y * GROUP + query % GROUP; }
+
+void load_queries(Span span, uint count) {
+    for (uint i = gl_LocalInvocationID.x; i < QUERIES * VECS; i += WORKGROUP) {
+        uint query = i / VECS;
+        vec4 value = vec4(0);
+        if (query < count) value = ConstVec4Ref(push.q).v[(query_row(span, query) * push.q_stride + query_head(query) * HEAD_DIM) / 4u + i % VECS] * push.scale;
+        queries[i] = value;
+    }
+    for (uint i = gl_LocalInvocationID.x; i < QUERIES; i += WORKGROUP) {
+        maximum[i] = LOWEST;
+        total[i] = 0.0;
+    }
+}
+
+// scores[query][key] of the tile at `first`; keys past a row's own position or past `end` are masked.
+void score_tile(Span span, uint count, UintRef page, uint first, uint end) {
+    uint key = gl_LocalInvocationID.x % TILE, group = gl_LocalInvocationID.x / TILE;
+    uint at = push.page_base + kv_index(min(first + key, end), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
+    vec4 sums[SCORE_TURNS];
+    [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] = vec4(0);
+    for (uint d = 0u; d < VECS; d++) {
+        vec4 k = kv_load(page, at + 4u * d);
+        [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] += queries[min(i * KEY_GROUPS + group, QUERIES - 1u) * VECS + d] * k;
+    }
+    [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) {
+        uint query = i * KEY_GROUPS + group;
+        if (query >= count) continue;
+        bool seen = first + key <= min(end, push.step.v.rows.v[query_row(span, query)].position);
+        scores[query * TILE + key] = seen ? sums[i].x + sums[i].y + sums[i].z + sums[i].w : LOWEST;
+    }
+}
+
+// Turns scores into exp(score − maximum) and brings maximum, total and shrink up to date.
+void weigh_tile(uint count) {
+    for (uint query = gl_LocalInvocationID.x; query < count; query += WORKGROUP) {
+        float top = maximum[query];
+        for (uint key = 0u; key < TILE; key++) top = max(top, scores[query * TILE + key]);
+        float sum = 0.0;
+        for (uint key = 0u; key < TILE; key++) {
+            float score = scores[query * TILE + key];
+            float weight = score > LOWEST ? exp(score - top) : 0.0;
+            scores[query * TILE + key] = weight;
+            sum += weight;
+        }
+        shrink[query] = exp(maximum[query] - top);
+        total[query] = total[query] * shrink[query] + sum;
+        maximum[query] = top;
+    }
+}
+
+void sum_tile(uint count, UintRef page, uint first, uint end, inout vec4 values[VALUE_TURNS]) {
+    uint d = gl_LocalInvocationID.x % VECS, group = gl_LocalInvocationID.x / VECS;
+    if (group >= VALUE_GROUPS) return;
+    [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] *= shrink[min(i * VALUE_GROUPS + group, QUERIES - 1u)];
+    uint keys = min(TILE, end + 1u - first);
+    for (uint key = 0u; key < keys; key++) {
+        uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(first + key, push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
+        vec4 v = kv_load(page, at + 4u * d);
+        [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) {
+            uint query = i * VALUE_GROUPS + group;
+            if (query < count) values[i] += scores[query * TILE + key] * v;
+        }
+    }
+}
+
+void store(Span span, uint count, vec4 values[VALUE_TURNS]) {
+    uint d = gl_LocalInvocationID.x % VECS, group = gl_LocalInvocationID.x / VECS;
+    if (group >= VALUE_GROUPS) return;
+    [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) {
+        uint query = i * VALUE_GROUPS + group;
+        if (query >= count) continue;
+        uint row = query_row(span, query), head = query_head(query);
+        if (SPLITS == 1u) {
+            Vec4Ref(push.out_).v[(row * push.out_stride + head * HEAD_DIM) / 4u + d] = values[i] / total[query];
+            continue;
+        }
+        uint to = ((row * push.heads + head) * SPLITS + gl_WorkGroupID.z) * (HEAD_DIM + 2u);
+        [[unroll]] for (uint c = 0u; c < 4u; c++) push.out_.v[to + 4u * d + c] = values[i][c];
+        if (d == 0u) {
+            push.out_.v[to + HEAD_DIM] = maximum[query];
+            push.out_.v[to + HEAD_DIM + 1u] = total[query];
+        }
+    }
+}
+
+void main() {
+    Span span = push.step.v.spans.v[gl_WorkGroupID.x];
+    uint count = span.rows * GROUP;
+    uint sequence = push.step.v.rows.v[span.first_row].sequence;
+    uint last = push.step.v.rows.v[span.first_row + span.rows - 1u].position;
+    // This workgroup's share, in whole tiles.
+    uint share = ((last + 1u + TILE - 1u) / TILE + SPLITS - 1u) / SPLITS * TILE;
+    uint begin = gl_WorkGroupID.z * share, end = min(last, begin + share - 1u);
+
+    load_queries(span, count);
+    vec4 values[VALUE_TURNS];
+    [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] = vec4(0);
+    for (uint first = begin; first < begin + share && first <= last; first += TILE) {
+        UintRef page = kv_page(sequence, first);
+        barrier(); // queries are there; the tile before is summed
+        score_tile(span, count, page, first, end);
+        barrier();
+        weigh_tile(count);
+        barrier();
+        sum_tile(count, page, first, end, values);
+    }
+    barrier();
+    store(span, count, values);
+}

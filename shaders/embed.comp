@@ -1,0 +1,26 @@
+// x[t, :] = embedding[rows[t].token, :].
+//
+// Grid: x = units (8 values) of a row / workgroup size, y = rows. An invocation dequantises one unit.
+// Constants: 0 workgroup size
+// Tiers: strict; STORAGE16.
+#version 450
+#include "refs.glsl"
+#include "weights.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 64;
+layout(push_constant, std430) uniform Push { PushEmbed push; };
+
+void main() {
+    uint unit = gl_GlobalInvocationID.x, t = gl_WorkGroupID.y;
+    if (unit * 8u >= push.width) return;
+    uint token = min(push.step.v.rows.v[t].token, push.vocab - 1u);
+    WeightRow row = weight_row(push.embedding, push.vocab, push.in_units, token);
+    vec4 a, b;
+    weight_load(row, unit, weight_scale(row, unit), a, b);
+    uint to = t * push.stride + 8u * unit;
+    for (uint c = 0u; c < 4u; c++) {
+        if (8u * unit + c < push.width) push.x.v[to + c] = a[c];
+        if (8u * unit + 4u + c < push.width) push.x.v[to + 4u + c] = b[c];
+    }
+}

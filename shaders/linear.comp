@@ -1,0 +1,92 @@
+// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]): few rows on any device (matvec), any number of rows on CPU drivers (matmul).
+//
+// Grid: x = output rows of all segments / (WORKGROUP / LANES · ROWS), y = step rows / TOKENS. LANES invocations share ROWS output
+// rows, each taking every LANES-th chunk of SCALE_UNITS units; TOKENS step rows are multiplied at once, so a weight is
+// read once per TOKENS. With LANES = 1 an invocation works alone (CPU drivers: x is then read by uniform loads, and weights
+// by whole cache lines of a row of its own).
+// Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / ROWS of x.
+//
+// Constants: 0 workgroup size · 1 LANES · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments
+// Tiers: strict (sums over lanes in shared memory); SUBGROUP: LANES = subgroup size, sums by subgroupAdd; STORAGE16: halves read
+// as such.
+#version 450
+#include "refs.glsl"
+#include "weights.glsl"
+#include "linear.glsl"
+#ifdef SUBGROUP
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 32;
+layout(constant_id = 1) const uint LANES = 1;
+layout(constant_id = 2) const uint ROWS = 2;
+layout(constant_id = 3) const uint TOKENS = 1;
+layout(constant_id = 4) const uint FLAGS = 0;
+layout(constant_id = 5) const uint SEGMENTS = 1;
+
+#ifndef SUBGROUP
+// Reused for one (row, token) after another.
+shared float partial[LANES > 1u ? WORKGROUP : 1u];
+#endif
+
+// Sum over the LANES invocations of a group; valid in lane 0.
+float lanes_sum(float value, uint lane) {
+#ifdef SUBGROUP
+    return subgroupAdd(value);
+#else
+    if (LANES == 1u) return value;
+    partial[gl_LocalInvocationID.x] = value;
+    for (uint span = LANES / 2u; span > 0u; span /= 2u) {
+        barrier();
+        if (lane < span) partial[gl_LocalInvocationID.x] += partial[gl_LocalInvocationID.x + span];
+    }
+    float sum = partial[gl_LocalInvocationID.x];
+    barrier();
+    return sum;
+#endif
+}
+
+// sums[r · TOKENS + t] = this invocation's part of Σ_k W[o0 + r, k] x[t0 + t, k]
+void accumulate(uint s, uint o0, uint t0, uint lane, out float sums[ROWS * TOKENS]) {
+    uint units = push.in_units[s];
+    WeightRow rows[ROWS];
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
+    uint x_row[TOKENS]; // in vec4
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = (min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s]) / 4u;
+    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) sums[i] = 0.0;
+
+    ConstVec4Ref x = ConstVec4Ref(push.x);
+    for (uint chunk = lane * SCALE_UNITS; chunk < units; chunk += LANES * SCALE_UNITS) {
+        vec2 scale[ROWS];
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) scale[r] = weight_scale(rows[r], chunk);
+        for (uint unit = chunk; unit < chunk + SCALE_UNITS; unit++) {
+            vec4 a[ROWS], b[ROWS];
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);
+            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+                vec4 xa = x.v[x_row[t] + 2u * unit], xb = x.v[x_row[t] + 2u * unit + 1u];
+                [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] += dot(a[r], xa) + dot(b[r], xb);
+            }
+        }
+    }
+}
+
+void main() {
+    const uint tile = WORKGROUP / LANES * ROWS;
+    uvec2 at = linear_segment(gl_WorkGroupID.x, tile, (FLAGS & LINEAR_SILU_MUL) != 0u ? 1u : SEGMENTS);
+    uint lane = gl_LocalInvocationID.x % LANES;
+    uint o0 = at.y + gl_LocalInvocationID.x / LANES * ROWS;
+    uint t0 = gl_WorkGroupID.y * TOKENS;
+
+    float sums[ROWS * TOKENS], ups[ROWS * TOKENS];
+    accumulate(at.x, o0, t0, lane, sums);
+    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, lane, ups);
+
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+            float value = lanes_sum(sums[r * TOKENS + t], lane);
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * lanes_sum(ups[r * TOKENS + t], lane);
+            if (lane == 0u && o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+// What the linear kernels share: push constants, finding a workgroup's matrix, and the epilogue.
+layout(push_constant, std430) uniform Push { PushLinear push; };
+
+float silu(float x) { return x / (1.0 + exp(-x)); }
+
+// Which matrix a workgroup works on, when each takes `tile` output rows and matrices follow one another: x is its index,
+// y the first output row.
+uvec2 linear_segment(uint group, uint tile, uint segments) {
+    uint s = 0u;
+    while (s + 1u < segments) {
+        uint groups = (push.out_rows[s] + tile - 1u) / tile;
+        if (group < groups) break;
+        group -= groups;
+        s++;
+    }
+    return uvec2(s, group * tile);
+}
+
+// y[t, o] of segment s from its sum; FLAGS as in shared.h.
+void linear_store(uint s, uint t, uint o, float value, uint flags) {
+    if ((flags & LINEAR_SCALE) != 0u) {
+        uint expert = push.step.v.rows.v[t].expert;
+        value *= push.step.v.scales.v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
+    }
+    uint i = t * push.y_stride + push.y_offset[s] + o;
+    if ((flags & LINEAR_RESIDUAL) != 0u) value += push.y.v[i];
+    push.y.v[i] = value;
+}

@@ -1,0 +1,85 @@
+// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for many rows on GPUs: tiles of W and x pass through shared memory as f32.
+//
+// Grid: x = output rows of all segments / 64, y = step rows / 64. A workgroup of 128 makes a 64 × 64 tile of y; an invocation
+// 8 output rows × 4 step rows of it in registers. The inner dimension goes in chunks of 16.
+// Memory per output: in / 64 of a weight, in / 64 of an x.
+//
+// Constants: 0 workgroup size (128) · 1 FLAGS (shared.h) · 2 number of segments
+// Tiers: strict.
+#version 450
+#include "refs.glsl"
+#include "weights.glsl"
+#include "linear.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 128;
+layout(constant_id = 1) const uint FLAGS = 0;
+layout(constant_id = 2) const uint SEGMENTS = 1;
+
+const uint TILE = 64u;          // output rows and step rows of a workgroup
+const uint CHUNK = 16u;         // inner dimension of a chunk: two units
+const uint PITCH = TILE + 4u;   // keeps rows 16-byte aligned and off each other's banks
+const uint OUT = 8u, ROWS = 4u; // of an invocation
+
+shared vec4 w_tile[CHUNK * PITCH / 4u]; // [k][output row]
+shared vec4 x_tile[CHUNK * PITCH / 4u]; // [k][step row]
+
+void store4(uint k, uint i, vec4 value, bool weights) {
+    // Component c goes to row k + c, column i.
+    [[unroll]] for (uint c = 0u; c < 4u; c++) {
+        uint at = (k + c) * PITCH + i;
+        if (weights) w_tile[at / 4u][at % 4u] = value[c];
+        else x_tile[at / 4u][at % 4u] = value[c];
+    }
+}
+
+// sums[i][j] += W[o0 + i, :] · x[t0 + j, :] of this invocation's block
+void accumulate(uint s, uint o_tile, uint t_tile, out vec4 sums[OUT]) {
+    uint id = gl_LocalInvocationID.x;
+    uint units = push.in_units[s];
+    ConstVec4Ref x = ConstVec4Ref(push.x);
+    [[unroll]] for (uint i = 0u; i < OUT; i++) sums[i] = vec4(0);
+
+    // Loading: invocation id brings unit id / 64 of output row id % 64, and the same of the step row.
+    uint column = id % TILE, unit0 = id / TILE;
+    WeightRow row = weight_row(push.weights[s], push.out_rows[s], units, min(o_tile + column, push.out_rows[s] - 1u));
+    uint x_row = (min(t_tile + column, push.rows - 1u) * push.x_stride + push.x_offset[s]) / 4u;
+    uint o_block = id % 8u * OUT / 4u, t_block = id / 8u * ROWS / 4u;
+
+    for (uint chunk = 0u; chunk < units; chunk += 2u) {
+        uint unit = chunk + unit0;
+        vec4 a, b;
+        weight_load(row, unit, weight_scale(row, unit), a, b);
+        barrier();
+        store4(8u * unit0, column, a, true);
+        store4(8u * unit0 + 4u, column, b, true);
+        store4(8u * unit0, column, x.v[x_row + 2u * unit], false);
+        store4(8u * unit0 + 4u, column, x.v[x_row + 2u * unit + 1u], false);
+        barrier();
+        for (uint k = 0u; k < CHUNK; k++) {
+            vec4 w0 = w_tile[k * (PITCH / 4u) + o_block], w1 = w_tile[k * (PITCH / 4u) + o_block + 1u];
+            vec4 xs = x_tile[k * (PITCH / 4u) + t_block];
+            [[unroll]] for (uint i = 0u; i < 4u; i++) {
+                sums[i] += w0[i] * xs;
+                sums[i + 4u] += w1[i] * xs;
+            }
+        }
+    }
+}
+
+void main() {
+    uvec2 at = linear_segment(gl_WorkGroupID.x, TILE, (FLAGS & LINEAR_SILU_MUL) != 0u ? 1u : SEGMENTS);
+    uint t_tile = gl_WorkGroupID.y * TILE;
+    vec4 sums[OUT], ups[OUT];
+    accumulate(at.x, at.y, t_tile, sums);
+    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, at.y, t_tile, ups);
+
+    uint o0 = at.y + gl_LocalInvocationID.x % 8u * OUT, t0 = t_tile + gl_LocalInvocationID.x / 8u * ROWS;
+    [[unroll]] for (uint i = 0u; i < OUT; i++) {
+        [[unroll]] for (uint j = 0u; j < ROWS; j++) {
+            float value = sums[i][j];
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * ups[i][j];
+            if (o0 + i < push.out_rows[at.x] && t0 + j < push.rows) linear_store(at.x, t0 + j, o0 + i, value, FLAGS);
+        }
+    }
+}

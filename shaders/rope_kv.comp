@@ -1,0 +1,48 @@
+// Rotates q in place and k on its way into the KV pages, where v goes too.
+//
+// Rotation (RoFormer, in Hugging Face's order): (x_i, x_{i+d/2}) → (x_i cos − x_{i+d/2} sin, x_{i+d/2} cos + x_i sin).
+//
+// Grid: x = (heads + 2 kv_heads) · head_dim / 4 / workgroup size, y = rows. An invocation takes values i, i + 1 of a head and
+// their partners i + d/2, i + 1 + d/2.
+// Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4)
+// Tiers: strict. KV_F16: pages of halves.
+#version 450
+#include "refs.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 64;
+layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(push_constant, std430) uniform Push { PushRopeKv push; };
+#include "kv.glsl"
+
+void main() {
+    uint item = gl_GlobalInvocationID.x, t = gl_WorkGroupID.y;
+    uint head = item / (HEAD_DIM / 4u), i = item % (HEAD_DIM / 4u) * 2u;
+    if (head >= push.heads + 2u * push.kv_heads) return;
+    Row row = push.step.v.rows.v[t];
+    bool is_q = head < push.heads;
+    bool is_v = head >= push.heads + push.kv_heads;
+    uint kv_head = is_v ? head - push.heads - push.kv_heads : head - push.heads;
+    uint from = t * push.stride + i + (is_q ? push.q_offset + head * HEAD_DIM : (is_v ? push.v_offset : push.k_offset) + kv_head * HEAD_DIM);
+
+    vec2 a = vec2(push.qkv.v[from], push.qkv.v[from + 1u]);
+    vec2 b = vec2(push.qkv.v[from + HEAD_DIM / 2u], push.qkv.v[from + HEAD_DIM / 2u + 1u]);
+    if (!is_v) {
+        uint at = row.position * (HEAD_DIM / 2u) + i;
+        vec2 r0 = push.table.v[at], r1 = push.table.v[at + 1u];
+        vec2 c = vec2(r0.x, r1.x), s = vec2(r0.y, r1.y), a0 = a;
+        a = a0 * c - b * s;
+        b = b * c + a0 * s;
+    }
+    if (is_q) {
+        push.qkv.v[from] = a.x;
+        push.qkv.v[from + 1u] = a.y;
+        push.qkv.v[from + HEAD_DIM / 2u] = b.x;
+        push.qkv.v[from + HEAD_DIM / 2u + 1u] = b.y;
+    } else {
+        UintRef page = kv_page(row.sequence, row.position);
+        uint to = push.page_base + (is_v ? kv_values(push.kv_heads, HEAD_DIM) : 0u) + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM) + i;
+        kv_store_pair(page, to, a);
+        kv_store_pair(page, to + HEAD_DIM / 2u, b);
+    }
+}
