@@ -21,6 +21,7 @@ layout(push_constant, std430) uniform Push { PushAttention push; };
 #include "kv.glsl"
 
 const uint VECS = HEAD_DIM / 4u;
+const uint STATE = GROUP * VECS; // of the queries of an invocation
 const uint KEYS = 8u; // per rescaling of the sums
 const float LOWEST = -3.0e38;
 
@@ -31,11 +32,11 @@ shared vec4 lane_out[DECODE ? WORKGROUP * VECS : 1u];
 struct State {
     float maximum[GROUP];
     float sum[GROUP];
-    vec4 values[GROUP * VECS]; // Σ exp(score − maximum) v
+    vec4 values[STATE]; // Σ exp(score − maximum) v
 };
 
 // Takes in keys first … first + KEYS − 1, of which those past `last` do not count (and are read as `last`, which is there).
-void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable, vec4 q[GROUP * VECS], inout State state) {
+void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable, vec4 q[STATE], inout State state) {
     float scores[KEYS * GROUP];
     float top[GROUP];
     for (uint g = 0u; g < GROUP; g++) top[g] = state.maximum[g];
@@ -102,10 +103,10 @@ void main() {
     uint sequence = push.step.v.rows.v[span.first_row].sequence;
     uint last = push.step.v.rows.v[t].position;
 
-    vec4 q[GROUP * VECS];
+    vec4 q[STATE];
     State state;
     uint from = (t * push.q_stride + kv_head * GROUP * HEAD_DIM) / 4u;
-    [[unroll]] for (uint i = 0u; i < GROUP * VECS; i++) {
+    [[unroll]] for (uint i = 0u; i < STATE; i++) {
         q[i] = ConstVec4Ref(push.q).v[from + i] * push.scale;
         state.values[i] = vec4(0);
     }

@@ -25,6 +25,8 @@ layout(constant_id = 3) const uint TOKENS = 1;
 layout(constant_id = 4) const uint FLAGS = 0;
 layout(constant_id = 5) const uint SEGMENTS = 1;
 
+const uint SUMS = ROWS * TOKENS; // of an invocation
+
 #ifndef SUBGROUP
 // Reused for one (row, token) after another.
 shared float partial[LANES > 1u ? WORKGROUP : 1u];
@@ -48,13 +50,13 @@ float lanes_sum(float value, uint lane) {
 }
 
 // sums[r · TOKENS + t] = this invocation's part of Σ_k W[o0 + r, k] x[t0 + t, k]
-void accumulate(uint s, uint o0, uint t0, uint lane, out float sums[ROWS * TOKENS]) {
+void accumulate(uint s, uint o0, uint t0, uint lane, out float sums[SUMS]) {
     uint units = push.in_units[s];
     WeightRow rows[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
     uint x_row[TOKENS]; // in vec4
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = (min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s]) / 4u;
-    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) sums[i] = 0.0;
+    [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = 0.0;
 
     ConstVec4Ref x = ConstVec4Ref(push.x);
     for (uint chunk = lane * SCALE_UNITS; chunk < units; chunk += LANES * SCALE_UNITS) {
@@ -78,7 +80,7 @@ void main() {
     uint o0 = at.y + gl_LocalInvocationID.x / LANES * ROWS;
     uint t0 = gl_WorkGroupID.y * TOKENS;
 
-    float sums[ROWS * TOKENS], ups[ROWS * TOKENS];
+    float sums[SUMS], ups[SUMS];
     accumulate(at.x, o0, t0, lane, sums);
     if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, lane, ups);
 

@@ -78,24 +78,24 @@ static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const mat
     return ZS_OK;
 }
 
-zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *matrix, zs_error *error) {
+zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight, zs_error *error) {
     uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1];
-    *matrix = matrix_of(matrix_type_from_gguf(tensor->type), out, in);
-    if (matrix->type == MATRIX_TYPES)
+    *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in);
+    if (weight->type == MATRIX_TYPES)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);
     gpu_buffer *buffer;
-    zs_status status = add_buffer(up->model, matrix_bytes(matrix->type, out, in), tensor->name, &buffer, error);
+    zs_status status = add_buffer(up->model, matrix_bytes(weight->type, out, in), tensor->name, &buffer, error);
     if (status) return status;
-    matrix->address = buffer->address;
+    weight->address = buffer->address;
 
     size_t src_row = (size_t)(tensor->size / out);
-    uint64_t row_bytes = matrix_bytes(matrix->type, 1, in);
+    uint64_t row_bytes = matrix_bytes(weight->type, 1, in);
     uint64_t limit = gpu_upload_max(up->ring) < CHUNK_BYTES ? gpu_upload_max(up->ring) : CHUNK_BYTES;
     uint32_t step = (uint32_t)(limit / row_bytes) / 16 * 16; // whole words in every plane
     if (step == 0) step = 16;
     for (uint32_t first = 0; first < out; first += step) {
         uint32_t rows = out - first < step ? out - first : step;
-        struct matrix part = matrix_of(matrix->type, rows, in);
+        matrix part = matrix_of(weight->type, rows, in);
         status = grow_scratch(up, matrix_bytes(part.type, rows, in), error);
         if (status) return status;
         const uint8_t *src = tensor->data;
@@ -105,7 +105,7 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
         } else {
             matrix_pack_rows(&part, tensor->type, src + first * src_row, 0, rows, up->scratch);
         }
-        status = send_part(up, buffer, matrix, &part, first, error);
+        status = send_part(up, buffer, weight, &part, first, error);
         if (!status) status = report(up, (double)rows * (double)src_row, error);
         if (status) return status;
     }
