@@ -1,0 +1,214 @@
+#include "loader/model_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NAME_BYTES = 64, LIMIT = 1 << 24 };
+
+static const char *const gguf_names[MODEL_MATRICES] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+static const char *const canonical_names[MODEL_MATRICES] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                                                            "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+
+static const char *path_of(const model_file *file) { return file->gguf.map.path ? file->gguf.map.path : "model data"; }
+
+static bool string_is(gguf_string s, const char *text) { return s.size == strlen(text) && memcmp(s.data, text, s.size) == 0; }
+
+static zs_status read_architecture(model_file *file, zs_error *error) {
+    gguf_string name;
+    if (!gguf_get_string(&file->gguf, "general.architecture", &name))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key general.architecture is missing", path_of(file));
+    if (string_is(name, "zsigma")) {
+        uint32_t version;
+        file->config.factored = true;
+        if (!gguf_get_u32(&file->gguf, "zsigma.version", &version) || version != 1)
+            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: a factored model of another version; factor it again with this program", path_of(file));
+        if (!gguf_get_string(&file->gguf, "zsigma.base_architecture", &name))
+            return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key zsigma.base_architecture is missing", path_of(file));
+    }
+    if (!string_is(name, "llama"))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama is", path_of(file), (int)(name.size < 40 ? name.size : 40), name.data);
+    snprintf(file->config.architecture, sizeof file->config.architecture, "%.*s", (int)name.size, name.data);
+    if (gguf_get_string(&file->gguf, "general.name", &name)) snprintf(file->config.name, sizeof file->config.name, "%.*s", (int)(name.size < 120 ? name.size : 120), name.data);
+    return ZS_OK;
+}
+
+static zs_status read_count(const model_file *file, const char *key, uint32_t *value, zs_error *error) {
+    char name[NAME_BYTES + 64];
+    snprintf(name, sizeof name, "%s.%s", file->config.architecture, key);
+    if (!gguf_get_u32(&file->gguf, name, value)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no count", path_of(file), name);
+    if (*value == 0 || *value > LIMIT) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %u", path_of(file), name, *value);
+    return ZS_OK;
+}
+
+static zs_status read_config(model_file *file, zs_error *error) {
+    model_config *c = &file->config;
+    zs_status status = read_count(file, "block_count", &c->layers, error);
+    if (!status) status = read_count(file, "embedding_length", &c->hidden, error);
+    if (!status) status = read_count(file, "feed_forward_length", &c->ffn, error);
+    if (!status) status = read_count(file, "attention.head_count", &c->heads, error);
+    if (!status) status = read_count(file, "context_length", &c->context, error);
+    if (status) return status;
+    char key[2 * NAME_BYTES];
+    c->kv_heads = c->heads;
+    snprintf(key, sizeof key, "%s.attention.head_count_kv", c->architecture);
+    if (gguf_find_value(&file->gguf, key)) status = read_count(file, "attention.head_count_kv", &c->kv_heads, error);
+    c->head_dim = c->hidden / c->heads;
+    snprintf(key, sizeof key, "%s.attention.key_length", c->architecture);
+    if (!status && gguf_find_value(&file->gguf, key)) status = read_count(file, "attention.key_length", &c->head_dim, error);
+    if (status) return status;
+    c->norm_eps = 1e-5f;
+    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", c->architecture);
+    gguf_get_f32(&file->gguf, key, &c->norm_eps);
+    c->rope_base = 10000;
+    snprintf(key, sizeof key, "%s.rope.freq_base", c->architecture);
+    gguf_get_f32(&file->gguf, key, &c->rope_base);
+    if (c->layers > 1000 || c->heads % c->kv_heads || c->head_dim % 4 || c->head_dim > 256 || c->heads / c->kv_heads > 16 || (uint64_t)c->heads * c->head_dim > LIMIT)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path_of(file), c->layers, c->heads, c->kv_heads, c->head_dim);
+    if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->rope_base > 1 && isfinite(c->rope_base)))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: norm epsilon %g or rope base %g makes no sense", path_of(file), (double)c->norm_eps, (double)c->rope_base);
+    return ZS_OK;
+}
+
+/// A tensor of a shape; cols 0: a vector of rows. NULL and an error when missing (unless optional) or misshapen.
+static zs_status find(const model_file *file, const char *name, uint32_t rows, uint32_t cols, bool optional, const gguf_tensor **tensor, zs_error *error) {
+    const gguf_tensor *t = gguf_find_tensor(&file->gguf, name);
+    *tensor = t;
+    if (!t) return optional ? ZS_OK : zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is missing", path_of(file), name);
+    bool fits = cols ? t->dims == 2 && t->shape[0] == rows && t->shape[1] == cols : t->dims == 1 && t->shape[0] == rows;
+    if (fits) return ZS_OK;
+    *tensor = NULL;
+    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s has shape [%llu, %llu] instead of [%u, %u]", path_of(file), name, (unsigned long long)t->shape[0],
+                        (unsigned long long)(t->dims > 1 ? t->shape[1] : 0), rows, cols);
+}
+
+static zs_status find_factors(const model_file *file, const char *prefix, model_matrix *m, zs_error *error) {
+    char name[NAME_BYTES + 16];
+    snprintf(name, sizeof name, "%s.zs_s", prefix);
+    const gguf_tensor *s = gguf_find_tensor(&file->gguf, name);
+    uint32_t full = m->out < m->in ? m->out : m->in;
+    if (!s || s->dims != 1 || s->type != TENSOR_F32 || s->shape[0] == 0 || s->shape[0] > full)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensors %s.weight and %s are missing or misshapen", path_of(file), prefix, name);
+    m->s = s;
+    m->rank = (uint32_t)s->shape[0];
+    for (uint32_t i = 0; i < m->rank; i++) {
+        float value;
+        memcpy(&value, (const uint8_t *)s->data + sizeof value * i, sizeof value);
+        if (!(value >= 0 && isfinite(value))) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s: singular value %u is %g", path_of(file), name, i, (double)value);
+    }
+    snprintf(name, sizeof name, "%s.zs_u", prefix);
+    zs_status status = find(file, name, m->out, m->rank, false, &m->u, error);
+    snprintf(name, sizeof name, "%s.zs_vt", prefix);
+    if (!status) status = find(file, name, m->rank, m->in, false, &m->vt, error);
+    return status;
+}
+
+static zs_status find_sketch(const model_file *file, const char *prefix, model_matrix *m, zs_error *error) {
+    char name[NAME_BYTES + 16];
+    const gguf_tensor *t;
+    snprintf(name, sizeof name, "%s.zs_sketch", prefix);
+    zs_status status = find(file, name, 8, 0, true, &t, error);
+    if (status || !t || t->type != TENSOR_F32) return status;
+    float *copy = malloc(8 * sizeof *copy);
+    if (!copy) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
+    memcpy(copy, t->data, 8 * sizeof *copy);
+    m->sketch = copy;
+    return ZS_OK;
+}
+
+static zs_status find_matrix(const model_file *file, uint32_t layer, uint32_t which, model_matrix *m, zs_error *error) {
+    char prefix[NAME_BYTES], name[NAME_BYTES + 16];
+    snprintf(prefix, sizeof prefix, "blk.%u.%s", layer, gguf_names[which]);
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    char *canonical = malloc(NAME_BYTES);
+    if (!canonical) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
+    snprintf(canonical, NAME_BYTES, "model.layers.%u.%s", layer, canonical_names[which]);
+    m->canonical = canonical;
+    m->rank = m->out < m->in ? m->out : m->in;
+    zs_status status = find(file, name, m->out, m->in, true, &m->dense, error);
+    if (status) return status;
+    if (m->dense) {
+        if (which == MODEL_Q) m->permute_heads = file->config.heads;
+        if (which == MODEL_K) m->permute_heads = file->config.kv_heads;
+        return ZS_OK;
+    }
+    if (!file->config.factored) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is missing", path_of(file), name);
+    status = find_factors(file, prefix, m, error);
+    return status ? status : find_sketch(file, prefix, m, error);
+}
+
+static zs_status find_layer(model_file *file, uint32_t index, zs_error *error) {
+    const model_config *c = &file->config;
+    model_layer_file *layer = &file->layers[index];
+    uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const uint32_t shapes[MODEL_MATRICES][2] = {{q, c->hidden}, {kv, c->hidden}, {kv, c->hidden}, {c->hidden, q}, {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
+    zs_status status = ZS_OK;
+    for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) {
+        layer->matrices[m].out = shapes[m][0];
+        layer->matrices[m].in = shapes[m][1];
+        status = find_matrix(file, index, m, &layer->matrices[m], error);
+    }
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", index);
+    if (!status) status = find(file, name, c->hidden, 0, false, &layer->attention_norm, error);
+    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", index);
+    if (!status) status = find(file, name, c->hidden, 0, false, &layer->ffn_norm, error);
+    return status;
+}
+
+static zs_status find_tensors(model_file *file, zs_error *error) {
+    model_config *c = &file->config;
+    const gguf_tensor *embedding = gguf_find_tensor(&file->gguf, "token_embd.weight");
+    if (!embedding || embedding->dims != 2 || embedding->shape[0] == 0 || embedding->shape[0] > LIMIT)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor token_embd.weight is missing or misshapen", path_of(file));
+    c->vocab = (uint32_t)embedding->shape[0];
+    zs_status status = find(file, "token_embd.weight", c->vocab, c->hidden, false, &file->embedding, error);
+    if (!status) status = find(file, "output.weight", c->vocab, c->hidden, true, &file->head, error);
+    if (!status) status = find(file, "output_norm.weight", c->hidden, 0, false, &file->output_norm, error);
+    if (status) return status;
+    c->tied = file->head == NULL;
+    if (c->tied) file->head = file->embedding;
+    file->layers = calloc(c->layers, sizeof *file->layers);
+    if (!file->layers) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
+    for (uint32_t i = 0; i < c->layers && !status; i++) status = find_layer(file, i, error);
+    return status;
+}
+
+static zs_status parse(model_file *file, zs_error *error) {
+    zs_status status = read_architecture(file, error);
+    if (!status) status = read_config(file, error);
+    if (!status) status = find_tensors(file, error);
+    if (status) model_file_close(file);
+    return status;
+}
+
+zs_status model_file_open(const char *path, model_file *file, zs_error *error) {
+    *file = (model_file){0};
+    zs_status status = gguf_open(path, &file->gguf, error);
+    return status ? status : parse(file, error);
+}
+
+zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error) {
+    *file = (model_file){0};
+    zs_status status = gguf_open_memory(data, size, &file->gguf, error);
+    return status ? status : parse(file, error);
+}
+
+void model_file_close(model_file *file) {
+    for (uint32_t i = 0; file->layers && i < file->config.layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            free((void *)(uintptr_t)file->layers[i].matrices[m].canonical);
+            free((void *)(uintptr_t)file->layers[i].matrices[m].sketch);
+        }
+    }
+    free(file->layers);
+    gguf_close(&file->gguf);
+    *file = (model_file){0};
+}
+
+uint32_t model_matrix_file_row(const model_matrix *matrix, uint32_t row) {
+    if (matrix->permute_heads == 0) return row;
+    uint32_t d = matrix->out / matrix->permute_heads, head = row / d, i = row % d;
+    return head * d + (i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1);
+}
