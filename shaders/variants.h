@@ -3,6 +3,9 @@
 // Specialisation constants are documented in each .comp; which of several variants serves a case is decided in runtime/ops.
 // clang-format off
 KERNEL(probe, "probe.comp", "", 0, PushProbe)
+KERNEL(probe_subgroup, "probe.comp", "-DSUBGROUP", ZS_TIER_SUBGROUP, PushProbe)
+KERNEL(probe_storage, "probe.comp", "-DSTORAGE", ZS_TIER_STORAGE, PushProbe)
+KERNEL(probe_half, "probe.comp", "-DHALF", ZS_TIER_HALF, PushProbe)
 KERNEL(linear_f32, "linear.comp", "-DWEIGHT_F32", 0, PushLinear)
 KERNEL(linear_f32_subgroup, "linear.comp", "-DWEIGHT_F32 -DSUBGROUP", ZS_TIER_SUBGROUP, PushLinear)
 KERNEL(linear_f16, "linear.comp", "-DWEIGHT_F16", 0, PushLinear)

@@ -16,7 +16,7 @@ typedef struct gpu_buffer {
     uint64_t size;
     void *mapped; // host pointer (always for SHARED and READBACK, coherent), or NULL
     struct gpu_block *block; // private
-    uint64_t offset;         // private
+    uint64_t offset, taken;  // private: its place in the block
 } gpu_buffer;
 
 /// Zeroed when zero is set (by the host or by a fill on the device). name is for debugging tools and messages. Errors:

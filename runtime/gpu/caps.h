@@ -1,0 +1,51 @@
+/// What a physical device offers: the probing behind zs_device_list, device choice and the tiers.
+#ifndef GPU_CAPS_H
+#define GPU_CAPS_H
+
+#include "gpu/instance.h"
+
+/// Feature structs of a device, chained by gpu_features_chain.
+typedef struct gpu_features {
+    VkPhysicalDeviceFeatures2 core;
+    VkPhysicalDeviceVulkan11Features v11;
+    VkPhysicalDeviceVulkan12Features v12;
+    VkPhysicalDeviceVulkan13Features v13;
+    VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executable;
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
+    VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2;
+} gpu_features;
+
+/// Device extensions that are used where present.
+typedef struct gpu_extensions {
+    bool portability, memory_budget, executable, matrix, matrix2;
+} gpu_extensions;
+
+typedef struct gpu_physical {
+    VkPhysicalDevice handle;
+    zs_device_info info;
+    gpu_caps caps; // caps.tiers: what is offered
+    gpu_features features;
+    gpu_extensions extensions;
+    VkPhysicalDeviceMemoryProperties memory;
+    uint32_t queue_family;
+    uint32_t timestamp_bits;
+    uint32_t max_subgroups; // per workgroup, where the subgroup size is required
+    uint32_t vendor_id, device_id;
+    uint8_t pipeline_cache_uuid[VK_UUID_SIZE];
+} gpu_physical;
+
+/// *list is malloc'ed. Devices below the baseline are in it, with info.missing.
+zs_status gpu_physical_enumerate(const gpu_instance *instance, gpu_physical **list, uint32_t *count, zs_error *error);
+/// Bytes of the largest device-local heap that can still be had.
+uint64_t gpu_physical_free_bytes(const gpu_instance *instance, const gpu_physical *physical);
+/// Sets the sTypes and links the structs that the device knows.
+void gpu_features_chain(gpu_features *features, const gpu_extensions *extensions);
+/// The features to turn on for these tiers: the baseline's, and of the rest only what the tiers need, so that validation finds
+/// a kernel that uses more than its row in shaders/variants.h says.
+void gpu_features_for_tiers(const gpu_physical *physical, uint32_t tiers, gpu_features *features);
+/// Tiers without those to be left unused and those that stand on them.
+uint32_t gpu_tiers_mask(uint32_t offered, uint32_t disable);
+/// The extensions to turn on for these tiers.
+gpu_extensions gpu_extensions_for_tiers(const gpu_physical *physical, uint32_t tiers);
+
+#endif
