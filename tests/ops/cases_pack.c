@@ -1,0 +1,105 @@
+/// matrix_pack_rows against the loader's dequantisation: the device layout is read back here by its description in ops/matrix.h.
+#include "cases.h"
+#include "weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    uint32_t out, in;
+    uint32_t step; // rows packed per call
+} cases[] = {
+    {1, 1, 1}, {3, 31, 1}, {5, 32, 2}, {4, 33, 4}, {63, 192, 17}, {7, 576, 3}, {2, 1536, 1}, {64, 256, 64},
+};
+
+static float read_half(const uint8_t *plane, size_t i) {
+    uint16_t half;
+    memcpy(&half, plane + 2 * i, 2);
+    return half_to_float(half);
+}
+
+/// Nibble k of a row-major plane of them: a word per eight values, value i of its first four in bits 8i, of its last four in 8i + 4.
+static uint32_t read_nibble(const uint8_t *plane, size_t k) {
+    uint32_t word, i = (uint32_t)(k % 8);
+    memcpy(&word, plane + k / 8 * 4, 4);
+    return word >> (i < 4 ? 8 * i : 8 * (i - 4) + 4) & 15;
+}
+
+static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row, uint32_t column) {
+    matrix_planes planes = matrix_get_planes(shape);
+    const uint8_t *plane[MATRIX_MAX_PLANES];
+    for (uint32_t i = 0; i < MATRIX_MAX_PLANES; i++) plane[i] = bytes + planes.offset[i];
+    size_t k = (size_t)row * shape->padded + column;
+    uint16_t half, high;
+    uint32_t word;
+    float value;
+    switch (shape->type) {
+    case MATRIX_F32: memcpy(&value, plane[0] + 4 * k, 4); return value;
+    case MATRIX_F16: return read_half(plane[0], k);
+    case MATRIX_BF16:
+        memcpy(&half, plane[0] + 2 * k, 2);
+        word = (uint32_t)half << 16;
+        memcpy(&value, &word, 4);
+        return value;
+    case MATRIX_Q8: return read_half(plane[1], k / 32) * (float)(int8_t)plane[0][k];
+    case MATRIX_Q4: return read_half(plane[1], k / 32 * 2) * (float)read_nibble(plane[0], k) + read_half(plane[1], k / 32 * 2 + 1);
+    case MATRIX_Q6:
+        memcpy(&high, plane[1] + k / 8 * 2, 2);
+        word = read_nibble(plane[0], k) | (uint32_t)(high >> (2 * (k % 8)) & 3) << 4;
+        return read_half(plane[3], k / 256) * (float)(int8_t)plane[2][k / 16] * ((float)word - 32);
+    case MATRIX_TYPES: break;
+    }
+    return NAN;
+}
+
+/// Both sides round once where a type has two factors or a minimum, so they may differ by one unit in the last place.
+static void check_values(harness *h, const weights *w, const uint8_t *bytes) {
+    for (uint32_t o = 0; o < w->shape.out; o++)
+        for (uint32_t i = 0; i < w->shape.padded; i++) {
+            double expected = (double)w->values[(size_t)o * w->shape.padded + i], value = (double)read_value(&w->shape, bytes, o, i);
+            double bound = 2 * U32 * fabs(expected);
+            if (!(fabs(value - expected) <= bound)) harness_fail(h, "[%u, %u] is %.9g, not %.9g", o, i, value, expected);
+        }
+}
+
+/// Packing some rows leaves the others alone.
+static void check_only_own_rows(harness *h, const weights *w, uint32_t first, uint32_t rows) {
+    size_t bytes = (size_t)matrix_bytes(w->shape.type, w->shape.out, w->shape.in), row_bytes = w->block_bytes / w->shape.out;
+    matrix_planes planes = matrix_get_planes(&w->shape);
+    uint8_t *packed = harness_alloc(h, bytes, 1), *expected = harness_alloc(h, bytes, 1), *other = harness_alloc(h, bytes, 1);
+    memset(packed, 0xa5, bytes);
+    memset(expected, 0xa5, bytes);
+    matrix_pack_rows(&w->shape, w->type, w->blocks, 0, w->shape.out, other);
+    for (uint32_t p = 0; p < planes.count; p++) {
+        size_t at = (size_t)(planes.offset[p] + first * planes.row_bytes[p]);
+        memcpy(expected + at, other + at, (size_t)(rows * planes.row_bytes[p]));
+    }
+    matrix_pack_rows(&w->shape, w->type, (const uint8_t *)w->blocks + first * row_bytes, first, rows, packed);
+    if (memcmp(packed, expected, bytes)) harness_fail(h, "packing rows %u to %u touched others", first, first + rows - 1);
+}
+
+void cases_pack(harness *h) {
+    for (uint32_t t = 0; t < WEIGHT_TYPES; t++) {
+        uint32_t type = weight_types[t];
+        for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+            uint32_t out = cases[c].out, in = weights_inner(type, cases[c].in), step = cases[c].step;
+            char op[32];
+            snprintf(op, sizeof op, "pack %s", tensor_type_get_info(type)->name);
+            if (!harness_case(h, op, "[%u, %u] %u rows at a time", out, in, step)) continue;
+            weights w = weights_random(h, type, out, in);
+            size_t bytes = (size_t)matrix_bytes(w.shape.type, out, in), row_bytes = w.block_bytes / out;
+            uint8_t *packed = harness_alloc(h, bytes, 1);
+            for (uint32_t o = 0; o < out; o += step) {
+                uint32_t rows = step < out - o ? step : out - o;
+                if (!matrix_pack_rows(&w.shape, type, (const uint8_t *)w.blocks + o * row_bytes, o, rows, packed))
+                    harness_fail(h, "refused");
+            }
+            check_values(h, &w, packed);
+            check_only_own_rows(h, &w, out / 2, 1);
+            uint32_t wrong = type == TENSOR_F32 ? TENSOR_F16 : TENSOR_F32;
+            if (matrix_pack_rows(&w.shape, wrong, w.blocks, 0, 1, packed)) harness_fail(h, "took another type's data");
+            harness_count(h);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+/// Rotation of q in place and of k on its way into the KV pages, where v goes too.
+///
+/// Bound of x cos − y sin: two products and a sum, 3u (|x cos| + |y sin|); halves in pages add u16 of the value and half of the
+/// smallest subnormal. v is copied: exact in f32.
+#include "cases.h"
+#include "kv_pages.h"
+
+#include <math.h>
+
+typedef struct rope_case {
+    uint32_t heads, kv_heads, head_dim;
+    uint32_t sequences, rows; // rows of each sequence in the step
+    uint32_t first;           // position of each sequence's first row
+} rope_case;
+
+static const rope_case cases[] = {
+    {9, 3, 64, 1, 1, 0},   {9, 3, 64, 1, 100, 0}, {9, 3, 64, 3, 5, 30}, {4, 4, 32, 2, 33, 31}, {8, 1, 128, 1, 7, 700},
+    {32, 8, 64, 2, 9, 60}, {3, 1, 80, 2, 17, 15}, {1, 1, 4, 1, 3, 62},  {2, 2, 16, 5, 1, 95},
+};
+
+enum { LAYERS = 3, LAYER = 1 };
+
+typedef struct rope_data {
+    const rope_case *shape;
+    kv_pages kv;
+    op_rope_kv op;
+    float *qkv, *table;
+    Row *rows;
+    expect *qkv_expected, *page_expected;
+} rope_data;
+
+static void record(harness *h, const op_recorder *recorder, void *user) {
+    (void)h;
+    const rope_data *d = user;
+    op_record_rope_kv(recorder, &d->op);
+}
+
+/// (cos, sin) of position · 10000^(−2i / head_dim).
+static float *make_table(harness *h, uint32_t context, uint32_t head_dim) {
+    float *table = harness_alloc(h, (size_t)context * head_dim, sizeof *table);
+    for (uint32_t p = 0; p < context; p++)
+        for (uint32_t i = 0; i < head_dim / 2; i++) {
+            double angle = p * pow(10000, -2.0 * i / head_dim);
+            table[(size_t)p * head_dim + 2 * i] = (float)cos(angle);
+            table[(size_t)p * head_dim + 2 * i + 1] = (float)sin(angle);
+        }
+    return table;
+}
+
+/// Value i of a head at x after rotation.
+static expect rotated(const rope_data *d, const float *x, uint32_t position, uint32_t i) {
+    uint32_t half = d->op.head_dim / 2, pair = i % half;
+    const float *turn = d->table + ((size_t)position * half + pair) * 2;
+    double a = (double)x[pair], b = (double)x[pair + half], c = (double)turn[0], s = (double)turn[1];
+    if (i < half) return (expect){a * c - b * s, 3 * U32 * (fabs(a * c) + fabs(b * s))};
+    return (expect){b * c + a * s, 3 * U32 * (fabs(b * c) + fabs(a * s))};
+}
+
+static expect stored(const rope_data *d, expect e) {
+    if (d->op.kv_f16) e.bound += U16 * fabs(e.value) + 3e-8;
+    return e;
+}
+
+static void expect_row(rope_data *d, uint32_t t) {
+    const op_rope_kv *op = &d->op;
+    Row row = d->rows[t];
+    const float *x = d->qkv + (size_t)t * op->stride;
+    for (uint32_t head = 0; head < op->heads; head++)
+        for (uint32_t i = 0; i < op->head_dim; i++) {
+            uint32_t at = op->q_offset + head * op->head_dim;
+            d->qkv_expected[(size_t)t * op->stride + at + i] = rotated(d, x + at, row.position, i);
+        }
+    for (uint32_t head = 0; head < op->kv_heads; head++) {
+        const float *k = x + op->k_offset + head * op->head_dim, *v = x + op->v_offset + head * op->head_dim;
+        size_t k_at = kv_pages_at(&d->kv, LAYER, false, row.sequence, row.position, head),
+               v_at = kv_pages_at(&d->kv, LAYER, true, row.sequence, row.position, head);
+        for (uint32_t i = 0; i < op->head_dim; i++) {
+            d->page_expected[k_at + i] = stored(d, rotated(d, k, row.position, i));
+            d->page_expected[v_at + i] = stored(d, (expect){(double)v[i], 0});
+        }
+    }
+}
+
+static void run_case(harness *h, const rope_case *c, bool f16) {
+    uint32_t row_count = c->sequences * c->rows, context = c->first + c->rows + 1;
+    uint32_t *lengths = harness_alloc(h, c->sequences, sizeof *lengths);
+    for (uint32_t s = 0; s < c->sequences; s++) lengths[s] = c->first + c->rows;
+    rope_data d = {.shape = c, .kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, f16, lengths, c->sequences)};
+    op_rope_kv *op = &d.op;
+    *op =
+        (op_rope_kv){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .layer = LAYER, .rows = row_count, .kv_f16 = f16};
+    op->q_offset = 32;
+    op->k_offset = op->q_offset + c->heads * c->head_dim + 4;
+    op->v_offset = op->k_offset + c->kv_heads * c->head_dim + 8;
+    op->stride = (op->v_offset + c->kv_heads * c->head_dim + 31) / 32 * 32 + 32;
+    size_t count = (size_t)row_count * op->stride, pages = d.kv.page_count * d.kv.page_values;
+    d.qkv = random_floats(h, count, 2);
+    d.table = make_table(h, context, c->head_dim);
+    d.rows = harness_alloc(h, row_count, sizeof *d.rows);
+    for (uint32_t t = 0; t < row_count; t++) d.rows[t] = (Row){.position = c->first + t / c->sequences, .sequence = t % c->sequences};
+    d.qkv_expected = harness_alloc(h, count, sizeof(expect));
+    d.page_expected = harness_alloc(h, pages, sizeof(expect));
+    for (size_t i = 0; i < count; i++) d.qkv_expected[i] = UNTOUCHED;
+    for (size_t i = 0; i < pages; i++) d.page_expected[i] = UNTOUCHED;
+    for (uint32_t t = 0; t < row_count; t++) expect_row(&d, t);
+
+    op->qkv = harness_put(h, d.qkv, count * sizeof(float));
+    op->table = harness_put(h, d.table, (size_t)context * c->head_dim * sizeof(float));
+    op->step = put_step(h, &(step_data){.rows = d.rows,
+                                        .row_count = row_count,
+                                        .pages = d.kv.table,
+                                        .page_stride = d.kv.page_stride,
+                                        .page_rows = c->sequences})
+                   .step;
+    harness_expect_f32(h, op->qkv, d.qkv_expected, count);
+    if (f16)
+        harness_expect_f16(h, d.kv.base, d.page_expected, pages);
+    else
+        harness_expect_f32(h, d.kv.base, d.page_expected, pages);
+    harness_run(h, record, NULL, &d);
+}
+
+void cases_rope_kv(harness *h) {
+    for (int f16 = 0; f16 < 2; f16++)
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            const rope_case *c = &cases[i];
+            if (harness_case(h, f16 ? "rope_kv f16" : "rope_kv f32", "heads %u/%u of %u, %u sequences, %u rows each from %u", c->heads,
+                             c->kv_heads, c->head_dim, c->sequences, c->rows, c->first))
+                run_case(h, c, f16);
+        }
+}

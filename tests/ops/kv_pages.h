@@ -1,0 +1,26 @@
+/// KV pages with scrambled addresses, for rope_kv and attention.
+#ifndef TESTS_OPS_KV_PAGES_H
+#define TESTS_OPS_KV_PAGES_H
+
+#include "harness.h"
+
+typedef struct kv_pages {
+    uint32_t layers, kv_heads, head_dim;
+    bool f16;
+    uint32_t sequences, page_stride; // of the table
+    uint32_t page_count;
+    size_t page_values; // values of one page
+    uint64_t *table;    // [sequences, page_stride] device addresses; where no page is, one whose values are all NaN
+    uint64_t base;      // of all pages, one after another
+    uint32_t *index;    // [sequences, page_stride]: which page
+} kv_pages;
+
+/// lengths[s]: positions of sequence s. Pages start as 0xff.
+kv_pages kv_pages_make(harness *h, uint32_t layers, uint32_t kv_heads, uint32_t head_dim, bool f16, const uint32_t *lengths,
+                       uint32_t sequences);
+/// Index (in values, from base) of a position's key (or value) vector of a head.
+size_t kv_pages_at(const kv_pages *kv, uint32_t layer, bool value, uint32_t sequence, uint32_t position, uint32_t kv_head);
+/// Stores a number rounded as the pages hold it; gives what was stored.
+float kv_pages_set(harness *h, const kv_pages *kv, size_t at, float number);
+
+#endif
