@@ -26,14 +26,14 @@ static zs_status take(reader *r, size_t size, const char *what, const uint8_t **
 }
 
 static zs_status take_u32(reader *r, const char *what, uint32_t *value) {
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     zs_status status = take(r, sizeof *value, what, &bytes);
     if (!status) memcpy(value, bytes, sizeof *value);
     return status;
 }
 
 static zs_status take_u64(reader *r, const char *what, uint64_t *value) {
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     zs_status status = take(r, sizeof *value, what, &bytes);
     if (!status) memcpy(value, bytes, sizeof *value);
     return status;
@@ -168,7 +168,7 @@ static zs_status index_tensors(gguf_file *file, zs_error *error) {
 }
 
 static zs_status read_counts(reader *r, uint64_t *tensors, uint64_t *values) {
-    const uint8_t *magic;
+    const uint8_t *magic = NULL;
     uint32_t version;
     zs_status status = take(r, 4, "the header", &magic);
     if (status) return status;

@@ -1,0 +1,318 @@
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { CACHE_ENTRIES = 32 };
+
+double engine_now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+// ---- creation ------------------------------------------------------------------------------------------------------
+
+static uint32_t or_default(uint32_t value, uint32_t fallback) { return value ? value : fallback; }
+
+static void choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p) {
+    bool cpu = gpu_device_caps(model->device)->cpu;
+    uint32_t longest = model->config.context < 4096 ? model->config.context : 4096;
+    if (asked) *p = *asked;
+    if (p->precision == ZS_PRECISION_DEFAULT) p->precision = cpu ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+    if (p->kv == ZS_KV_DEFAULT) p->kv = p->precision == ZS_PRECISION_EXACT ? ZS_KV_F32 : ZS_KV_F16;
+    p->context = or_default(p->context, longest);
+    p->max_sessions = or_default(p->max_sessions, 8);
+    p->kv_tokens = or_default(p->kv_tokens, 2 * p->context);
+    p->max_experts = or_default(p->max_experts, 16);
+    p->max_rows = or_default(p->max_rows, 512);
+}
+
+static model_workspace_params workspace_params(const zs_engine_params *p) {
+    return (model_workspace_params){
+        .max_rows = p->max_rows < p->max_sessions ? p->max_sessions : p->max_rows,
+        .max_logit_rows = p->max_sessions < ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : p->max_sessions,
+        .context = p->context,
+        .kv_f16 = p->kv == ZS_KV_F16,
+        .fast = p->precision == ZS_PRECISION_FAST,
+        .deterministic = p->deterministic,
+    };
+}
+
+/// Pages for kv_tokens, and for each session and branch one that is only partly used.
+static uint32_t page_count(const zs_engine_params *p) { return (p->kv_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + p->max_sessions + 8; }
+
+static zs_status check_memory(const zs_engine *e, zs_error *error) {
+    model_workspace_params w = workspace_params(&e->params);
+    uint64_t page = model_page_bytes(e->model, w.kv_f16);
+    uint64_t experts = 4ull * (e->params.max_experts + 1) * e->model->scale_count;
+    uint64_t workspace = model_workspace_bytes(e->model, &w), kv = page * page_count(&e->params), free_bytes = gpu_device_memory_free(e->model->device);
+    if (workspace + experts + kv <= free_bytes) return ZS_OK;
+    uint64_t rest = workspace + experts + page * (e->params.max_sessions + 8);
+    uint64_t fits = rest < free_bytes ? (free_bytes - rest) / page * KV_PAGE_TOKENS / 2 : 0;
+    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
+                        "a context of %u tokens needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: --ctx %llu would fit",
+                        e->params.context, (double)kv / 1e6, (double)(workspace + experts) / 1e6, (double)free_bytes / 1e6, (unsigned long long)fits);
+}
+
+static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, step_arrays *a, zs_error *error) {
+    uint64_t rows_at = 256, spans_at = rows_at + rows * sizeof(Row), logit_rows_at = spans_at + rows * sizeof(Span);
+    uint64_t logits = workspace_params(&e->params).max_logit_rows, targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
+    zs_status status = gpu_buffer_create(e->model->device, GPU_MEMORY_SHARED, size, true, name, &a->buffer, error);
+    if (status) return status;
+    uint8_t *host = a->buffer.mapped;
+    uint64_t base = a->buffer.address;
+    a->step = (Step *)(void *)host;
+    a->rows = (Row *)(void *)(host + rows_at);
+    a->spans = (Span *)(void *)(host + spans_at);
+    a->logit_rows = (uint32_t *)(void *)(host + logit_rows_at);
+    a->targets = (uint32_t *)(void *)(host + targets_at);
+    a->step_address = base;
+    a->rows_address = base + rows_at;
+    a->logit_rows_address = base + logit_rows_at;
+    a->targets_address = base + targets_at;
+    *a->step = (Step){
+        .rows = base + rows_at,
+        .spans = base + spans_at,
+        .scales = e->experts.scales.address,
+        .pages = e->page_table.address,
+        .scale_stride = e->model->scale_count,
+        .page_stride = e->page_stride,
+    };
+    return ZS_OK;
+}
+
+static zs_status create_buffers(zs_engine *e, zs_error *error) {
+    zs_device *device = e->model->device;
+    const zs_engine_params *p = &e->params;
+    e->page_stride = (p->context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + 1;
+    uint64_t table_rows = p->max_sessions + ENGINE_BRANCHES;
+    uint64_t result_bytes = p->max_sessions * SAMPLED_RING * sizeof(Sampled) + ENGINE_LOGIT_ROWS * sizeof(float);
+    zs_status status = gpu_buffer_create(device, GPU_MEMORY_SHARED, table_rows * e->page_stride * 8, true, "page table", &e->page_table, error);
+    if (!status) status = gpu_buffer_create(device, GPU_MEMORY_SHARED, p->max_sessions * sizeof(Sampler), true, "samplers", &e->samplers, error);
+    if (!status) status = gpu_buffer_create(device, GPU_MEMORY_READBACK, result_bytes, true, "results", &e->results, error);
+    if (!status) status = create_arrays(e, workspace_params(p).max_rows, "prefill rows", &e->prefill, error);
+    if (!status) status = create_arrays(e, p->max_sessions, "decode rows", &e->decode, error);
+    if (!status) status = gpu_command_create(device, "prefill", &e->prefill_command, error);
+    if (!status) status = gpu_command_create(device, "copy", &e->copy_command, error);
+    return status;
+}
+
+static void fill_info(zs_engine *e) {
+    const zs_engine_params *p = &e->params;
+    model_workspace_params w = workspace_params(p);
+    e->info = (zs_engine_info){
+        .context = p->context,
+        .max_sessions = p->max_sessions,
+        .max_rows = p->max_rows,
+        .kv_tokens = p->kv_tokens,
+        .precision = p->precision,
+        .kv = p->kv,
+        .mode = e->model->info.factored ? "factored" : "dense",
+        .kv_bytes = e->pool.page_bytes * e->pool.page_count,
+        .workspace_bytes = model_workspace_bytes(e->model, &w),
+        .decode_dispatches_per_layer = model_layer_dispatches(e->model, e->workspace, true),
+    };
+}
+
+static zs_status check_params(const zs_model *model, const zs_engine_params *p, zs_error *error) {
+    if (p->context > model->config.context)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a context of %u tokens was asked for, but %s was made for %u", p->context, model->path, model->config.context);
+    if (p->max_sessions > 4096 || p->kv_tokens < p->context) return zs_error_set(error, ZS_ERROR_ARGUMENT, "max_sessions %u or kv_tokens %u makes no sense", p->max_sessions, p->kv_tokens);
+    return ZS_OK;
+}
+
+zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_engine **out, zs_error *error) {
+    zs_engine *e = calloc(1, sizeof *e);
+    if (!e) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
+    e->model = model;
+    choose_params(model, params, &e->params);
+    model_workspace_params w = workspace_params(&e->params);
+    zs_status status = check_params(model, &e->params, error);
+    if (!status) status = check_memory(e, error);
+    e->cache_capacity = CACHE_ENTRIES;
+    e->cache = calloc(CACHE_ENTRIES, sizeof *e->cache);
+    e->sessions = calloc(e->params.max_sessions, sizeof *e->sessions);
+    e->decode_commands = calloc(e->params.max_sessions + 1, sizeof *e->decode_commands);
+    if (!status && (!e->cache || !e->sessions || !e->decode_commands)) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
+    if (!status) status = model_workspace_create(model, &w, &e->workspace, error);
+    if (!status) status = expert_table_create(model, e->params.max_experts, &e->experts, error);
+    if (!status) status = kv_pool_create(model->device, model_page_bytes(model, w.kv_f16), page_count(&e->params), &e->pool, error);
+    if (!status) status = create_buffers(e, error);
+    if (status) {
+        zs_engine_destroy(&e);
+        return status;
+    }
+    fill_info(e);
+    *out = e;
+    return ZS_OK;
+}
+
+void zs_engine_destroy(zs_engine **handle) {
+    zs_engine *e = *handle;
+    if (!e) return;
+    *handle = NULL;
+    zs_device *device = e->model->device;
+    engine_drain(e, NULL);
+    for (uint32_t i = 0; e->sessions && i < e->params.max_sessions; i++) zs_session_destroy(&(zs_session *){e->sessions[i]});
+    for (uint32_t i = 0; i < e->cache_count; i++) sequence_destroy(&e->cache[i].seq, &e->pool);
+    for (uint32_t i = 0; e->decode_commands && i <= e->params.max_sessions; i++) gpu_command_destroy(&e->decode_commands[i]);
+    gpu_command_destroy(&e->prefill_command);
+    gpu_command_destroy(&e->copy_command);
+    gpu_buffer *const buffers[] = {&e->page_table, &e->samplers, &e->results, &e->prefill.buffer, &e->decode.buffer};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) gpu_buffer_destroy(device, buffers[i]);
+    kv_pool_destroy(&e->pool);
+    expert_table_destroy(&e->experts);
+    model_workspace_destroy(&e->workspace);
+    free(e->cache);
+    free(e->sessions);
+    free(e->decode_commands);
+    free(e);
+}
+
+zs_model *zs_engine_get_model(const zs_engine *engine) { return engine->model; }
+const zs_engine_info *zs_engine_get_info(const zs_engine *engine) { return &engine->info; }
+const zs_engine_stats *zs_engine_get_stats(const zs_engine *engine) { return &engine->stats; }
+void zs_engine_reset_stats(zs_engine *engine) { engine->stats = (zs_engine_stats){0}; }
+void zs_engine_cancel(zs_engine *engine) { atomic_store(&engine->cancelled, true); }
+void zs_engine_resume(zs_engine *engine) { atomic_store(&engine->cancelled, false); }
+
+zs_status engine_check_cancelled(const zs_engine *engine, zs_error *error) {
+    return atomic_load(&engine->cancelled) ? zs_error_set(error, ZS_ERROR_CANCELLED, "cancelled") : ZS_OK;
+}
+
+// ---- submitting ----------------------------------------------------------------------------------------------------
+
+zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error) {
+    engine->stats.submits++;
+    return gpu_command_submit(command, &engine->last_submit, error);
+}
+
+zs_status engine_drain(zs_engine *engine, zs_error *error) { return engine->last_submit ? gpu_device_wait(engine->model->device, engine->last_submit, error) : ZS_OK; }
+
+// ---- the step loop -------------------------------------------------------------------------------------------------
+
+zs_status zs_engine_run(zs_engine *engine, zs_token_callback on_token, void *user, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (bool worked = true; worked && !status;) {
+        bool decoded = false;
+        status = engine_prefill(engine, on_token, user, &worked, error);
+        if (!status) status = engine_decode(engine, on_token, user, &decoded, error);
+        worked = worked || decoded;
+    }
+    zs_status drained = engine_drain(engine, status ? NULL : error);
+    return status ? status : drained;
+}
+
+// ---- pages and prefixes --------------------------------------------------------------------------------------------
+
+void engine_write_pages(zs_engine *engine, uint32_t row, const sequence *seq, uint32_t first) {
+    uint64_t *entries = (uint64_t *)engine->page_table.mapped + (size_t)row * engine->page_stride;
+    for (uint32_t i = first; i < seq->page_count; i++) entries[i] = kv_pool_address(&engine->pool, seq->pages[i]);
+}
+
+/// Drops the cached prefix that was not used for longest; false when there is none.
+static bool evict(zs_engine *engine) {
+    uint32_t oldest = 0;
+    if (engine->cache_count == 0) return false;
+    for (uint32_t i = 1; i < engine->cache_count; i++) {
+        if (engine->cache[i].used < engine->cache[oldest].used) oldest = i;
+    }
+    sequence_destroy(&engine->cache[oldest].seq, &engine->pool);
+    engine->cache[oldest] = engine->cache[--engine->cache_count];
+    return true;
+}
+
+zs_status engine_reserve(zs_engine *engine, sequence *seq, uint32_t length, zs_error *error) {
+    while ((uint64_t)seq->page_count * KV_PAGE_TOKENS < length) {
+        uint32_t page = kv_pool_take(&engine->pool);
+        while (page == KV_NO_PAGE && evict(engine)) page = kv_pool_take(&engine->pool);
+        if (page == KV_NO_PAGE)
+            return zs_error_set(error, ZS_ERROR_CONTEXT, "the %u tokens of KV memory are all in use by live sessions: end some, or create the engine with a larger kv_tokens", engine->params.kv_tokens);
+        seq->pages[seq->page_count++] = page;
+    }
+    return ZS_OK;
+}
+
+static zs_status copy_page(zs_engine *engine, uint32_t from, uint32_t to, zs_error *error) {
+    zs_status status = engine_drain(engine, error);
+    if (!status) status = gpu_command_begin(engine->copy_command, error);
+    if (status) return status;
+    kv_pool_record_copy(&engine->pool, engine->copy_command, from, to);
+    status = gpu_command_end(engine->copy_command, error);
+    return status ? status : engine_submit(engine, engine->copy_command, error);
+}
+
+zs_status engine_share_prefix(zs_engine *engine, const sequence *from, uint32_t length, sequence *to, zs_error *error) {
+    uint32_t whole = length / KV_PAGE_TOKENS;
+    for (uint32_t i = 0; i < whole; i++) {
+        kv_pool_retain(&engine->pool, from->pages[i]);
+        to->pages[to->page_count++] = from->pages[i];
+    }
+    if (length % KV_PAGE_TOKENS) {
+        kv_pool_retain(&engine->pool, from->pages[whole]); // keeps it should reserving evict its owner
+        uint32_t source = from->pages[whole];
+        zs_status status = engine_reserve(engine, to, length, error);
+        if (!status) status = copy_page(engine, source, to->pages[whole], error);
+        kv_pool_release(&engine->pool, source);
+        if (status) return status;
+    }
+    to->computed = length;
+    to->prefilled = length < from->prefilled ? length : from->prefilled;
+    return ZS_OK;
+}
+
+/// The sequence (cached or live) with the longest usable prefix of tokens.
+static sequence *find_prefix(zs_engine *engine, uint64_t serial, const uint32_t *tokens, uint32_t count, uint32_t *length) {
+    sequence *best = NULL;
+    *length = 0;
+    for (uint32_t i = 0; i < engine->cache_count; i++) {
+        cached_prefix *entry = &engine->cache[i];
+        uint32_t common = entry->seq.expert_serial == serial ? sequence_common(&entry->seq, tokens, count, engine->params.deterministic) : 0;
+        if (common > *length) {
+            *length = common;
+            best = &entry->seq;
+            entry->used = ++engine->clock;
+        }
+    }
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
+        if (!engine->sessions[i] || engine->sessions[i]->seq.expert_serial != serial) continue;
+        uint32_t common = sequence_common(&engine->sessions[i]->seq, tokens, count, engine->params.deterministic);
+        if (common > *length) {
+            *length = common;
+            best = &engine->sessions[i]->seq;
+        }
+    }
+    return best;
+}
+
+zs_status engine_take_prefix(zs_engine *engine, sequence *seq, const uint32_t *tokens, uint32_t count, zs_error *error) {
+    uint32_t length;
+    const sequence *best = find_prefix(engine, seq->expert_serial, tokens, count - 1, &length);
+    // Less than a page is not worth a copy.
+    if (!best || length < KV_PAGE_TOKENS) return ZS_OK;
+    engine->stats.cached_tokens += length;
+    return engine_share_prefix(engine, best, length, seq, error);
+}
+
+void engine_keep_prefix(zs_engine *engine, sequence *seq) {
+    seq->count = seq->computed;
+    if (seq->computed < KV_PAGE_TOKENS || seq->expert_serial == 0) {
+        sequence_destroy(seq, &engine->pool);
+        return;
+    }
+    // An entry that this one extends is superseded.
+    for (uint32_t i = 0; i < engine->cache_count; i++) {
+        sequence *old = &engine->cache[i].seq;
+        if (old->expert_serial == seq->expert_serial && old->computed <= seq->computed && sequence_common(old, seq->tokens, seq->computed, false) == old->computed &&
+            (!engine->params.deterministic || old->prefilled <= seq->prefilled)) {
+            sequence_destroy(old, &engine->pool);
+            engine->cache[i--] = engine->cache[--engine->cache_count];
+        }
+    }
+    if (engine->cache_count == engine->cache_capacity) evict(engine);
+    engine->cache[engine->cache_count++] = (cached_prefix){.seq = *seq, .used = ++engine->clock};
+    *seq = (sequence){0};
+}

@@ -1,0 +1,101 @@
+/// The inside of zs_engine: pools and tables, the buffers that steps read, and the pieces of the step loop.
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "engine/expert_table.h"
+#include "engine/sequence.h"
+#include "model/model.h"
+
+#include <stdatomic.h>
+
+enum { ENGINE_BRANCHES = 64, ENGINE_LOGIT_ROWS = 64, ENGINE_AHEAD = 2 };
+
+/// A finished sequence kept for its keys and values.
+typedef struct cached_prefix {
+    sequence seq;
+    uint64_t used; // engine's clock at the last use
+} cached_prefix;
+
+/// Arrays that the rows of a step are read from, in one GPU_MEMORY_SHARED buffer; prefill and decode have one each.
+typedef struct step_arrays {
+    gpu_buffer buffer;
+    Step *step;
+    Row *rows;
+    Span *spans;
+    uint32_t *logit_rows, *targets;
+    uint64_t step_address, rows_address, logit_rows_address, targets_address;
+} step_arrays;
+
+struct zs_engine {
+    zs_model *model;
+    zs_engine_params params; // as chosen
+    zs_engine_info info;
+    zs_engine_stats stats;
+    atomic_bool cancelled;
+    model_workspace *workspace;
+    kv_pool pool;
+    expert_table experts;
+    cached_prefix *cache; // [cache_count]
+    uint32_t cache_count, cache_capacity;
+    uint64_t clock;
+    zs_session **sessions; // [max_sessions]; the index is the session's row of the page table
+    gpu_buffer page_table; // uint64_t [max_sessions + ENGINE_BRANCHES, page_stride]
+    uint32_t page_stride;
+    gpu_buffer samplers; // Sampler [max_sessions]
+    gpu_buffer results;  // Sampled [max_sessions · SAMPLED_RING], then float [ENGINE_LOGIT_ROWS]
+    step_arrays prefill, decode;
+    gpu_command *prefill_command, *copy_command;
+    gpu_command **decode_commands; // [max_sessions + 1], by number of rows, recorded on first use
+    uint64_t last_submit;          // timeline value of the newest submit
+};
+
+struct zs_session {
+    zs_engine *engine;
+    uint32_t index; // in engine->sessions
+    zs_session_params params;
+    sequence seq;
+    uint32_t prompt_count;
+    uint32_t remaining; // tokens still wanted
+    bool done;
+    float *logprobs; // [capacity], beside tokens
+    gpu_buffer bits; // allowed mask, then seen mask; made on first need
+    bool restricted;
+};
+
+/// Writes a sequence's page addresses into a row of the page table, from page `first` on.
+void engine_write_pages(zs_engine *engine, uint32_t row, const sequence *seq, uint32_t first);
+/// Makes sure that positions below `length` have pages, evicting cached prefixes when the pool is empty.
+zs_status engine_reserve(zs_engine *engine, sequence *seq, uint32_t length, zs_error *error);
+/// Fills an empty sequence from the longest cached prefix of tokens[count] under the expert (its last token is never
+/// taken, because its logits are needed). Full pages are shared, a partial one is copied. `seq` holds no tokens yet.
+zs_status engine_take_prefix(zs_engine *engine, sequence *seq, const uint32_t *tokens, uint32_t count, zs_error *error);
+/// Gives `to` (empty) the first `length` positions of `from`, as above; length ≤ from->computed.
+zs_status engine_share_prefix(zs_engine *engine, const sequence *from, uint32_t length, sequence *to, zs_error *error);
+/// Keeps a sequence's computed part for later prefixes; takes over its pages. The sequence is left destroyed.
+void engine_keep_prefix(zs_engine *engine, sequence *seq);
+/// Waits for everything submitted.
+zs_status engine_drain(zs_engine *engine, zs_error *error);
+zs_status engine_check_cancelled(const zs_engine *engine, zs_error *error);
+zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error);
+/// Sampler of a session, as the kernels read it.
+void engine_write_sampler(zs_session *session);
+void session_append(zs_session *session, uint32_t token, float logprob);
+/// Milliseconds of a monotonic clock.
+double engine_now_ms(void);
+
+/// Prefills whatever sessions with work have not computed and samples their first tokens; *worked tells whether there was any.
+zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error);
+/// Decodes until some session ends or a callback adds work.
+zs_status engine_decode(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error);
+/// Takes a sampled token into the session, tells the callback, and decides whether the session is done.
+zs_status engine_take_token(zs_session *session, zs_token_callback on_token, void *user, zs_error *error);
+
+/// A run of rows of one sequence for a prefill step: positions seq.computed … end − 1.
+typedef struct prefill_run {
+    sequence *seq;
+    uint32_t table_row, expert, end;
+} prefill_run;
+/// Fills rows and spans of `run` from its computed position on, at most `limit` rows; returns how many.
+uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t first_row, uint32_t limit, uint32_t *spans);
+
+#endif

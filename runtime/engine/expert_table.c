@@ -1,0 +1,81 @@
+#include "engine/expert_table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t hash_row(const float *row, uint32_t count) {
+    uint64_t hash = 0xcbf29ce484222325u; // FNV-1a over words
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &row[i], sizeof bits);
+        hash = (hash ^ bits) * 0x100000001b3u;
+    }
+    return hash;
+}
+
+static zs_status upload_row(const expert_table *table, uint32_t id, const float *row, zs_error *error) {
+    uint64_t bytes = table->model->scale_count * sizeof *row, done = 0;
+    gpu_upload *upload;
+    zs_status status = gpu_upload_create(table->model->device, &upload, error);
+    if (status) return status;
+    while (done < bytes && !status) {
+        uint64_t part = bytes - done < gpu_upload_max(upload) ? bytes - done : gpu_upload_max(upload);
+        void *host;
+        status = gpu_upload_map(upload, &table->scales, id * bytes + done, part, &host, error);
+        if (!status) memcpy(host, (const uint8_t *)row + done, part);
+        done += part;
+    }
+    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
+    return status ? status : finished;
+}
+
+zs_status expert_table_create(const zs_model *model, uint32_t experts, expert_table *table, zs_error *error) {
+    *table = (expert_table){.model = model, .count = experts + 1, .next_serial = 1};
+    table->rows = calloc(table->count, sizeof *table->rows);
+    if (!table->rows) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the expert table");
+    table->rows[0] = (expert_row){.serial = table->next_serial++, .attached = 1};
+    if (model->scale_count == 0) return ZS_OK; // dense: nothing to scale
+    float *base = malloc(model->scale_count * sizeof *base);
+    zs_status status = base ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the expert table");
+    if (!status) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, (uint64_t)table->count * model->scale_count * sizeof *base, false, "expert table", &table->scales, error);
+    if (!status) {
+        model_base_scales(model, base);
+        table->rows[0].hash = hash_row(base, model->scale_count);
+        status = upload_row(table, 0, base, error);
+    }
+    free(base);
+    if (status) expert_table_destroy(table);
+    return status;
+}
+
+void expert_table_destroy(expert_table *table) {
+    if (table->model) gpu_buffer_destroy(table->model->device, &table->scales);
+    free(table->rows);
+    *table = (expert_table){0};
+}
+
+zs_status expert_table_attach(expert_table *table, const float *row, uint32_t *id, zs_error *error) {
+    uint64_t hash = hash_row(row, table->model->scale_count);
+    uint32_t free_row = 0;
+    for (uint32_t i = table->count; i-- > 1;) {
+        if (table->rows[i].serial && table->rows[i].hash == hash) {
+            table->rows[i].attached++;
+            *id = i;
+            return ZS_OK;
+        }
+        if (!table->rows[i].serial) free_row = i;
+    }
+    if (!free_row) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the expert table is full (%u experts): detach one or create the engine with a larger max_experts", table->count - 1);
+    zs_status status = upload_row(table, free_row, row, error);
+    if (status) return status;
+    table->rows[free_row] = (expert_row){.serial = table->next_serial++, .hash = hash, .attached = 1};
+    *id = free_row;
+    return ZS_OK;
+}
+
+void expert_table_detach(expert_table *table, uint32_t id) {
+    if (id == 0 || id >= table->count || !table->rows[id].serial) return;
+    if (--table->rows[id].attached == 0) table->rows[id] = (expert_row){0};
+}
+
+uint64_t expert_table_serial(const expert_table *table, uint32_t id) { return id < table->count ? table->rows[id].serial : 0; }

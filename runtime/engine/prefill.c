@@ -1,0 +1,88 @@
+#include "engine/engine.h"
+
+uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t first_row, uint32_t limit, uint32_t *spans) {
+    uint32_t left = run->end - run->seq->computed, count = left < limit ? left : limit;
+    uint32_t span_rows = model_span_rows(engine->workspace, engine->model);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t position = run->seq->computed + i;
+        engine->prefill.rows[first_row + i] = (Row){.token = run->seq->tokens[position], .position = position, .sequence = run->table_row, .expert = run->expert};
+    }
+    for (uint32_t i = 0; i < count; i += span_rows) {
+        uint32_t rows = count - i < span_rows ? count - i : span_rows;
+        engine->prefill.spans[(*spans)++] = (Span){.first_row = first_row + i, .rows = rows};
+    }
+    return count;
+}
+
+static bool needs_prefill(const zs_session *session) {
+    // A decoded session lacks only its newest token, which the next decode step takes in.
+    return session && !session->done && (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count);
+}
+
+/// One step: as many rows of waiting sessions as fit. sampled[i] tells which sessions finished their prompt, in logit order.
+static zs_status record_step(zs_engine *engine, zs_session **sampled, uint32_t *sampled_count, uint32_t *row_count, zs_error *error) {
+    step_arrays *a = &engine->prefill;
+    model_step step = {.step = a->step_address, .logit_rows = a->logit_rows_address};
+    for (uint32_t i = 0; i < engine->params.max_sessions && step.rows < engine->params.max_rows; i++) {
+        zs_session *session = engine->sessions[i];
+        if (!needs_prefill(session)) continue;
+        sequence *seq = &session->seq;
+        zs_status status = engine_reserve(engine, seq, seq->count, error);
+        if (status) return status;
+        engine_write_pages(engine, i, seq, 0);
+        prefill_run run = {.seq = seq, .table_row = i, .expert = session->params.expert, .end = seq->count};
+        uint32_t rows = prefill_fill_rows(engine, &run, step.rows, engine->params.max_rows - step.rows, &step.spans);
+        seq->computed += rows;
+        seq->prefilled = seq->prefilled + rows == seq->computed ? seq->computed : seq->prefilled;
+        step.rows += rows;
+        if (seq->computed > step.longest) step.longest = seq->computed;
+        if (seq->computed == seq->count) {
+            a->logit_rows[step.logit_count++] = step.rows - 1;
+            engine_write_sampler(session);
+            sampled[(*sampled_count)++] = session;
+        }
+    }
+    *row_count = step.rows;
+    if (step.rows == 0) return ZS_OK;
+    zs_status status = gpu_command_begin(engine->prefill_command, error);
+    if (status) return status;
+    model_record(engine->model, engine->workspace, engine->prefill_command, &step);
+    if (step.logit_count) model_record_sample(engine->model, engine->workspace, engine->prefill_command, &step, engine->samplers.address, engine->results.address, false);
+    return gpu_command_end(engine->prefill_command, error);
+}
+
+/// A failed step leaves nothing computed that may be reused.
+static void forget(zs_engine *engine) {
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
+        if (!engine->sessions[i] || engine->sessions[i]->done) continue;
+        sequence *seq = &engine->sessions[i]->seq;
+        uint32_t count = seq->count;
+        sequence_truncate(seq, &engine->pool, 0);
+        seq->count = count;
+    }
+}
+
+zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error) {
+    zs_session *sampled[ENGINE_LOGIT_ROWS + 4096];
+    *worked = false;
+    for (;;) {
+        uint32_t sampled_count = 0, rows = 0;
+        double start = engine_now_ms();
+        zs_status status = engine_check_cancelled(engine, error);
+        if (!status) status = engine_drain(engine, error); // the arrays are about to be rewritten
+        if (!status) status = record_step(engine, sampled, &sampled_count, &rows, error);
+        if (!status && rows == 0) return ZS_OK;
+        if (!status) status = engine_submit(engine, engine->prefill_command, error);
+        if (!status) status = engine_drain(engine, error);
+        if (status) {
+            forget(engine);
+            return status;
+        }
+        *worked = true;
+        engine->stats.steps++;
+        engine->stats.prefill_tokens += rows;
+        engine->stats.prefill_ms += engine_now_ms() - start;
+        for (uint32_t i = 0; i < sampled_count && !status; i++) status = engine_take_token(sampled[i], on_token, user, error);
+        if (status) return status;
+    }
+}
