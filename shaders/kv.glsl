@@ -15,4 +15,6 @@ void kv_store_pair(UintRef page, uint i, vec2 value) { Vec2Ref(page).v[i / 2u] =
 uint kv_index(uint position, uint kv_heads, uint kv_head, uint head_dim) { return ((position % KV_PAGE_TOKENS) * kv_heads + kv_head) * head_dim; }
 // Elements from a layer's keys to its values.
 uint kv_values(uint kv_heads, uint head_dim) { return KV_PAGE_TOKENS * kv_heads * head_dim; }
-UintRef kv_page(uint sequence, uint position) { return push.step.v.pages.v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS]; }
+UintRef kv_page(uint sequence, uint position) {
+    return UintRef(push.step.v.pages.v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS]);
+}

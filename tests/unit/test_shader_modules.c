@@ -214,9 +214,11 @@ static void check_constants(const module *m) {
     instruction i;
     while (next_instruction(m, &at, &i)) {
         if (i.opcode != OP_DECORATE || i.words[2] != DECORATION_SPEC_ID) continue;
-        if (i.words[3] >= MAX_CONSTANTS || used[i.words[3]]) fail_msg("%s: specialisation id %u", m->source->name, i.words[3]);
-        used[i.words[3]] = true;
-        count++;
+        uint32_t id = i.words[3];
+        // local_size_x_id and WORKGROUP share id 0.
+        if (id >= MAX_CONSTANTS || (used[id] && id != 0)) fail_msg("%s: specialisation id %u", m->source->name, id);
+        count += !used[id];
+        used[id] = true;
     }
     for (uint32_t id = 0; id < count; id++)
         if (!used[id]) fail_msg("%s: %u specialisation constants, but none has id %u", m->source->name, count, id);
