@@ -111,14 +111,14 @@ static zs_status create_failed(VkResult result, zs_error *error) {
                         gpu_result_name(result));
 }
 
-/// Checks that the layer is there and puts its settings (synchronisation validation) before *next.
+/// The layer's settings: synchronisation is validated too. Their extensions are not enabled, because loaders older than the layer
+/// refuse them; the layer reads the structs all the same.
 typedef struct layer_options {
     VkDebugUtilsMessengerCreateInfoEXT messenger;
     VkLayerSettingEXT setting;
     VkLayerSettingsCreateInfoEXT settings;
     VkValidationFeatureEnableEXT enabled;
     VkValidationFeaturesEXT features;
-    const char *extension; // that the options come by
 } layer_options;
 
 static zs_status choose_layer_options(gpu_validation *validation, layer_options *options, zs_error *error) {
@@ -131,12 +131,10 @@ static zs_status choose_layer_options(gpu_validation *validation, layer_options 
             validation_layer);
     options->messenger = messenger_info(validation);
     if (extension_present(validation_layer, VK_EXT_LAYER_SETTINGS_EXTENSION_NAME)) {
-        options->extension = VK_EXT_LAYER_SETTINGS_EXTENSION_NAME;
         options->setting = (VkLayerSettingEXT){validation_layer, "validate_sync", VK_LAYER_SETTING_TYPE_BOOL32_EXT, 1, &on};
         options->settings = (VkLayerSettingsCreateInfoEXT){VK_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT, NULL, 1, &options->setting};
         options->messenger.pNext = &options->settings;
     } else if (extension_present(validation_layer, VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME)) {
-        options->extension = VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME;
         options->enabled = VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT;
         options->features = (VkValidationFeaturesEXT){VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT, NULL, 1, &options->enabled, 0, NULL};
         options->messenger.pNext = &options->features;
@@ -155,13 +153,12 @@ zs_status gpu_instance_create(gpu_validation *validation, gpu_instance *instance
         return zs_error_set(error, ZS_ERROR_NO_DEVICE, "the Vulkan loader is of version 1.0; install a newer one (package libvulkan1)");
     if (validation && choose_layer_options(validation, &options, error)) return ZS_ERROR_UNSUPPORTED;
 
-    const char *extensions[3];
+    const char *extensions[2];
     uint32_t extension_count = 0;
     VkInstanceCreateFlags flags = 0;
     instance->debug_utils = extension_present(NULL, VK_EXT_DEBUG_UTILS_EXTENSION_NAME) ||
                             (validation && extension_present(validation_layer, VK_EXT_DEBUG_UTILS_EXTENSION_NAME));
     if (instance->debug_utils) extensions[extension_count++] = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
-    if (options.extension) extensions[extension_count++] = options.extension;
     if (extension_present(NULL, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME)) {
         extensions[extension_count++] = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
         flags |= VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;

@@ -51,10 +51,6 @@ zs_status gpu_memory_open(zs_device *device, zs_error *error) {
     device->vk.vkGetBufferMemoryRequirements(device->handle, sample, &requirements);
     device->vk.vkDestroyBuffer(device->handle, sample, NULL);
     choose_types(device, requirements.memoryTypeBits);
-    for (uint32_t kind = 0; kind < GPU_MEMORY_KINDS; kind++)
-        if (pool->type_counts[kind] == 0)
-            return zs_error_set(error, ZS_ERROR_NO_DEVICE, "%s has no memory type for %s; choose another device",
-                                device->physical.info.name, kind == GPU_MEMORY_DEVICE ? "buffers" : "buffers that the host can see");
     pool->block_bytes[GPU_MEMORY_DEVICE] =
         smaller(device->caps.max_allocation, (device->physical.info.type == ZS_DEVICE_DISCRETE ? 256 : 64) * mebibyte);
     pool->block_bytes[GPU_MEMORY_SHARED] = smaller(device->caps.max_allocation, 16 * mebibyte);

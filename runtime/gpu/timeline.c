@@ -26,8 +26,8 @@ zs_status gpu_device_fail(zs_device *device, VkResult result, zs_error *error, c
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
         return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY, "%s: %s is out of memory", what, device->physical.info.name);
     default:
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: the driver of %s gives %s; update the driver or choose another device", what,
-                            device->physical.info.name, gpu_result_name(result));
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: the driver of %s gives %s (%d); update the driver or choose another device",
+                            what, device->physical.info.name, gpu_result_name(result), (int)result);
     }
 }
 
@@ -38,6 +38,8 @@ zs_status gpu_device_check(const zs_device *device, zs_error *error) {
 zs_status gpu_device_submit(zs_device *device, VkCommandBuffer buffer, uint64_t *value, zs_error *error) {
     zs_status status = gpu_device_check(device, error);
     if (status) return status;
+    if (!device->timeline)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s only compiles, it runs nothing", device->physical.info.name);
     pthread_mutex_lock(&device->queue_mutex);
     uint64_t promised = atomic_load(&device->submitted) + 1;
     VkCommandBufferSubmitInfo command = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = buffer};
@@ -64,6 +66,7 @@ zs_status gpu_device_submit(zs_device *device, VkCommandBuffer buffer, uint64_t 
 
 uint64_t gpu_device_done(zs_device *device) {
     uint64_t value = 0;
+    if (!device->timeline) return 0;
     VkResult result = device->vk.vkGetSemaphoreCounterValue(device->handle, device->timeline, &value);
     if (result == VK_ERROR_DEVICE_LOST) atomic_store(&device->lost, true);
     return result ? 0 : value;
@@ -85,7 +88,7 @@ static VkResult wait_for(zs_device *device, uint64_t value, uint32_t timeout_ms)
 
 zs_status gpu_device_wait(zs_device *device, uint64_t value, zs_error *error) {
     zs_status status = gpu_device_check(device, error);
-    if (status) return status;
+    if (status || value == 0) return status;
     VkResult result = wait_for(device, value, device->timeout_ms);
     if (result == VK_TIMEOUT) {
         atomic_store(&device->stalled, true);
