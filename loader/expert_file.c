@@ -1,0 +1,176 @@
+#include "loader/expert_file.h"
+#include "loader/safetensors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char z_suffix[] = ".z", sketch_suffix[] = ".sketch";
+
+static bool ends_with(const char *text, const char *suffix) {
+    size_t length = strlen(text), tail = strlen(suffix);
+    return length > tail && strcmp(text + length - tail, suffix) == 0;
+}
+
+static char *copy_part(const char *text, size_t length) {
+    char *copy = malloc(length + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, length);
+    copy[length] = 0;
+    return copy;
+}
+
+static const char *path_of(const safetensors_file *file) { return file->map.path ? file->map.path : "expert data"; }
+
+static const char *meta_or(const safetensors_file *file, const char *key, const char *fallback) {
+    const char *value = safetensors_find_meta(file, key);
+    return value ? value : fallback;
+}
+
+/// One of two words; anything else is an error naming the key.
+static zs_status choose(const safetensors_file *file, const char *key, const char *usual, const char *other, bool *is_other, zs_error *error) {
+    const char *value = meta_or(file, key, usual);
+    *is_other = strcmp(value, other) == 0;
+    if (*is_other || strcmp(value, usual) == 0) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %s is '%.40s'; %s and %s are known", path_of(file), key, value, usual, other);
+}
+
+static zs_status read_metadata(const safetensors_file *from, expert_file *to, zs_error *error) {
+    if (strcmp(meta_or(from, "format", ""), "zsigma-expert") != 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no expert file: its metadata has no format=zsigma-expert", path_of(from));
+    if (strcmp(meta_or(from, "version", ""), "1") != 0) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: an expert of version '%.20s'; version 1 is known", path_of(from), meta_or(from, "version", ""));
+    zs_status status = choose(from, "role", "expert", "dispatcher", &to->dispatcher, error);
+    if (!status) status = choose(from, "parameterisation", "scale", "sigmoid", &to->sigmoid, error);
+    if (!status) status = choose(from, "normalise", "none", "trace", &to->trace, error);
+    if (status) return status;
+    char *end;
+    const char *max_mult = meta_or(from, "max_mult", "1");
+    to->max_mult = strtod(max_mult, &end);
+    if (*end || end == max_mult || !isfinite(to->max_mult) || to->max_mult <= 0)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: max_mult '%.40s' is no positive number", path_of(from), max_mult);
+    to->name = copy_part(meta_or(from, "name", ""), strlen(meta_or(from, "name", "")));
+    to->description = copy_part(meta_or(from, "description", ""), strlen(meta_or(from, "description", "")));
+    to->base_model = copy_part(meta_or(from, "base_model", ""), strlen(meta_or(from, "base_model", "")));
+    to->training = copy_part(meta_or(from, "training", ""), strlen(meta_or(from, "training", "")));
+    if (!to->name || !to->description || !to->base_model || !to->training) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
+    return ZS_OK;
+}
+
+static zs_status read_values(const safetensors_file *from, const safetensors_tensor *tensor, expert_matrix *to, zs_error *error) {
+    size_t length = strlen(tensor->name) - strlen(z_suffix);
+    if (tensor->dims != 1 || tensor->elements == 0 || tensor->elements > UINT32_MAX) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [rank]", path_of(from), tensor->name);
+    to->name = copy_part(tensor->name, length);
+    to->rank = (uint32_t)tensor->elements;
+    to->values = malloc(to->rank * sizeof *to->values);
+    if (!to->name || !to->values) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
+    tensor_type_dequantise(tensor->type, tensor->data, to->values, to->rank);
+    for (uint32_t i = 0; i < to->rank; i++) {
+        if (!isfinite(to->values[i])) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %u", path_of(from), tensor->name, i);
+    }
+    return ZS_OK;
+}
+
+static zs_status read_sketch(const safetensors_file *from, expert_matrix *to, zs_error *error) {
+    size_t size = strlen(to->name) + sizeof sketch_suffix;
+    char *name = malloc(size);
+    if (!name) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
+    snprintf(name, size, "%s%s", to->name, sketch_suffix);
+    const safetensors_tensor *tensor = safetensors_find(from, name);
+    free(name);
+    if (!tensor) return ZS_OK;
+    if (tensor->elements != SKETCH_SIZE) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [8]", path_of(from), tensor->name);
+    tensor_type_dequantise(tensor->type, tensor->data, to->sketch, SKETCH_SIZE);
+    to->has_sketch = true;
+    for (uint32_t i = 0; i < SKETCH_SIZE; i++) {
+        if (!isfinite(to->sketch[i])) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity", path_of(from), tensor->name);
+    }
+    return ZS_OK;
+}
+
+static zs_status read_expert(const safetensors_file *from, expert_file *to, zs_error *error) {
+    zs_status status = read_metadata(from, to, error);
+    if (status) return status;
+    to->matrices = calloc(from->tensor_count + 1, sizeof *to->matrices);
+    if (!to->matrices) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
+    for (size_t i = 0; i < from->tensor_count; i++) {
+        const safetensors_tensor *tensor = &from->tensors[i];
+        if (ends_with(tensor->name, sketch_suffix)) continue;
+        if (!ends_with(tensor->name, z_suffix)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is neither a .z nor a .sketch", path_of(from), tensor->name);
+        expert_matrix *matrix = &to->matrices[to->matrix_count++];
+        status = read_values(from, tensor, matrix, error);
+        if (!status) status = read_sketch(from, matrix, error);
+        if (status) return status;
+    }
+    if (to->matrix_count == 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds no .z tensor", path_of(from));
+    return ZS_OK;
+}
+
+static zs_status finish(safetensors_file *from, expert_file *file, zs_error *error) {
+    zs_status status = read_expert(from, file, error);
+    safetensors_close(from);
+    if (status) expert_file_free(file);
+    return status;
+}
+
+zs_status expert_file_load(const char *path, expert_file *file, zs_error *error) {
+    safetensors_file from;
+    *file = (expert_file){0};
+    zs_status status = safetensors_open(path, &from, error);
+    return status ? status : finish(&from, file, error);
+}
+
+zs_status expert_file_load_memory(const void *data, size_t size, expert_file *file, zs_error *error) {
+    safetensors_file from;
+    *file = (expert_file){0};
+    zs_status status = safetensors_open_memory(data, size, &from, error);
+    return status ? status : finish(&from, file, error);
+}
+
+void expert_file_free(expert_file *file) {
+    for (size_t i = 0; i < file->matrix_count; i++) {
+        free(file->matrices[i].name);
+        free(file->matrices[i].values);
+    }
+    free(file->matrices);
+    free(file->name);
+    free(file->description);
+    free(file->base_model);
+    free(file->training);
+    *file = (expert_file){0};
+}
+
+zs_status expert_file_save(const char *path, bool force, const expert_file *file, zs_error *error) {
+    char max_mult[40];
+    snprintf(max_mult, sizeof max_mult, "%.17g", file->max_mult);
+    const safetensors_meta meta[] = {
+        {"format", "zsigma-expert"},
+        {"version", "1"},
+        {"name", file->name},
+        {"description", file->description},
+        {"role", file->dispatcher ? "dispatcher" : "expert"},
+        {"base_model", file->base_model},
+        {"parameterisation", file->sigmoid ? "sigmoid" : "scale"},
+        {"max_mult", max_mult},
+        {"normalise", file->trace ? "trace" : "none"},
+        {"training", file->training},
+    };
+    safetensors_entry *entries = calloc(2 * file->matrix_count + 1, sizeof *entries);
+    char(*names)[256] = calloc(2 * file->matrix_count + 1, sizeof *names);
+    zs_status status = ZS_OK;
+    size_t count = 0;
+    if (!entries || !names) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while writing %s", path);
+    for (size_t i = 0; i < file->matrix_count && !status; i++) {
+        const expert_matrix *m = &file->matrices[i];
+        snprintf(names[count], sizeof names[count], "%s%s", m->name, z_suffix);
+        entries[count] = (safetensors_entry){.name = names[count], .dims = 1, .shape = {m->rank}, .data = m->values};
+        count++;
+        if (!m->has_sketch) continue;
+        snprintf(names[count], sizeof names[count], "%s%s", m->name, sketch_suffix);
+        entries[count] = (safetensors_entry){.name = names[count], .dims = 1, .shape = {SKETCH_SIZE}, .data = m->sketch};
+        count++;
+    }
+    if (!status) status = safetensors_save(path, force, entries, count, meta, sizeof meta / sizeof *meta, error);
+    free(entries);
+    free(names);
+    return status;
+}

@@ -1,0 +1,75 @@
+#include "loader/file_output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct file_output {
+    char *path, *temporary;
+    FILE *stream;
+};
+
+static void release(file_output *file) {
+    if (file->stream) fclose(file->stream);
+    free(file->path);
+    free(file->temporary);
+    free(file);
+}
+
+zs_status file_output_create(const char *path, bool force, file_output **out, zs_error *error) {
+    struct stat info;
+    if (!force && stat(path, &info) == 0) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
+    file_output *file = calloc(1, sizeof *file);
+    if (!file) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
+    size_t length = strlen(path);
+    file->path = malloc(length + 1);
+    file->temporary = malloc(length + 32);
+    zs_status status = ZS_OK;
+    if (!file->path || !file->temporary) {
+        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
+        goto fail;
+    }
+    memcpy(file->path, path, length + 1);
+    snprintf(file->temporary, length + 32, "%s.%ld.tmp", path, (long)getpid());
+    file->stream = fopen(file->temporary, "wbx");
+    if (!file->stream) {
+        status = zs_error_set(error, ZS_ERROR_IO, "cannot create %s: %s", file->temporary, strerror(errno));
+        goto fail;
+    }
+    *out = file;
+    return ZS_OK;
+fail:
+    release(file);
+    return status;
+}
+
+zs_status file_output_write(file_output *file, const void *data, size_t size, zs_error *error) {
+    if (size == 0 || fwrite(data, 1, size, file->stream) == size) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
+}
+
+zs_status file_output_commit(file_output **handle, zs_error *error) {
+    file_output *file = *handle;
+    *handle = NULL;
+    zs_status status = ZS_OK;
+    int closed = 0;
+    if (fflush(file->stream) || fsync(fileno(file->stream))) status = zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
+    closed = fclose(file->stream);
+    file->stream = NULL;
+    if (!status && closed) status = zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
+    if (!status && rename(file->temporary, file->path)) status = zs_error_set(error, ZS_ERROR_IO, "cannot rename %s to %s: %s", file->temporary, file->path, strerror(errno));
+    if (status) unlink(file->temporary);
+    release(file);
+    return status;
+}
+
+void file_output_discard(file_output **handle) {
+    if (!*handle) return;
+    unlink((*handle)->temporary);
+    release(*handle);
+    *handle = NULL;
+}
