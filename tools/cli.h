@@ -5,6 +5,7 @@
 #include "zsigma/zsigma.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -36,6 +37,17 @@ typedef struct cli_command {
 /// a message with the nearest option's name and give CLI_USAGE. --help prints usage, options and the example and gives
 /// CLI_DONE with *stop set.
 int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop);
+
+/// "zsigma: COMMAND: problem" and the usage line; gives CLI_USAGE.
+int cli_usage(const cli_command *command, const char *problem);
+/// Edit distance of two names, for "did you mean".
+size_t cli_distance(const char *a, const char *b);
+
+/// Whether text on a file descriptor may be coloured.
+bool cli_colour(int fd);
+bool cli_is_utf8(const char *text);
+/// Reads a stream to its end; malloc'ed and terminated. NULL when out of memory.
+char *cli_read_stream(FILE *stream, size_t *length);
 
 /// "zsigma: message" on stderr; in colour on a terminal.
 void cli_error(const char *format, ...);

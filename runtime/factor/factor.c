@@ -1,0 +1,274 @@
+#include "factor/partial.h"
+#include "factor/svd.h"
+#include "loader/file_output.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_THREADS = 64 };
+
+static const char *const kinds[MODEL_MATRICES] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+
+/// One matrix to be factored.
+typedef struct job {
+    const model_matrix *matrix;
+    uint32_t layer, kind;
+} job;
+
+typedef struct work {
+    const char *input, *output;
+    const zs_factor_params *params;
+    model_file model;
+    job *jobs;
+    factored *plans; // shapes, types and, when done, errors
+    uint32_t count, next, finished;
+    partial_file partial;
+    double done, total; // floating-point operations
+    pthread_mutex_t lock;
+    zs_status status; // the first failure
+    zs_error error;
+} work;
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static bool is_chosen(uint32_t matrices, uint32_t kind) { return matrices & (kind >= MODEL_GATE ? ZS_MATRICES_MLP : ZS_MATRICES_ATTENTION); }
+
+static zs_status plan(work *w, uint32_t matrices, zs_error *error) {
+    uint32_t layers = w->model.config.layers;
+    w->jobs = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->jobs);
+    w->plans = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->plans);
+    if (!w->jobs || !w->plans) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while factoring %s", w->input);
+    for (uint32_t i = 0; i < layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            const model_matrix *matrix = &w->model.layers[i].matrices[m];
+            if (!is_chosen(matrices, m)) continue;
+            w->jobs[w->count] = (job){matrix, i, m};
+            w->plans[w->count++] = factored_plan(matrix, w->params->type);
+            w->total += svd_cost(matrix->out, matrix->in);
+        }
+    }
+    return ZS_OK;
+}
+
+/// What a partial file is good for: this input as it is now, these parameters.
+static uint64_t work_key(const work *w, uint32_t matrices) {
+    struct stat info = {0};
+    stat(w->input, &info);
+    const uint64_t parts[] = {(uint64_t)info.st_size, (uint64_t)info.st_mtim.tv_sec, (uint64_t)info.st_mtim.tv_nsec, (uint64_t)w->params->type, matrices, w->count, 1};
+    uint64_t hash = 0xcbf29ce484222325u; // FNV-1a
+    for (size_t i = 0; i < sizeof parts; i++) hash = (hash ^ ((const uint8_t *)parts)[i]) * 0x100000001b3u;
+    return hash;
+}
+
+// ---- the threads ---------------------------------------------------------------------------------------------------
+
+/// With the lock held.
+static void fail(work *w, const zs_error *error) {
+    if (w->status) return;
+    w->status = error->status;
+    w->error = *error;
+}
+
+/// With the lock held.
+static void report(work *w) {
+    const zs_progress *p = &w->params->progress;
+    zs_error error;
+    if (!p->report || p->report(p->user, "factor", w->done, w->total)) return;
+    zs_error_set(&error, ZS_ERROR_CANCELLED, "cancelled; %s.partial keeps %u of %u matrices, the same command goes on from there", w->output, w->finished, w->count);
+    fail(w, &error);
+}
+
+static void *run_thread(void *argument) {
+    work *w = argument;
+    pthread_mutex_lock(&w->lock);
+    while (!w->status && w->next < w->count) {
+        uint32_t i = w->next++;
+        if (w->partial.offsets[i]) continue;
+        pthread_mutex_unlock(&w->lock);
+        zs_error error;
+        factored f = w->plans[i];
+        zs_status status = factored_compute(w->jobs[i].matrix, w->input, &f, &error);
+        pthread_mutex_lock(&w->lock);
+        if (!status) status = partial_append(&w->partial, i, &f, &error);
+        if (status) {
+            fail(w, &error);
+        } else {
+            w->plans[i].error = f.error;
+            w->finished++;
+            w->done += svd_cost(f.out, f.in);
+            report(w);
+        }
+        factored_free(&f);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+static zs_status run_threads(work *w, zs_error *error) {
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t threads = w->params->threads ? w->params->threads : processors > 0 ? (uint32_t)processors : 1;
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    pthread_t ids[MAX_THREADS];
+    uint32_t started = 0;
+    svd_use_one_thread();
+    pthread_mutex_lock(&w->lock);
+    report(w);
+    pthread_mutex_unlock(&w->lock);
+    while (started + 1 < threads && pthread_create(&ids[started], NULL, run_thread, w) == 0) started++;
+    run_thread(w);
+    for (uint32_t i = 0; i < started; i++) pthread_join(ids[i], NULL);
+    if (w->status && error) *error = w->error;
+    return w->status;
+}
+
+// ---- the output ----------------------------------------------------------------------------------------------------
+
+static bool is_factored_tensor(const work *w, const gguf_tensor *tensor) {
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->jobs[i].matrix->dense == tensor) return true;
+    }
+    return false;
+}
+
+static void add_keys(const work *w, gguf_writer *writer, uint32_t matrices) {
+    static const char *const types[] = {"f16", "f32", "q8_0"};
+    const gguf_file *in = &w->model.gguf;
+    for (size_t i = 0; i < in->value_count; i++) {
+        gguf_string key = in->values[i].key;
+        if (key.size == 20 && memcmp(key.data, "general.architecture", 20) == 0) continue;
+        gguf_writer_copy_value(writer, &in->values[i]);
+    }
+    gguf_writer_add_string(writer, "general.architecture", "zsigma");
+    gguf_writer_add_string(writer, "zsigma.base_architecture", w->model.config.architecture);
+    gguf_writer_add_u32(writer, "zsigma.version", 1);
+    gguf_writer_add_string(writer, "zsigma.matrices", matrices == ZS_MATRICES_ALL ? "mlp,attention" : matrices == ZS_MATRICES_MLP ? "mlp" : "attention");
+    gguf_writer_add_string(writer, "zsigma.factor_type", types[w->params->type]);
+}
+
+static void add_tensors(const work *w, gguf_writer *writer) {
+    const gguf_file *in = &w->model.gguf;
+    for (size_t i = 0; i < in->tensor_count; i++) {
+        const gguf_tensor *t = &in->tensors[i];
+        if (!is_factored_tensor(w, t)) gguf_writer_add_tensor(writer, t->name, t->type, t->dims, t->shape);
+    }
+    for (uint32_t i = 0; i < w->count; i++) {
+        const factored *f = &w->plans[i];
+        char name[64], prefix[48];
+        snprintf(prefix, sizeof prefix, "blk.%u.%s", w->jobs[i].layer, kinds[w->jobs[i].kind]);
+        snprintf(name, sizeof name, "%s.zs_u", prefix);
+        gguf_writer_add_tensor(writer, name, f->u_type, 2, (const uint64_t[]){f->out, f->rank});
+        snprintf(name, sizeof name, "%s.zs_s", prefix);
+        gguf_writer_add_tensor(writer, name, TENSOR_F32, 1, (const uint64_t[]){f->rank});
+        snprintf(name, sizeof name, "%s.zs_vt", prefix);
+        gguf_writer_add_tensor(writer, name, f->vt_type, 2, (const uint64_t[]){f->rank, f->in});
+        snprintf(name, sizeof name, "%s.zs_sketch", prefix);
+        gguf_writer_add_tensor(writer, name, TENSOR_F32, 1, (const uint64_t[]){8});
+    }
+}
+
+static zs_status write_tensors(work *w, gguf_writer *writer, zs_error *error) {
+    const gguf_file *in = &w->model.gguf;
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < in->tensor_count && !status; i++) {
+        if (!is_factored_tensor(w, &in->tensors[i])) status = gguf_writer_write(writer, in->tensors[i].data, (size_t)in->tensors[i].size, error);
+    }
+    for (uint32_t i = 0; i < w->count && !status; i++) {
+        factored f = w->plans[i];
+        status = partial_read(&w->partial, i, &f, error);
+        if (status) break;
+        w->plans[i].error = f.error;
+        status = gguf_writer_write(writer, f.u, f.u_bytes, error);
+        if (!status) status = gguf_writer_write(writer, f.sigma, f.rank * sizeof(float), error);
+        if (!status) status = gguf_writer_write(writer, f.vt, f.vt_bytes, error);
+        if (!status) status = gguf_writer_write(writer, f.sketch, sizeof f.sketch, error);
+        factored_free(&f);
+    }
+    return status;
+}
+
+static zs_status write_output(work *w, uint32_t matrices, zs_error *error) {
+    gguf_writer *writer = NULL;
+    zs_status status = gguf_writer_create(w->output, w->params->force, &writer, error);
+    if (status) return status;
+    add_keys(w, writer, matrices);
+    add_tensors(w, writer);
+    status = gguf_writer_start(writer, error);
+    if (!status) status = write_tensors(w, writer, error);
+    if (!status) status = gguf_writer_finish(&writer, error);
+    gguf_writer_discard(&writer);
+    return status;
+}
+
+static void fill_report(const work *w, zs_factor_report *report_out) {
+    struct stat info;
+    report_out->bytes = stat(w->output, &info) == 0 ? (uint64_t)info.st_size : 0;
+    for (uint32_t kind = 0; kind < MODEL_MATRICES; kind++) {
+        zs_factor_error e = {0};
+        snprintf(e.kind, sizeof e.kind, "%s", kinds[kind]);
+        for (uint32_t i = 0; i < w->count; i++) {
+            if (w->jobs[i].kind != kind) continue;
+            e.matrices++;
+            e.mean += w->plans[i].error;
+            e.max = fmax(e.max, w->plans[i].error);
+        }
+        if (e.matrices == 0) continue;
+        e.mean /= e.matrices;
+        report_out->kinds[report_out->kind_count++] = e;
+    }
+}
+
+static zs_status check_paths(const char *input, const char *output, bool force, zs_error *error) {
+    struct stat in, out;
+    if (stat(output, &out)) return ZS_OK;
+    if (!force) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", output);
+    if (stat(input, &in) == 0 && in.st_ino == out.st_ino && in.st_dev == out.st_dev)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is input and output at once", input);
+    return ZS_OK;
+}
+
+static void count_resumed(work *w) {
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (!w->partial.offsets[i]) continue;
+        w->finished++;
+        w->done += svd_cost(w->plans[i].out, w->plans[i].in);
+    }
+}
+
+zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report_out, zs_error *error) {
+    static const zs_factor_params defaults;
+    work w = {.input = input, .output = output, .params = params ? params : &defaults, .lock = PTHREAD_MUTEX_INITIALIZER};
+    uint32_t matrices = w.params->matrices ? w.params->matrices : ZS_MATRICES_ALL;
+    zs_factor_report result = {0};
+    double start = now_seconds();
+    zs_status status = check_paths(input, output, w.params->force, error);
+    if (!status) status = model_file_open(input, &w.model, error);
+    if (status) return status;
+    if (w.model.config.factored) status = zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is factored already", input);
+    if (!status) status = plan(&w, matrices, error);
+    if (!status) status = partial_open(output, work_key(&w, matrices), w.count, w.plans, &w.partial, &result.resumed, error);
+    if (!status) {
+        count_resumed(&w);
+        status = run_threads(&w, error);
+        if (!status) status = write_output(&w, matrices, error);
+        partial_close(&w.partial, status == ZS_OK);
+    }
+    if (!status) {
+        fill_report(&w, &result);
+        result.seconds = now_seconds() - start;
+        if (report_out) *report_out = result;
+    }
+    free(w.jobs);
+    free(w.plans);
+    model_file_close(&w.model);
+    return status;
+}

@@ -1,0 +1,225 @@
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+// ---- messages ------------------------------------------------------------------------------------------------------
+
+bool cli_colour(int fd) {
+    const char *term = getenv("TERM");
+    return isatty(fd) && !getenv("NO_COLOR") && term && strcmp(term, "dumb") != 0;
+}
+
+static void clear_progress(void) {
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+}
+
+void cli_error(const char *format, ...) {
+    va_list arguments;
+    clear_progress();
+    fputs(cli_colour(STDERR_FILENO) ? "\033[1;31mzsigma:\033[0m " : "zsigma: ", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+}
+
+void cli_note(const cli_common *common, const char *format, ...) {
+    if (common->quiet) return;
+    va_list arguments;
+    clear_progress();
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+}
+
+int cli_fail(const zs_error *error) {
+    cli_error("%s", error->message);
+    return CLI_FAILED;
+}
+
+static void write_log(void *user, zs_log_level level, const char *message) {
+    const cli_common *common = user;
+    zs_log_level limit = common->verbose ? ZS_LOG_DEBUG : common->quiet ? ZS_LOG_ERROR : ZS_LOG_WARNING;
+    if (level > limit) return;
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    clear_progress();
+    fprintf(stderr, "zsigma: %s: %s\n", names[level], message);
+}
+
+zs_log cli_log(const cli_common *common) { return (zs_log){.write = write_log, .user = (void *)(uintptr_t)common}; }
+
+// ---- Ctrl-C --------------------------------------------------------------------------------------------------------
+
+static volatile sig_atomic_t interrupted;
+static zs_engine *volatile watched;
+
+static void on_interrupt(int number) {
+    if (interrupted) _exit(128 + number);
+    interrupted = 1;
+    zs_engine *engine = watched;
+    if (engine) zs_engine_cancel(engine);
+}
+
+void cli_watch(zs_engine *engine) {
+    struct sigaction action = {.sa_handler = on_interrupt};
+    watched = engine;
+    interrupted = 0;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool cli_interrupted(void) { return interrupted != 0; }
+
+// ---- progress ------------------------------------------------------------------------------------------------------
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static bool report_progress(void *user, const char *what, double done, double total) {
+    static double start, shown; // of the one progress bar a terminal has
+    static const char *current;
+    (void)user;
+    double now = now_seconds();
+    if (current != what) {
+        current = what;
+        start = now;
+        shown = 0;
+    }
+    if (interrupted) return false;
+    if (now - shown < 0.1 && done < total) return true;
+    shown = now;
+    double fraction = total > 0 ? done / total : 1, elapsed = now - start;
+    enum { WIDTH = 30 };
+    int filled = (int)(fraction * WIDTH);
+    fprintf(stderr, "\r\033[K%s [%.*s%*s] %3.0f %%", what, filled, "##############################", WIDTH - filled, "", fraction * 100);
+    if (fraction > 0.02 && elapsed > 2) fprintf(stderr, "  %.0f s left", elapsed / fraction - elapsed);
+    if (done >= total) fputs("\r\033[K", stderr);
+    fflush(stderr);
+    return true;
+}
+
+static bool report_nothing(void *user, const char *what, double done, double total) {
+    (void)user, (void)what, (void)done, (void)total;
+    return !interrupted;
+}
+
+zs_progress cli_progress(const cli_common *common) { return (zs_progress){.report = isatty(STDERR_FILENO) && !common->quiet ? report_progress : report_nothing}; }
+
+// ---- opening things ------------------------------------------------------------------------------------------------
+
+/// $XDG_CACHE_HOME/zsigma or ~/.cache/zsigma; "" when neither is known.
+static void cache_folder(char *path, size_t size) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    path[0] = 0;
+    if (cache && *cache) snprintf(path, size, "%s/zsigma", cache);
+    else if (home && *home) snprintf(path, size, "%s/.cache/zsigma", home);
+}
+
+static zs_status disabled_tiers(const char *tier, uint32_t *disable, zs_error *error) {
+    static const char *const names[] = {"strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2"};
+    *disable = 0;
+    if (!tier) return ZS_OK;
+    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(tier, names[i]) == 0) {
+            *disable = ZS_TIER_ALL & ~((1u << i) - 1);
+            return ZS_OK;
+        }
+    }
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "--tier %s: strict, subgroup, storage, half, dot, matrix or matrix2 is expected", tier);
+}
+
+zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error *error) {
+    char cache[PATH_MAX];
+    cache_folder(cache, sizeof cache);
+    zs_device_params params = {.device = common->device, .cache_dir = cache[0] ? cache : NULL, .validate = common->validate, .log = cli_log(common)};
+    zs_status status = disabled_tiers(common->tier, &params.disable, error);
+    return status ? status : zs_device_create(&params, device, error);
+}
+
+static zs_status engine_options(const cli_common *common, zs_engine_params *params, zs_error *error) {
+    if (common->ctx) params->context = common->ctx;
+    if (common->precision) {
+        if (strcmp(common->precision, "exact") == 0) params->precision = ZS_PRECISION_EXACT;
+        else if (strcmp(common->precision, "fast") == 0) params->precision = ZS_PRECISION_FAST;
+        else return zs_error_set(error, ZS_ERROR_ARGUMENT, "--precision %s: exact or fast is expected", common->precision);
+    }
+    if (common->kv) {
+        if (strcmp(common->kv, "f32") == 0) params->kv = ZS_KV_F32;
+        else if (strcmp(common->kv, "f16") == 0) params->kv = ZS_KV_F16;
+        else return zs_error_set(error, ZS_ERROR_ARGUMENT, "--kv %s: f32 or f16 is expected", common->kv);
+    }
+    return ZS_OK;
+}
+
+static zs_status check_mode(const cli_common *common, const zs_model *model, const char *path, zs_error *error) {
+    const char *is = zs_model_get_info(model)->factored ? "factored" : "dense";
+    if (!common->mode || strcmp(common->mode, is) == 0) return ZS_OK;
+    if (strcmp(common->mode, "factored") == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--mode factored: %s is a dense model; make it factored with: zsigma factor %s -o OUT.gguf", path, path);
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "--mode %s: %s runs in mode %s; other modes come with a later version", common->mode, path, is);
+}
+
+zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+    *stack = (cli_stack){0};
+    zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
+    cli_watch(NULL);
+    zs_status status = engine_options(common, &params, error);
+    // A wrong file should be told before a device is looked for.
+    if (!status && access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
+    if (!status) status = cli_open_device(common, &stack->device, error);
+    if (!status) status = zs_model_load(stack->device, model_path, &(zs_model_params){.progress = cli_progress(common)}, &stack->model, error);
+    if (!status) status = check_mode(common, stack->model, model_path, error);
+    if (!status) status = zs_engine_create(stack->model, &params, &stack->engine, error);
+    if (status) cli_close(stack);
+    else cli_watch(stack->engine);
+    return status;
+}
+
+void cli_close(cli_stack *stack) {
+    watched = NULL;
+    zs_engine_destroy(&stack->engine);
+    zs_model_destroy(&stack->model);
+    zs_device_destroy(&stack->device);
+}
+
+void cli_print_json(json_t *object) {
+    json_dumpf(object, stdout, JSON_INDENT(1) | JSON_ENSURE_ASCII);
+    fputc('\n', stdout);
+    json_decref(object);
+}
+
+bool cli_is_utf8(const char *text) {
+    json_t *string = json_string(text); // refuses what is not UTF-8
+    bool valid = string != NULL;
+    json_decref(string);
+    return valid;
+}
+
+char *cli_read_stream(FILE *stream, size_t *length) {
+    size_t capacity = 4096, size = 0;
+    char *text = malloc(capacity);
+    while (text) {
+        size += fread(text + size, 1, capacity - size - 1, stream);
+        if (size < capacity - 1) break;
+        capacity *= 2;
+        char *grown = realloc(text, capacity);
+        if (!grown) free(text);
+        text = grown;
+    }
+    if (!text) return NULL;
+    text[size] = 0;
+    *length = size;
+    return text;
+}

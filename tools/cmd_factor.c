@@ -1,0 +1,71 @@
+#include "cli.h"
+#include "zsigma/zsigma_lab.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool parse_type(const char *name, zs_factor_type *type) {
+    static const char *const names[] = {[ZS_FACTOR_F16] = "f16", [ZS_FACTOR_F32] = "f32", [ZS_FACTOR_Q8_0] = "q8_0"};
+    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (name && strcmp(name, names[i]) == 0) *type = (zs_factor_type)i;
+        else continue;
+        return true;
+    }
+    return name == NULL;
+}
+
+static bool parse_matrices(const char *list, uint32_t *matrices) {
+    if (!list || strcmp(list, "all") == 0 || strcmp(list, "mlp,attention") == 0 || strcmp(list, "attention,mlp") == 0) *matrices = ZS_MATRICES_ALL;
+    else if (strcmp(list, "mlp") == 0) *matrices = ZS_MATRICES_MLP;
+    else if (strcmp(list, "attention") == 0) *matrices = ZS_MATRICES_ATTENTION;
+    else return false;
+    return true;
+}
+
+static void print_report(const cli_common *common, const char *output, const zs_factor_report *report) {
+    if (common->json) {
+        json_t *kinds = json_object();
+        for (uint32_t i = 0; i < report->kind_count; i++) {
+            const zs_factor_error *e = &report->kinds[i];
+            json_object_set_new(kinds, e->kind, json_pack("{s:i, s:f, s:f}", "matrices", (int)e->matrices, "mean_error", e->mean, "max_error", e->max));
+        }
+        cli_print_json(json_pack("{s:s, s:I, s:f, s:i, s:o}", "output", output, "bytes", (json_int_t)report->bytes, "seconds", report->seconds, "resumed", (int)report->resumed, "kinds", kinds));
+        return;
+    }
+    printf("%-12s %8s  %-23s %s\n", "matrices", "count", "mean ‖W−UσVᵀ‖/‖W‖", "max");
+    for (uint32_t i = 0; i < report->kind_count; i++) {
+        const zs_factor_error *e = &report->kinds[i];
+        printf("%-12s %8u  %-19.2e %.2e\n", e->kind, e->matrices, e->mean, e->max);
+    }
+    printf("%s: %.1f MB in %.1f s\n", output, (double)report->bytes / 1e6, report->seconds);
+}
+
+int cmd_factor(int argc, char **argv) {
+    cli_common common = {0};
+    const char *output = NULL, *type = NULL, *matrices = NULL;
+    uint32_t threads = 0;
+    const cli_option options[] = {
+        {"output", 'o', CLI_STRING, &output, "FILE", "the factored model"},
+        {"type", 0, CLI_STRING, &type, "TYPE", "of the factors: f16 (default), f32, q8_0"},
+        {"matrices", 0, CLI_STRING, &matrices, "LIST", "mlp, attention or all (default)"},
+        {"threads", 0, CLI_UINT, &threads, "N", "default: one per processor"},
+        {0},
+    };
+    const cli_command command = {"factor", "IN.gguf -o OUT.gguf", "turns a model's matrices into U, σ and Vᵀ", "zsigma factor SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.gguf", options, &common};
+    int positional;
+    bool stop;
+    int result = cli_parse(&command, argc, argv, &positional, &stop);
+    if (result || stop) return result;
+    zs_factor_params params = {.threads = threads, .force = common.force, .progress = cli_progress(&common), .log = cli_log(&common)};
+    if (positional != 1) return cli_usage(&command, "one input file is expected");
+    if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");
+    if (!parse_type(type, &params.type)) return cli_usage(&command, "--type is f16, f32 or q8_0");
+    if (!parse_matrices(matrices, &params.matrices)) return cli_usage(&command, "--matrices is mlp, attention or all");
+    cli_watch(NULL);
+    zs_error error;
+    zs_factor_report report;
+    if (zs_factor_file(argv[0], output, &params, &report, &error)) return cli_fail(&error);
+    if (report.resumed) cli_note(&common, "%u matrices were taken from %s.partial", report.resumed, output);
+    if (!common.quiet || common.json) print_report(&common, output, &report);
+    return CLI_DONE;
+}

@@ -1,0 +1,48 @@
+#include "cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"devices", "what Vulkan sees, each device's tiers, the self-test's result", cmd_devices},
+    {"factor", "turn a GGUF model into a factored one", cmd_factor},
+    {"ask", "answer a question in two passes", cmd_ask},
+    {"chat", "the same, interactive", cmd_chat},
+    {"score", "log-probability of an answer, token by token", cmd_score},
+    {"tokenize", "text on standard input to token ids", cmd_tokenize},
+    {"expert", "show or compare experts", cmd_expert},
+    {"bench", "measure this device with a model", cmd_bench},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(void) {
+    puts("zsigma " ZS_VERSION ": self-adapting language models (Transformer²) on any Vulkan device\n\nusage: zsigma COMMAND …\n");
+    for (size_t i = 0; i < COMMANDS; i++) printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    puts("\nzsigma COMMAND --help tells a command's options, with an example.");
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_help();
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return CLI_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("zsigma " ZS_VERSION);
+        return CLI_DONE;
+    }
+    size_t nearest = 0;
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (cli_distance(argv[1], commands[i].name) < cli_distance(argv[1], commands[nearest].name)) nearest = i;
+    }
+    if (cli_distance(argv[1], commands[nearest].name) < 3) cli_error("unknown command %s; did you mean %s?", argv[1], commands[nearest].name);
+    else cli_error("unknown command %s (see zsigma --help)", argv[1]);
+    return CLI_USAGE;
+}

@@ -1,0 +1,173 @@
+/// Option parsing and help.
+#include "cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { MAX_OPTIONS = 64 };
+
+typedef struct option_list {
+    cli_option items[MAX_OPTIONS];
+    size_t count, own; // own: the command's, first
+} option_list;
+
+static option_list collect(const cli_command *command) {
+    cli_common *c = command->common;
+    const cli_option common[] = {
+        {"device", 0, CLI_STRING, &c->device, "NAME", "part of a device's name, its index or UUID (see zsigma devices)"},
+        {"tier", 0, CLI_STRING, &c->tier, "TIER", "highest tier to use: strict, subgroup, storage, half, dot, matrix, matrix2"},
+        {"precision", 0, CLI_STRING, &c->precision, "P", "exact (f32) or fast (f16 where it is safe); default: fast on GPUs"},
+        {"mode", 0, CLI_STRING, &c->mode, "MODE", "insist on factored or dense"},
+        {"ctx", 0, CLI_UINT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
+        {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32 or f16"},
+        {"json", 0, CLI_FLAG, &c->json, NULL, "one JSON object on standard output, nothing else there"},
+        {"verbose", 0, CLI_FLAG, &c->verbose, NULL, "say more on standard error"},
+        {"quiet", 0, CLI_FLAG, &c->quiet, NULL, "say only errors"},
+        {"force", 0, CLI_FLAG, &c->force, NULL, "replace output files that exist"},
+        {"validate", 0, CLI_FLAG, &c->validate, NULL, "turn the Vulkan validation layer on"},
+        {"help", 'h', CLI_FLAG, &c->help, NULL, "this text"},
+    };
+    option_list list = {0};
+    for (const cli_option *o = command->options; o && o->name && list.count < MAX_OPTIONS - sizeof common / sizeof *common; o++) list.items[list.count++] = *o;
+    list.own = list.count;
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++) list.items[list.count++] = common[i];
+    return list;
+}
+
+static void print_help(const cli_command *command, const option_list *list) {
+    printf("zsigma %s: %s\n\nusage: zsigma %s %s\n", command->name, command->summary, command->name, command->usage);
+    for (size_t i = 0; i < list->count; i++) {
+        const cli_option *o = &list->items[i];
+        if (i == 0 && list->own) puts("\noptions:");
+        if (i == list->own) puts("\neverywhere:");
+        char left[64];
+        snprintf(left, sizeof left, "%s%c%s--%s %s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name, o->argument ? o->argument : "");
+        printf("  %-26s %s\n", left, o->help);
+    }
+    printf("\nexample:\n  %s\n", command->example);
+}
+
+/// Edit distance, for the nearest name.
+size_t cli_distance(const char *a, const char *b) {
+    enum { LONGEST = 40 };
+    size_t row[LONGEST + 1], n = strlen(a), m = strlen(b);
+    if (n > LONGEST || m > LONGEST) return LONGEST;
+    for (size_t j = 0; j <= m; j++) row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t up = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            if (up + 1 < best) best = up + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = up;
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+static int unknown_option(const cli_command *command, const option_list *list, const char *text) {
+    const char *name = text + strspn(text, "-");
+    size_t length = strcspn(name, "="), best = 3;
+    const cli_option *nearest = NULL;
+    char asked[64];
+    snprintf(asked, sizeof asked, "%.*s", (int)(length < 60 ? length : 60), name);
+    for (size_t i = 0; i < list->count; i++) {
+        size_t distance = cli_distance(asked, list->items[i].name);
+        if (distance < best) {
+            best = distance;
+            nearest = &list->items[i];
+        }
+    }
+    if (nearest) cli_error("%s: unknown option %s; did you mean --%s?", command->name, text, nearest->name);
+    else cli_error("%s: unknown option %s (see zsigma %s --help)", command->name, text, command->name);
+    return CLI_USAGE;
+}
+
+static bool store(const cli_option *option, const char *value) {
+    char *end;
+    errno = 0;
+    switch (option->kind) {
+    case CLI_FLAG: *(bool *)option->value = true; return true;
+    case CLI_STRING: *(const char **)option->value = value; return true;
+    case CLI_UINT: {
+        unsigned long long number = strtoull(value, &end, 10);
+        if (errno || *end || end == value || *value == '-' || number > UINT32_MAX) return false;
+        *(uint32_t *)option->value = (uint32_t)number;
+        return true;
+    }
+    case CLI_FLOAT: {
+        float number = strtof(value, &end);
+        if (errno || *end || end == value || !(number >= 0 && number < 1e9f)) return false;
+        *(float *)option->value = number;
+        return true;
+    }
+    }
+    return false;
+}
+
+static const cli_option *find_option(const option_list *list, const char *text) {
+    if (text[1] != '-') {
+        for (size_t i = 0; i < list->count; i++) {
+            const cli_option *o = &list->items[i];
+            if ((o->letter && text[1] == o->letter && !text[2])) return o;
+        }
+        return NULL;
+    }
+    size_t length = strcspn(text + 2, "=");
+    for (size_t i = 0; i < list->count; i++) {
+        if (strlen(list->items[i].name) == length && strncmp(list->items[i].name, text + 2, length) == 0) return &list->items[i];
+    }
+    return NULL;
+}
+
+/// One option at argv[*i]; moves *i to its last argument.
+static int take_option(const cli_command *command, const option_list *list, int argc, char **argv, int *i) {
+    const char *text = argv[*i], *value = NULL;
+    const cli_option *option = find_option(list, text);
+    if (!option) return unknown_option(command, list, text);
+    const char *equals = strchr(text, '=');
+    if (option->kind == CLI_FLAG && equals) {
+        cli_error("%s: --%s takes no value", command->name, option->name);
+        return CLI_USAGE;
+    }
+    if (option->kind != CLI_FLAG) {
+        value = equals ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+        if (!value) {
+            cli_error("%s: --%s needs a value (%s)", command->name, option->name, option->argument);
+            return CLI_USAGE;
+        }
+    }
+    if (store(option, value)) return CLI_DONE;
+    cli_error("%s: --%s %s: %s is expected", command->name, option->name, value, option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
+    return CLI_USAGE;
+}
+
+int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop) {
+    option_list list = collect(command);
+    bool only_positional = false;
+    *positional = 0;
+    *stop = true;
+    for (int i = 1; i < argc; i++) {
+        if (!only_positional && strcmp(argv[i], "--") == 0) {
+            only_positional = true;
+        } else if (!only_positional && argv[i][0] == '-' && argv[i][1]) {
+            int result = take_option(command, &list, argc, argv, &i);
+            if (result) return result;
+        } else {
+            argv[(*positional)++] = argv[i];
+        }
+    }
+    *stop = command->common->help;
+    if (*stop) print_help(command, &list);
+    return CLI_DONE;
+}
+
+int cli_usage(const cli_command *command, const char *problem) {
+    cli_error("%s: %s\nusage: zsigma %s %s", command->name, problem, command->name, command->usage);
+    return CLI_USAGE;
+}
