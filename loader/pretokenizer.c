@@ -36,7 +36,7 @@ struct pretokenizer {
 };
 
 struct pretokenizer_walk {
-    const pretokenizer *pretokenizer;
+    const pretokenizer *splitter;
     pcre2_match_data *match;
     const char *at, *outer_end, *end;
 };
@@ -81,27 +81,27 @@ zs_status pretokenizer_create(const char *name, size_t name_size, pretokenizer *
     return ZS_OK;
 }
 
-void pretokenizer_destroy(pretokenizer **pretokenizer) {
-    if (*pretokenizer == NULL) return;
-    pcre2_match_context_free((*pretokenizer)->context);
-    pcre2_code_free((*pretokenizer)->outer);
-    pcre2_code_free((*pretokenizer)->inner);
-    free(*pretokenizer);
-    *pretokenizer = NULL;
+void pretokenizer_destroy(pretokenizer **splitter) {
+    if (*splitter == NULL) return;
+    pcre2_match_context_free((*splitter)->context);
+    pcre2_code_free((*splitter)->outer);
+    pcre2_code_free((*splitter)->inner);
+    free(*splitter);
+    *splitter = NULL;
 }
 
-bool pretokenizer_ignores_merges(const pretokenizer *pretokenizer) {
-    return pretokenizer->kind->ignores_merges;
+bool pretokenizer_ignores_merges(const pretokenizer *splitter) {
+    return splitter->kind->ignores_merges;
 }
 
-zs_status pretokenizer_walk_create(const pretokenizer *pretokenizer, pretokenizer_walk **walk_out, zs_error *error) {
+zs_status pretokenizer_walk_create(const pretokenizer *splitter, pretokenizer_walk **walk_out, zs_error *error) {
     pretokenizer_walk *walk = calloc(1, sizeof *walk);
     if (walk != NULL) walk->match = pcre2_match_data_create(1, NULL);
     if (walk == NULL || walk->match == NULL) {
         pretokenizer_walk_destroy(&walk);
         return zs_error_set(error, ZS_ERROR_MEMORY, "no memory to match a text's pieces");
     }
-    walk->pretokenizer = pretokenizer;
+    walk->splitter = splitter;
     *walk_out = walk;
     return ZS_OK;
 }
@@ -120,7 +120,7 @@ void pretokenizer_walk_start(pretokenizer_walk *walk, const char *text, size_t s
 
 // Length of the match that text[size] begins with. The caller vouches for UTF-8, else each match would check it all again.
 static zs_status match_length(pretokenizer_walk *walk, const pcre2_code *code, const char *text, size_t size, size_t *length, zs_error *error) {
-    int found = pcre2_match(code, (PCRE2_SPTR)text, size, 0, PCRE2_NO_UTF_CHECK, walk->match, walk->pretokenizer->context);
+    int found = pcre2_match(code, (PCRE2_SPTR)text, size, 0, PCRE2_NO_UTF_CHECK, walk->match, walk->splitter->context);
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(walk->match);
     // Every character is a piece by some alternative, so a failure can only be one of resources.
     if (found < 0 || span[1] == 0) return zs_error_set(error, ZS_ERROR_MEMORY, "splitting %zu bytes of text failed with PCRE2 error %d", size, found);
@@ -134,13 +134,13 @@ zs_status pretokenizer_walk_next(pretokenizer_walk *walk, const char **piece, si
     if (walk->at == walk->end) return ZS_OK;
     if (walk->at == walk->outer_end) {
         size_t length = (size_t)(walk->end - walk->at);
-        if (walk->pretokenizer->outer != NULL) {
-            zs_status status = match_length(walk, walk->pretokenizer->outer, walk->at, length, &length, error);
+        if (walk->splitter->outer != NULL) {
+            zs_status status = match_length(walk, walk->splitter->outer, walk->at, length, &length, error);
             if (status != ZS_OK) return status;
         }
         walk->outer_end = walk->at + length;
     }
-    zs_status status = match_length(walk, walk->pretokenizer->inner, walk->at, (size_t)(walk->outer_end - walk->at), size, error);
+    zs_status status = match_length(walk, walk->splitter->inner, walk->at, (size_t)(walk->outer_end - walk->at), size, error);
     if (status == ZS_OK) walk->at += *size;
     return status;
 }

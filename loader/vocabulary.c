@@ -16,19 +16,19 @@ static uint32_t hash_spelling(const char *spelling, size_t size) {
 }
 
 // The slot that holds the spelling, or the empty one where it belongs.
-static uint32_t hash_slot(const vocabulary *vocabulary, const char *spelling, size_t size) {
-    uint32_t slot = hash_spelling(spelling, size) & vocabulary->hash_mask;
-    while (vocabulary->hash[slot] != VOCABULARY_NONE) {
-        const vocabulary_token *token = &vocabulary->tokens[vocabulary->hash[slot]];
+static uint32_t hash_slot(const vocabulary *vocab, const char *spelling, size_t size) {
+    uint32_t slot = hash_spelling(spelling, size) & vocab->hash_mask;
+    while (vocab->hash[slot] != VOCABULARY_NONE) {
+        const vocabulary_token *token = &vocab->tokens[vocab->hash[slot]];
         if (token->spelling_size == size && memcmp(token->spelling, spelling, size) == 0) break;
-        slot = (slot + 1) & vocabulary->hash_mask;
+        slot = (slot + 1) & vocab->hash_mask;
     }
     return slot;
 }
 
-uint32_t vocabulary_find(const vocabulary *vocabulary, const char *spelling, size_t size) {
-    if (size == 0 || size > vocabulary->longest) return VOCABULARY_NONE;
-    return vocabulary->hash[hash_slot(vocabulary, spelling, size)];
+uint32_t vocabulary_find(const vocabulary *vocab, const char *spelling, size_t size) {
+    if (size == 0 || size > vocab->longest) return VOCABULARY_NONE;
+    return vocab->hash[hash_slot(vocab, spelling, size)];
 }
 
 // Checks the arrays and measures them, so that everything is allocated once.
@@ -58,19 +58,19 @@ static zs_status measure(const gguf_value *tokens, const gguf_value *types, uint
     return ZS_OK;
 }
 
-static zs_status allocate(vocabulary *vocabulary, uint64_t total, zs_error *error) {
+static zs_status allocate(vocabulary *vocab, uint64_t total, zs_error *error) {
     uint32_t slots = 2;
-    while (slots < 2 * vocabulary->count) slots *= 2;
-    vocabulary->hash_mask = slots - 1;
-    vocabulary->tokens = calloc(vocabulary->count, sizeof *vocabulary->tokens);
-    vocabulary->special = malloc(vocabulary->count * sizeof *vocabulary->special);
-    vocabulary->hash = malloc(slots * sizeof *vocabulary->hash);
+    while (slots < 2 * vocab->count) slots *= 2;
+    vocab->hash_mask = slots - 1;
+    vocab->tokens = calloc(vocab->count, sizeof *vocab->tokens);
+    vocab->special = malloc(vocab->count * sizeof *vocab->special);
+    vocab->hash = malloc(slots * sizeof *vocab->hash);
     // A token's bytes are never more than its spelling: twice the spellings hold both. 2^40 at most, by measure's bounds.
-    vocabulary->arena = total > SIZE_MAX / 2 - 1 ? NULL : malloc(2 * (size_t)total + 1);
-    if (vocabulary->tokens == NULL || vocabulary->special == NULL || vocabulary->hash == NULL || vocabulary->arena == NULL) {
-        return zs_error_set(error, ZS_ERROR_MEMORY, "no memory for a vocabulary of %u tokens", vocabulary->count);
+    vocab->arena = total > SIZE_MAX / 2 - 1 ? NULL : malloc(2 * (size_t)total + 1);
+    if (vocab->tokens == NULL || vocab->special == NULL || vocab->hash == NULL || vocab->arena == NULL) {
+        return zs_error_set(error, ZS_ERROR_MEMORY, "no memory for a vocabulary of %u tokens", vocab->count);
     }
-    memset(vocabulary->hash, 0xFF, slots * sizeof *vocabulary->hash);
+    memset(vocab->hash, 0xFF, slots * sizeof *vocab->hash);
     return ZS_OK;
 }
 
@@ -84,25 +84,25 @@ static zs_status read_kind(const gguf_value *types, uint32_t id, token_kind *kin
 }
 
 // Copies one token into the arena at *at and enters it into the tables.
-static zs_status add_token(vocabulary *vocabulary, uint32_t id, gguf_string spelling, char **at, zs_error *error) {
-    vocabulary_token *token = &vocabulary->tokens[id];
+static zs_status add_token(vocabulary *vocab, uint32_t id, gguf_string spelling, char **at, zs_error *error) {
+    vocabulary_token *token = &vocab->tokens[id];
     if (spelling.size > 0) memcpy(*at, spelling.data, spelling.size);
     token->spelling = token->bytes = *at;
     token->spelling_size = token->size = (uint32_t)spelling.size;
     *at += spelling.size;
     if (spelling.size == 0) return ZS_OK;
-    if (spelling.size > vocabulary->longest) vocabulary->longest = (uint32_t)spelling.size;
+    if (spelling.size > vocab->longest) vocab->longest = (uint32_t)spelling.size;
 
-    uint32_t slot = hash_slot(vocabulary, token->spelling, token->spelling_size);
-    if (vocabulary->hash[slot] != VOCABULARY_NONE) {
-        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tokens %u and %u have the same spelling", TOKENS_KEY, vocabulary->hash[slot], id);
+    uint32_t slot = hash_slot(vocab, token->spelling, token->spelling_size);
+    if (vocab->hash[slot] != VOCABULARY_NONE) {
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tokens %u and %u have the same spelling", TOKENS_KEY, vocab->hash[slot], id);
     }
-    vocabulary->hash[slot] = id;
+    vocab->hash[slot] = id;
 
     size_t size = 0;
     if (token->kind == TOKEN_CONTROL || token->kind == TOKEN_USER) {
-        vocabulary->special[vocabulary->special_count++] = id;
-        vocabulary->special_start[(uint8_t)token->bytes[0]] = true;
+        vocab->special[vocab->special_count++] = id;
+        vocab->special_start[(uint8_t)token->bytes[0]] = true;
     } else if (byte_map_read(token->spelling, token->spelling_size, *at, &size) &&
                (size != token->size || memcmp(*at, token->bytes, size) != 0)) {
         token->bytes = *at;
@@ -119,10 +119,10 @@ static int compare_spelling(const vocabulary_token *a, const vocabulary_token *b
 }
 
 // Sorts special[0..count) by spelling: heapsort, since qsort could not be told where the tokens are.
-static void sift_special(const vocabulary *vocabulary, size_t parent, size_t count) {
-    uint32_t *special = vocabulary->special;
+static void sift_special(const vocabulary *vocab, size_t parent, size_t count) {
+    uint32_t *special = vocab->special;
     for (size_t child; (child = 2 * parent + 1) < count; parent = child) {
-        const vocabulary_token *tokens = vocabulary->tokens;
+        const vocabulary_token *tokens = vocab->tokens;
         if (child + 1 < count && compare_spelling(&tokens[special[child]], &tokens[special[child + 1]]) < 0) child++;
         if (compare_spelling(&tokens[special[parent]], &tokens[special[child]]) >= 0) return;
         uint32_t swap = special[parent];
@@ -131,65 +131,65 @@ static void sift_special(const vocabulary *vocabulary, size_t parent, size_t cou
     }
 }
 
-static void sort_special(const vocabulary *vocabulary) {
-    for (size_t i = vocabulary->special_count / 2; i-- > 0;) sift_special(vocabulary, i, vocabulary->special_count);
-    for (size_t end = vocabulary->special_count; end-- > 1;) {
-        uint32_t swap = vocabulary->special[0];
-        vocabulary->special[0] = vocabulary->special[end];
-        vocabulary->special[end] = swap;
-        sift_special(vocabulary, 0, end);
+static void sort_special(const vocabulary *vocab) {
+    for (size_t i = vocab->special_count / 2; i-- > 0;) sift_special(vocab, i, vocab->special_count);
+    for (size_t end = vocab->special_count; end-- > 1;) {
+        uint32_t swap = vocab->special[0];
+        vocab->special[0] = vocab->special[end];
+        vocab->special[end] = swap;
+        sift_special(vocab, 0, end);
     }
 }
 
-static void find_byte_tokens(vocabulary *vocabulary) {
+static void find_byte_tokens(vocabulary *vocab) {
     for (int i = 0; i < 256; i++) {
         char byte = (char)i, spelling[2];
-        uint32_t id = vocabulary_find(vocabulary, spelling, byte_map_spell(&byte, 1, spelling));
-        if (id != VOCABULARY_NONE && vocabulary->tokens[id].kind == TOKEN_CONTROL) id = VOCABULARY_NONE; // text never becomes a control token
-        vocabulary->byte_tokens[i] = id;
+        uint32_t id = vocabulary_find(vocab, spelling, byte_map_spell(&byte, 1, spelling));
+        if (id != VOCABULARY_NONE && vocab->tokens[id].kind == TOKEN_CONTROL) id = VOCABULARY_NONE; // text never becomes a control token
+        vocab->byte_tokens[i] = id;
     }
 }
 
-zs_status vocabulary_create(const gguf_file *file, vocabulary *vocabulary, zs_error *error) {
+zs_status vocabulary_create(const gguf_file *file, vocabulary *vocab, zs_error *error) {
     const gguf_value *tokens = gguf_find_value(file, TOKENS_KEY), *types = gguf_find_value(file, TYPES_KEY);
     uint64_t total = 0;
-    memset(vocabulary, 0, sizeof *vocabulary);
+    memset(vocab, 0, sizeof *vocab);
     zs_status status = measure(tokens, types, &total, error);
     if (status != ZS_OK) return status;
-    vocabulary->count = (uint32_t)tokens->count;
-    status = allocate(vocabulary, total, error);
+    vocab->count = (uint32_t)tokens->count;
+    status = allocate(vocab, total, error);
     if (status != ZS_OK) goto fail;
 
-    char *at = vocabulary->arena;
+    char *at = vocab->arena;
     size_t cursor = 0;
     gguf_string spelling;
-    for (uint32_t id = 0; id < vocabulary->count && gguf_array_next_string(tokens, &cursor, &spelling); id++) {
-        status = read_kind(types, id, &vocabulary->tokens[id].kind, error);
-        if (status == ZS_OK) status = add_token(vocabulary, id, spelling, &at, error);
+    for (uint32_t id = 0; id < vocab->count && gguf_array_next_string(tokens, &cursor, &spelling); id++) {
+        status = read_kind(types, id, &vocab->tokens[id].kind, error);
+        if (status == ZS_OK) status = add_token(vocab, id, spelling, &at, error);
         if (status != ZS_OK) goto fail;
     }
-    sort_special(vocabulary);
-    find_byte_tokens(vocabulary);
+    sort_special(vocab);
+    find_byte_tokens(vocab);
     return ZS_OK;
 
 fail:
-    vocabulary_free(vocabulary);
+    vocabulary_free(vocab);
     return status;
 }
 
-void vocabulary_free(vocabulary *vocabulary) {
-    free(vocabulary->tokens);
-    free(vocabulary->arena);
-    free(vocabulary->hash);
-    free(vocabulary->special);
-    memset(vocabulary, 0, sizeof *vocabulary);
+void vocabulary_free(vocabulary *vocab) {
+    free(vocab->tokens);
+    free(vocab->arena);
+    free(vocab->hash);
+    free(vocab->special);
+    memset(vocab, 0, sizeof *vocab);
 }
 
 // First of special[low..high) whose byte at depth is at least value; all of them share depth bytes and are longer.
-static uint32_t lower_bound(const vocabulary *vocabulary, uint32_t low, uint32_t high, uint32_t depth, unsigned value) {
+static uint32_t lower_bound(const vocabulary *vocab, uint32_t low, uint32_t high, uint32_t depth, unsigned value) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if ((uint8_t)vocabulary->tokens[vocabulary->special[middle]].spelling[depth] < value) {
+        if ((uint8_t)vocab->tokens[vocab->special[middle]].spelling[depth] < value) {
             low = middle + 1;
         } else {
             high = middle;
@@ -198,23 +198,23 @@ static uint32_t lower_bound(const vocabulary *vocabulary, uint32_t low, uint32_t
     return low;
 }
 
-size_t vocabulary_match_special(const vocabulary *vocabulary, const char *text, size_t size, bool control, uint32_t *id) {
-    if (size == 0 || !vocabulary->special_start[(uint8_t)text[0]]) return 0;
+size_t vocabulary_match_special(const vocabulary *vocab, const char *text, size_t size, bool control, uint32_t *id) {
+    if (size == 0 || !vocab->special_start[(uint8_t)text[0]]) return 0;
     size_t longest = 0;
-    uint32_t low = 0, high = vocabulary->special_count; // the tokens that begin with text[0..depth)
+    uint32_t low = 0, high = vocab->special_count; // the tokens that begin with text[0..depth)
     for (uint32_t depth = 0; low < high; depth++) {
-        const vocabulary_token *token = &vocabulary->tokens[vocabulary->special[low]];
+        const vocabulary_token *token = &vocab->tokens[vocab->special[low]];
         if (token->spelling_size == depth) { // sorts before the longer ones
             if (token->kind == TOKEN_USER || control) {
                 longest = depth;
-                *id = vocabulary->special[low];
+                *id = vocab->special[low];
             }
             low++;
         }
         if (depth == size) break;
         unsigned byte = (uint8_t)text[depth];
-        low = lower_bound(vocabulary, low, high, depth, byte);
-        high = lower_bound(vocabulary, low, high, depth, byte + 1);
+        low = lower_bound(vocab, low, high, depth, byte);
+        high = lower_bound(vocab, low, high, depth, byte + 1);
     }
     return longest;
 }

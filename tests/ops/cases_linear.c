@@ -95,18 +95,19 @@ static void lay_out(linear_data *d) {
     d->op.decode = c->decode;
 }
 
-static linear_data make_data(harness *h, const linear_case *c, uint32_t type) {
-    linear_data d = {.shape = *c};
-    for (uint32_t s = 0; s < c->segments; s++) d.w[s] = weights_random(h, type, c->out[s], c->in[s]);
-    lay_out(&d);
-    d.x = harness_alloc(h, (size_t)c->rows * d.op.x_stride, sizeof *d.x);
+static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
+    linear_data *d = harness_alloc(h, 1, sizeof *d); // its segments point into it
+    d->shape = *c;
+    for (uint32_t s = 0; s < c->segments; s++) d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+    lay_out(d);
+    d->x = harness_alloc(h, (size_t)c->rows * d->op.x_stride, sizeof *d->x);
     for (uint32_t t = 0; t < c->rows; t++)
         for (uint32_t s = 0; s < c->segments; s++)
-            for (uint32_t i = 0; i < c->in[s]; i++) d.x[t * d.op.x_stride + d.op.segments[s].x_offset + i] = random_normal(h) + 0.25f;
-    d.y = random_floats(h, (size_t)c->rows * d.op.y_stride, 1);
-    d.scales = random_floats(h, (size_t)EXPERTS * d.scale_stride, 3);
-    d.rows = harness_alloc(h, c->rows, sizeof *d.rows);
-    for (uint32_t t = 0; t < c->rows; t++) d.rows[t].expert = (t * 3 + 1) % EXPERTS;
+            for (uint32_t i = 0; i < c->in[s]; i++) d->x[t * d->op.x_stride + d->op.segments[s].x_offset + i] = random_normal(h) + 0.25f;
+    d->y = random_floats(h, (size_t)c->rows * d->op.y_stride, 1);
+    d->scales = random_floats(h, (size_t)EXPERTS * d->scale_stride, 3);
+    d->rows = harness_alloc(h, c->rows, sizeof *d->rows);
+    for (uint32_t t = 0; t < c->rows; t++) d->rows[t].expert = (t * 3 + 1) % EXPERTS;
     return d;
 }
 
@@ -179,10 +180,10 @@ void cases_linear(harness *h) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             linear_case c = cases[i];
             if (!start_case(h, "linear", &c, weight_types[t])) continue;
-            linear_data d = make_data(h, &c, weight_types[t]);
-            put_data(h, &d);
-            harness_expect_f32(h, d.op.y, make_expected(h, &d), (size_t)c.rows * d.op.y_stride);
-            harness_run(h, record, NULL, &d);
+            linear_data *d = make_data(h, &c, weight_types[t]);
+            put_data(h, d);
+            harness_expect_f32(h, d->op.y, make_expected(h, d), (size_t)c.rows * d->op.y_stride);
+            harness_run(h, record, NULL, d);
         }
 }
 
@@ -198,17 +199,17 @@ typedef struct part {
 static const part parts[PARTS] = {{5, 1, false}, {3, 7, false}, {64, 3, false}, {40, 1, true}};
 
 typedef struct rows_data {
-    linear_data all;
+    linear_data *all;
     uint64_t y[PARTS];
 } rows_data;
 
 static void record_rows(harness *h, const op_recorder *recorder, void *user) {
     const rows_data *d = user;
-    size_t bytes = d->all.op.y_stride * sizeof(float);
-    op_record_linear(recorder, &d->all.op);
-    harness_ignore(h, d->all.op.y, ROWS * bytes);
+    size_t bytes = d->all->op.y_stride * sizeof(float);
+    op_record_linear(recorder, &d->all->op);
+    harness_ignore(h, d->all->op.y, ROWS * bytes);
     for (uint32_t p = 0; p < PARTS; p++) {
-        op_linear op = d->all.op;
+        op_linear op = d->all->op;
         op.x += (uint64_t)parts[p].first * op.x_stride * sizeof(float);
         op.y = d->y[p];
         op.rows = parts[p].count;
@@ -221,10 +222,10 @@ static void record_rows(harness *h, const op_recorder *recorder, void *user) {
 /// Among prefills always; between decode and prefill when deterministic.
 static void check_rows(harness *h, const variant *v, void *user) {
     const rows_data *d = user;
-    size_t bytes = d->all.op.y_stride * sizeof(float);
+    size_t bytes = d->all->op.y_stride * sizeof(float);
     for (uint32_t p = 0; p < PARTS; p++) {
         if (parts[p].decode && !v->policy.deterministic) continue;
-        uint64_t whole = d->all.op.y + parts[p].first * bytes;
+        uint64_t whole = d->all->op.y + parts[p].first * bytes;
         if (memcmp(harness_after(h, whole), harness_after(h, d->y[p]), parts[p].count * bytes))
             harness_fail(h, "rows %u to %u differ when computed alone%s", parts[p].first, parts[p].first + parts[p].count - 1,
                          parts[p].decode ? " by decode" : "");
@@ -236,9 +237,9 @@ void cases_linear_rows(harness *h) {
         linear_case c = {{576}, {67}, 1, .rows = ROWS};
         if (!start_case(h, "linear_rows", &c, weight_types[t])) continue;
         rows_data d = {.all = make_data(h, &c, weight_types[t])};
-        memset(d.all.y, 0, (size_t)ROWS * d.all.op.y_stride * sizeof(float));
-        put_data(h, &d.all);
-        for (uint32_t p = 0; p < PARTS; p++) d.y[p] = harness_put(h, d.all.y, (size_t)parts[p].count * d.all.op.y_stride * sizeof(float));
+        memset(d.all->y, 0, (size_t)ROWS * d.all->op.y_stride * sizeof(float));
+        put_data(h, d.all);
+        for (uint32_t p = 0; p < PARTS; p++) d.y[p] = harness_put(h, d.all->y, (size_t)parts[p].count * d.all->op.y_stride * sizeof(float));
         harness_run(h, record_rows, check_rows, &d);
     }
 }

@@ -164,10 +164,10 @@ harness *harness_create(const harness_params *params) {
 
 int harness_report(const harness *h) {
     uint32_t messages = zs_device_validation_count(h->device);
-    printf("\n%-18s %-40s %6s %6s  %s\n", "operation", "variant", "cases", "failed", "worst error / bound");
+    printf("\n%-18s %-44s %6s %6s  %s\n", "operation", "variant", "cases", "failed", "worst error / bound");
     for (uint32_t i = 0; i < h->tally_count; i++) {
         const tally *t = &h->tallies[i];
-        printf("%-18s %-40s %6" PRIu32 " %6" PRIu32 "  %.3f\n", t->op, t->variant, t->cases, t->failed, t->worst);
+        printf("%-18s %-44s %6" PRIu32 " %6" PRIu32 "  %.3f\n", t->op, t->variant, t->cases, t->failed, t->worst);
     }
     if (h->params.validate) printf("\nvalidation messages: %" PRIu32 "\n", messages);
     if (h->gave_up) printf("\nstopped early: the device failed\n");

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -166,14 +167,29 @@ static void test_memory_limit(void **state) {
 
 // ---- transfers --------------------------------------------------------------------------------------------------------
 
+/// Submits fills that take a while, so that staging memory taken again too early shows.
+static gpu_command *keep_busy(zs_device *device, const gpu_buffer *scratch) {
+    gpu_command *command = NULL;
+    uint64_t value;
+    assert_int_equal(gpu_command_create(device, "busy", &command, NULL), ZS_OK);
+    assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
+    for (int i = 0; i < 60; i++) gpu_command_fill(command, scratch, 0, scratch->size, 0);
+    assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
+    assert_int_equal(gpu_command_submit(command, &value, NULL), ZS_OK);
+    return command;
+}
+
 /// Uploads, in pieces of many sizes, what reading must give back. unmapped: as on a discrete card, through staging memory.
 static void check_round_trip(zs_device *device, bool unmapped) {
     const uint64_t size = 75u << 20;
     gpu_buffer buffer;
     gpu_upload *upload = NULL;
     zs_error error = {0};
-    assert_int_equal(gpu_buffer_create(device, GPU_MEMORY_DEVICE, size, false, "round trip", &buffer, &error), ZS_OK);
+    assert_int_equal(gpu_buffer_create(device, GPU_MEMORY_DEVICE, size, true, "round trip", &buffer, &error), ZS_OK);
     if (unmapped) buffer.mapped = NULL;
+    gpu_buffer scratch;
+    assert_int_equal(gpu_buffer_create(device, GPU_MEMORY_DEVICE, 32 << 20, false, "scratch", &scratch, &error), ZS_OK);
+    gpu_command *busy = keep_busy(device, &scratch);
     assert_int_equal(gpu_upload_create(device, &upload, &error), ZS_OK);
     uint32_t random = 7, word = 0;
     for (uint64_t offset = 0; offset < size;) {
@@ -200,6 +216,8 @@ static void check_round_trip(zs_device *device, bool unmapped) {
     assert_memory_equal(bytes, (uint8_t *)back + 4 * 1000 + 3, 6);
     assert_int_equal(gpu_buffer_read(device, &buffer, size - 2, 4, bytes, &error), ZS_ERROR_ARGUMENT);
     free(back);
+    gpu_command_destroy(&busy);
+    gpu_buffer_destroy(device, &scratch);
     gpu_buffer_destroy(device, &buffer);
 }
 
@@ -234,7 +252,8 @@ static void test_upload_abandoned(void **state) {
 
 // ---- the cache folder -------------------------------------------------------------------------------------------------
 
-static const char cache_dir[] = TEST_OUTPUT "/gpu/cache";
+static char cache_dir[256]; // of this process, because tests under other drivers may run beside it
+static const char *const cache_extensions[] = {"pipelines", "selftest"};
 
 static void count_message(void *user, zs_log_level level, const char *message) {
     (void)message;
@@ -275,18 +294,17 @@ static void damage(const char *path, long length, long at) {
 static void test_damaged_cache(void **state) {
     (void)state;
     char key[80], path[512];
-    const char *const extensions[] = {"pipelines", "selftest"};
     uint32_t tiers = run_with_cache(key);
     for (size_t e = 0; e < 2; e++) {
-        file_name(path, sizeof path, key, extensions[e]);
+        file_name(path, sizeof path, key, cache_extensions[e]);
         static const long lengths[] = {0, 7, 23, 30, -1, -1, -1, -1, -1, -1}, flips[] = {-1, -1, -1, -1, 0, 9, 17, 24, 30, 36};
         for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
             uint8_t *data = NULL;
             size_t size = 0;
             damage(path, lengths[i], flips[i]);
-            assert_false(cache_file_read(cache_dir, key, extensions[e], &data, &size));
+            assert_false(cache_file_read(cache_dir, key, cache_extensions[e], &data, &size));
             assert_int_equal(run_with_cache(key), tiers);
-            assert_true(cache_file_read(cache_dir, key, extensions[e], &data, &size)); // written anew
+            assert_true(cache_file_read(cache_dir, key, cache_extensions[e], &data, &size)); // written anew
             free(data);
         }
     }
@@ -343,6 +361,26 @@ static void test_no_cache_folder(void **state) {
     zs_device_destroy(&device);
 }
 
+static int make_cache_folder(void **state) {
+    (void)state;
+    snprintf(cache_dir, sizeof cache_dir, "%s/gpu-%ld/cache", TEST_OUTPUT, (long)getpid());
+    return 0;
+}
+
+static int remove_cache_folder(void **state) {
+    (void)state;
+    char path[512];
+    zs_device *device = open_device(&(zs_device_params){.skip_self_test = true});
+    for (size_t e = 0; e < 2; e++) {
+        file_name(path, sizeof path, gpu_device_caps(device)->cache_key, cache_extensions[e]);
+        remove(path);
+    }
+    zs_device_destroy(&device);
+    rmdir(cache_dir);
+    *strrchr(cache_dir, '/') = '\0';
+    return rmdir(cache_dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_list),
@@ -359,5 +397,5 @@ int main(void) {
         cmocka_unit_test(test_kept_verdict),
         cmocka_unit_test(test_no_cache_folder),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_cache_folder, remove_cache_folder);
 }

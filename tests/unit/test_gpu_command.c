@@ -416,31 +416,38 @@ static void test_threads(void **state) {
 
 // ---- validation -------------------------------------------------------------------------------------------------------
 
+static void show_error(void *user, zs_log_level level, const char *message) {
+    (void)user;
+    if (level == ZS_LOG_ERROR) fprintf(stderr, "%s\n", message);
+}
+
 /// With the layer: correct work is silent, a forgotten barrier is told. Without: an error that says what to install.
 static void test_validation(void **state) {
     (void)state;
     zs_device *device = NULL;
     zs_error error = {0};
-    zs_status status = zs_device_create(&(zs_device_params){.validate = true}, &device, &error);
+    zs_status status = zs_device_create(&(zs_device_params){.validate = true, .log = {show_error, NULL}}, &device, &error);
     if (status) {
         assert_int_equal(status, ZS_ERROR_UNSUPPORTED);
         assert_non_null(strstr(error.message, "vulkan-validationlayers"));
         skip();
     }
     gpu_command *command = make_command(device);
-    gpu_buffer from = make_buffer(device, GPU_MEMORY_DEVICE, 1024), to = make_buffer(device, GPU_MEMORY_DEVICE, 1024);
+    gpu_buffer from = make_buffer(device, GPU_MEMORY_DEVICE, 16 << 20), to = make_buffer(device, GPU_MEMORY_DEVICE, 16 << 20);
     for (uint32_t barrier = 1; barrier < 2; barrier--) {
         assert_int_equal(zs_device_validation_count(device), 0);
         assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
         gpu_command_label(command, "fill, then copy");
-        dispatch_probe(command, &from, 64, 2, (gpu_work){0});
+        dispatch_probe(command, &from, 128, 2, (gpu_work){0});
         gpu_command_barrier(command);
-        gpu_command_fill(command, &from, 0, 1024, 1);
+        gpu_command_fill(command, &from, 0, from.size, 1);
         if (barrier) gpu_command_barrier(command);
-        gpu_command_copy(command, &from, 0, &to, 0, 1024);
+        gpu_command_copy(command, &from, 0, &to, 0, to.size);
         assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
-        for (uint32_t run = 0; run < 3; run++) wait_done(device, submit(command));
+        uint64_t value = 0;
+        for (uint32_t run = 0; run < 3; run++) value = submit(command);
         (void)gpu_command_last_ms(command);
+        wait_done(device, value);
     }
     assert_true(zs_device_validation_count(device) > 0);
     gpu_buffer_destroy(device, &from);
