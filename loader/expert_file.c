@@ -48,11 +48,15 @@ static zs_status read_metadata(const safetensors_file *from, expert_file *to, zs
     to->max_mult = strtod(max_mult, &end);
     if (*end || end == max_mult || !isfinite(to->max_mult) || to->max_mult <= 0)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: max_mult '%.40s' is no positive number", path_of(from), max_mult);
-    to->name = copy_part(meta_or(from, "name", ""), strlen(meta_or(from, "name", "")));
-    to->description = copy_part(meta_or(from, "description", ""), strlen(meta_or(from, "description", "")));
-    to->base_model = copy_part(meta_or(from, "base_model", ""), strlen(meta_or(from, "base_model", "")));
-    to->training = copy_part(meta_or(from, "training", ""), strlen(meta_or(from, "training", "")));
-    if (!to->name || !to->description || !to->base_model || !to->training) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
+    const struct {
+        char **to;
+        const char *key;
+    } texts[] = {{&to->name, "name"}, {&to->description, "description"}, {&to->base_model, "base_model"}, {&to->training, "training"}, {&to->sources, "sources"}, {&to->alpha, "alpha"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *value = meta_or(from, texts[i].key, "");
+        *texts[i].to = copy_part(value, strlen(value));
+        if (!*texts[i].to) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
+    }
     return ZS_OK;
 }
 
@@ -136,6 +140,8 @@ void expert_file_free(expert_file *file) {
     free(file->description);
     free(file->base_model);
     free(file->training);
+    free(file->sources);
+    free(file->alpha);
     *file = (expert_file){0};
 }
 
@@ -153,7 +159,10 @@ zs_status expert_file_save(const char *path, bool force, const expert_file *file
         {"max_mult", max_mult},
         {"normalise", file->trace ? "trace" : "none"},
         {"training", file->training},
+        {"sources", file->sources},
+        {"alpha", file->alpha},
     };
+    size_t meta_count = sizeof meta / sizeof *meta - (*file->sources ? 0 : 2);
     safetensors_entry *entries = calloc(2 * file->matrix_count + 1, sizeof *entries);
     char(*names)[256] = calloc(2 * file->matrix_count + 1, sizeof *names);
     zs_status status = ZS_OK;
@@ -169,7 +178,7 @@ zs_status expert_file_save(const char *path, bool force, const expert_file *file
         entries[count] = (safetensors_entry){.name = names[count], .dims = 1, .shape = {SKETCH_SIZE}, .data = m->sketch};
         count++;
     }
-    if (!status) status = safetensors_save(path, force, entries, count, meta, sizeof meta / sizeof *meta, error);
+    if (!status) status = safetensors_save(path, force, entries, count, meta, meta_count, error);
     free(entries);
     free(names);
     return status;

@@ -16,6 +16,7 @@ typedef struct expert_matrix {
 
 typedef struct expert_file {
     char *name, *description, *base_model, *training; // never NULL, may be ""
+    char *sources, *alpha; // of a mix: names and weights, comma separated; "" otherwise
     bool dispatcher;
     bool sigmoid;
     bool trace;

@@ -183,6 +183,18 @@ zs_status engine_check_cancelled(const zs_engine *engine, zs_error *error) {
     return atomic_load(&engine->cancelled) ? zs_error_set(error, ZS_ERROR_CANCELLED, "cancelled") : ZS_OK;
 }
 
+// ---- for the layer above -------------------------------------------------------------------------------------------
+
+bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value) {
+    const engine_memo *memo = &engine->memos[key % ENGINE_MEMOS];
+    if (memo->key == key) *value = memo->value;
+    return memo->key == key;
+}
+
+void engine_keep_memo(zs_engine *engine, uint64_t key, double value) { engine->memos[key % ENGINE_MEMOS] = (engine_memo){.key = key, .value = value}; }
+
+void engine_warn(const zs_engine *engine, const char *message) { gpu_log(engine->model->device, ZS_LOG_WARNING, "%s", message); }
+
 // ---- submitting ----------------------------------------------------------------------------------------------------
 
 zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error) {

@@ -8,13 +8,19 @@
 
 #include <stdatomic.h>
 
-enum { ENGINE_BRANCHES = 64, ENGINE_LOGIT_ROWS = 64, ENGINE_AHEAD = 2 };
+enum { ENGINE_BRANCHES = 64, ENGINE_LOGIT_ROWS = 64, ENGINE_AHEAD = 2, ENGINE_MEMOS = 256 };
 
 /// A finished sequence kept for its keys and values.
 typedef struct cached_prefix {
     sequence seq;
     uint64_t used; // engine's clock at the last use
 } cached_prefix;
+
+/// A number that the layer above wants to keep as long as the engine, e.g. a label's prior.
+typedef struct engine_memo {
+    uint64_t key; // 0: free
+    double value;
+} engine_memo;
 
 /// Arrays that the rows of a step are read from, in one GPU_MEMORY_SHARED buffer; prefill and decode have one each.
 typedef struct step_arrays {
@@ -46,6 +52,7 @@ struct zs_engine {
     step_arrays prefill, decode;
     gpu_command *prefill_command, *copy_command;
     gpu_command **decode_commands; // [max_sessions + 1], by number of rows, recorded on first use
+    engine_memo memos[ENGINE_MEMOS]; // by key modulo
     uint64_t last_submit;          // timeline value of the newest submit
 };
 
@@ -80,6 +87,11 @@ zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error
 /// Sampler of a session, as the kernels read it.
 void engine_write_sampler(zs_session *session);
 void session_append(zs_session *session, uint32_t token, float logprob);
+/// Looks a number up that was kept under key (≠ 0).
+bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value);
+/// Keeps a number; an older one may have to make room.
+void engine_keep_memo(zs_engine *engine, uint64_t key, double value);
+void engine_warn(const zs_engine *engine, const char *message);
 /// Milliseconds of a monotonic clock.
 double engine_now_ms(void);
 

@@ -54,28 +54,37 @@ void expert_table_destroy(expert_table *table) {
     *table = (expert_table){0};
 }
 
+/// A row for new contents: one never used, else the idle one that was left alone for longest; 0 when all are in use.
+static uint32_t find_room(const expert_table *table) {
+    uint32_t room = 0;
+    for (uint32_t i = 1; i < table->count; i++) {
+        const expert_row *row = &table->rows[i];
+        if (!row->attached && (!room || row->used < table->rows[room].used)) room = i;
+    }
+    return room;
+}
+
 zs_status expert_table_attach(expert_table *table, const float *row, uint32_t *id, zs_error *error) {
     uint64_t hash = hash_row(row, table->model->scale_count);
-    uint32_t free_row = 0;
-    for (uint32_t i = table->count; i-- > 1;) {
-        if (table->rows[i].serial && table->rows[i].hash == hash) {
-            table->rows[i].attached++;
-            *id = i;
-            return ZS_OK;
-        }
-        if (!table->rows[i].serial) free_row = i;
+    uint32_t found = 0;
+    for (uint32_t i = 1; i < table->count && !found; i++) found = table->rows[i].serial && table->rows[i].hash == hash ? i : 0;
+    if (!found) {
+        found = find_room(table);
+        if (!found) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the expert table is full (%u experts): detach one or create the engine with a larger max_experts", table->count - 1);
+        table->rows[found] = (expert_row){0};
+        zs_status status = upload_row(table, found, row, error);
+        if (status) return status;
+        table->rows[found] = (expert_row){.serial = table->next_serial++, .hash = hash};
     }
-    if (!free_row) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the expert table is full (%u experts): detach one or create the engine with a larger max_experts", table->count - 1);
-    zs_status status = upload_row(table, free_row, row, error);
-    if (status) return status;
-    table->rows[free_row] = (expert_row){.serial = table->next_serial++, .hash = hash, .attached = 1};
-    *id = free_row;
+    table->rows[found].attached++;
+    *id = found;
     return ZS_OK;
 }
 
 void expert_table_detach(expert_table *table, uint32_t id) {
-    if (id == 0 || id >= table->count || !table->rows[id].serial) return;
-    if (--table->rows[id].attached == 0) table->rows[id] = (expert_row){0};
+    if (id == 0 || id >= table->count || !table->rows[id].attached) return;
+    table->rows[id].attached--;
+    table->rows[id].used = ++table->clock;
 }
 
-uint64_t expert_table_serial(const expert_table *table, uint32_t id) { return id < table->count ? table->rows[id].serial : 0; }
+uint64_t expert_table_serial(const expert_table *table, uint32_t id) { return id < table->count && table->rows[id].attached ? table->rows[id].serial : 0; }

@@ -208,6 +208,10 @@ zs_status zs_expert_save(const zs_expert *expert, const char *path, bool force, 
 /// while the expert lives; false when i is out of range.
 bool zs_expert_matrix(const zs_expert *expert, uint32_t i, const char **name, uint32_t *rank, const float **multipliers);
 
+/// Cosine between the sketches of the matrices that two experts share: below 0.9 they were made for different models.
+/// False when they share no sketches.
+bool zs_expert_compare(const zs_expert *a, const zs_expert *b, double *cosine);
+
 /// Mixes experts: z' = Σ α z, absent matrices count as z = 1 (DESIGN: Mix). alpha [count], or [count, matrix_count of
 /// the union in name order] with per_matrix. All-zero α is ZS_ERROR_ARGUMENT. model gives σ where trace needs it; NULL is
 /// allowed when all experts agree on normalise.

@@ -1,0 +1,186 @@
+/// The two passes: find out what is asked, then answer under the expert for it.
+#include "adapt/dispatch.h"
+#include "adapt/expert.h"
+#include "adapt/text_stream.h"
+#include "engine/engine.h"
+#include "loader/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- checks --------------------------------------------------------------------------------------------------------
+
+static zs_status check_text(const char *what, const char *text, zs_error *error) {
+    size_t size = strlen(text);
+    for (size_t at = 0; at < size;) {
+        uint32_t point;
+        size_t length = utf8_decode(text + at, size - at, &point);
+        if (!length) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is not valid UTF-8 at byte %zu", what, at);
+        at += length;
+    }
+    return ZS_OK;
+}
+
+static zs_status check(const char *question, const zs_ask_params *p, zs_error *error) {
+    bool needs_set = p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER || p->strategy == ZS_STRATEGY_MIX;
+    if (!question || !question[strspn(question, " \t\r\n")]) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the question is empty");
+    if (needs_set && !p->experts) return zs_error_set(error, ZS_ERROR_ARGUMENT, "this strategy needs a folder of experts");
+    if (p->strategy == ZS_STRATEGY_FIXED && !p->expert) return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy fixed needs an expert");
+    if (p->strategy == ZS_STRATEGY_MIX && !p->alpha) return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy mix needs a weight per expert");
+    if (p->strategy == ZS_STRATEGY_CLASSIFIER && !zs_expert_set_dispatcher(p->experts))
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy classifier needs an expert with role=dispatcher in the experts' folder; without one, strategy prompt works");
+    zs_status status = check_text("the question", question, error);
+    return status || !p->system ? status : check_text("the system message", p->system, error);
+}
+
+// ---- pass 1 --------------------------------------------------------------------------------------------------------
+
+static zs_status run_pass1(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, const zs_expert **expert, zs_error *error) {
+    dispatch_params dispatch = {.experts = p->experts, .how = p->dispatch, .current = p->current && *p->current ? p->current : NULL};
+    uint32_t chosen = 0;
+    zs_status status = ZS_OK;
+    if (p->strategy == ZS_STRATEGY_CLASSIFIER) status = zs_engine_attach_expert(engine, zs_expert_set_dispatcher(p->experts), p->transfer, &dispatch.expert, error);
+    if (status) return status;
+    status = dispatch_question(engine, question, &dispatch, &answer->categories, &chosen, error);
+    zs_engine_detach_expert(engine, dispatch.expert);
+    if (status) return status;
+    answer->category_count = zs_expert_set_count(p->experts) + 1;
+    *expert = zs_expert_set_get(p->experts, chosen); // NULL for "other": the base
+    return ZS_OK;
+}
+
+static zs_status make_mix(zs_engine *engine, const zs_ask_params *p, zs_answer *answer, zs_expert **mix, zs_error *error) {
+    uint32_t count = zs_expert_set_count(p->experts);
+    const zs_expert **list = malloc(count * sizeof *list);
+    answer->alpha = malloc(count * sizeof *answer->alpha);
+    zs_status status = list && answer->alpha ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a mix");
+    for (uint32_t i = 0; i < count && !status; i++) {
+        list[i] = zs_expert_set_get(p->experts, i);
+        answer->alpha[i] = p->alpha[i];
+    }
+    if (!status) status = zs_expert_mix(engine->model, list, count, p->alpha, false, mix, error);
+    free(list);
+    return status;
+}
+
+/// Decides on z and puts it into the engine's table.
+static zs_status choose_expert(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, uint32_t *id, zs_error *error) {
+    double start = engine_now_ms();
+    const zs_expert *expert = p->strategy == ZS_STRATEGY_FIXED ? p->expert : NULL;
+    zs_expert *mix = NULL;
+    zs_status status = ZS_OK;
+    if (p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER) status = run_pass1(engine, question, p, answer, &expert, error);
+    if (p->strategy == ZS_STRATEGY_MIX) {
+        status = make_mix(engine, p, answer, &mix, error);
+        expert = mix;
+    }
+    *id = 0;
+    if (!status && expert) {
+        status = zs_engine_attach_expert(engine, expert, p->transfer, id, error);
+        snprintf(answer->expert, sizeof answer->expert, "%s", zs_expert_get_info(expert)->name);
+    }
+    zs_expert_destroy(&mix);
+    answer->pass1_ms = engine_now_ms() - start;
+    return status;
+}
+
+// ---- pass 2 --------------------------------------------------------------------------------------------------------
+
+typedef struct answering {
+    const zs_ask_params *params;
+    const zs_tokenizer *tokenizer;
+    zs_session *session;
+    text_stream text;
+    zs_status status;
+    zs_error error;
+} answering;
+
+static bool tell(answering *a, size_t from) {
+    if (a->status) return false;
+    if (a->text.size == from || !a->params->on_text) return true;
+    return a->params->on_text(a->params->user, a->text.text + from, a->text.size - from);
+}
+
+static bool take_token(void *user, zs_session *session, uint32_t token) {
+    answering *a = user;
+    if (session != a->session) return true;
+    const char *bytes;
+    size_t from = a->text.size, size = zs_tokenizer_token_bytes(a->tokenizer, token, false, &bytes);
+    if (size) a->status = text_stream_write(&a->text, bytes, size, &a->error);
+    return tell(a, from);
+}
+
+static zs_status encode_question(const zs_tokenizer *tokenizer, const char *question, const zs_ask_params *p, uint32_t **ids, size_t *count, zs_error *error) {
+    zs_message *messages = malloc((p->history_count + 2) * sizeof *messages);
+    if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the question");
+    size_t n = 0;
+    if (p->system) messages[n++] = (zs_message){"system", p->system};
+    for (size_t i = 0; i < p->history_count; i++) messages[n++] = p->history[i];
+    messages[n++] = (zs_message){"user", question};
+    zs_status status = zs_tokenizer_encode_chat(tokenizer, messages, n, true, ids, count, error);
+    free(messages);
+    return status;
+}
+
+static zs_status fill_answer(answering *a, zs_answer *answer, zs_error *error) {
+    size_t count, prompt = zs_session_prompt_count(a->session), from = a->text.size;
+    const uint32_t *tokens = zs_session_tokens(a->session, &count);
+    zs_status status = text_stream_finish(&a->text, error);
+    if (status) return status;
+    tell(a, from);
+    answer->tokens = malloc((count - prompt + 1) * sizeof *tokens);
+    if (!answer->tokens) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an answer");
+    memcpy(answer->tokens, tokens + prompt, (count - prompt) * sizeof *tokens);
+    answer->token_count = count - prompt;
+    answer->prompt_tokens = prompt;
+    answer->ended = count > prompt && zs_tokenizer_is_end(a->tokenizer, tokens[count - 1]);
+    answer->text = a->text.text;
+    a->text = (text_stream){0};
+    return ZS_OK;
+}
+
+static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, zs_answer *answer, zs_error *error) {
+    answering a = {.params = p, .tokenizer = engine->model->tokenizer};
+    uint32_t *ids = NULL;
+    size_t count = 0;
+    zs_engine_stats before = engine->stats;
+    zs_status status = encode_question(a.tokenizer, question, p, &ids, &count, error);
+    if (!status) status = zs_session_create(engine, &(zs_session_params){.expert = expert, .sampling = p->sampling}, &a.session, error);
+    if (!status) status = zs_session_set_prompt(a.session, ids, count, error);
+    if (!status) status = zs_session_generate(a.session, p->max_tokens ? p->max_tokens : 512, error);
+    if (!status) status = zs_engine_run(engine, take_token, &a, error);
+    if (!status && a.status) {
+        status = a.status;
+        if (error) *error = a.error;
+    }
+    if (!status) status = fill_answer(&a, answer, error);
+    answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;
+    answer->decode_ms = engine->stats.decode_ms - before.decode_ms;
+    if (answer->decode_ms > 0) answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;
+    zs_session_destroy(&a.session);
+    free(a.text.text);
+    free(ids);
+    return status;
+}
+
+zs_status zs_ask(zs_engine *engine, const char *question, const zs_ask_params *params, zs_answer *answer, zs_error *error) {
+    static const zs_ask_params defaults;
+    const zs_ask_params *p = params ? params : &defaults;
+    uint32_t expert = 0;
+    *answer = (zs_answer){0};
+    zs_status status = check(question, p, error);
+    if (!status) status = choose_expert(engine, question, p, answer, &expert, error);
+    if (!status) status = run_pass2(engine, question, p, expert, answer, error);
+    zs_engine_detach_expert(engine, expert);
+    if (status) zs_answer_free(answer);
+    return status;
+}
+
+void zs_answer_free(zs_answer *answer) {
+    free(answer->text);
+    free(answer->tokens);
+    free(answer->categories);
+    free(answer->alpha);
+    *answer = (zs_answer){0};
+}

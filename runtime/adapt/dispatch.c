@@ -1,0 +1,273 @@
+#include "adapt/dispatch.h"
+
+#include "adapt/expert.h"
+#include "adapt/text_stream.h"
+#include "engine/engine.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { QUESTION_ENDS = 600, GENERATED = 48 };
+
+/// A topic is kept while it is at least this likely against the best one: changing it re-reads the whole history.
+static const double keep_ratio = 0.5;
+
+// ---- the prompt ----------------------------------------------------------------------------------------------------
+
+typedef struct prompt_text {
+    char *text;
+    size_t size, capacity;
+} prompt_text;
+
+static bool append(prompt_text *p, const char *text, size_t size) {
+    if (p->capacity - p->size <= size) {
+        size_t capacity = 2 * p->capacity + size + 256;
+        char *grown = realloc(p->text, capacity);
+        if (!grown) return false;
+        p->text = grown;
+        p->capacity = capacity;
+    }
+    memcpy(p->text + p->size, text, size);
+    p->size += size;
+    p->text[p->size] = 0;
+    return true;
+}
+
+static bool append_string(prompt_text *p, const char *text) { return append(p, text, strlen(text)); }
+
+/// A long question is told by its two ends, cut between characters: pass 1 must stay short.
+static bool append_question(prompt_text *p, const char *question) {
+    size_t length = strlen(question);
+    if (length <= 2 * QUESTION_ENDS) return append(p, question, length);
+    size_t head = QUESTION_ENDS, tail = length - QUESTION_ENDS;
+    while (((uint8_t)question[head] & 0xC0) == 0x80) head--;
+    while (((uint8_t)question[tail] & 0xC0) == 0x80) tail++;
+    return append(p, question, head) && append_string(p, "\n…\n") && append(p, question + tail, length - tail);
+}
+
+/// The instructions come first, so that their keys and values are computed once and kept.
+static char *make_prompt(const zs_expert_set *experts, const char *question) {
+    prompt_text p = {0};
+    bool ok = append_string(&p, "Sort the question into one of these categories:\n");
+    for (uint32_t i = 0; i < zs_expert_set_count(experts) && ok; i++) {
+        const zs_expert_info *info = zs_expert_get_info(zs_expert_set_get(experts, i));
+        ok = append_string(&p, "- ") && append_string(&p, info->name) && append_string(&p, *info->description ? ": " : "") && append_string(&p, info->description) && append_string(&p, "\n");
+    }
+    ok = ok && append_string(&p, "- other: anything else\nAnswer with \\boxed{category}.\n\nQuestion: ") && append_question(&p, question);
+    if (ok) return p.text;
+    free(p.text);
+    return NULL;
+}
+
+// ---- scoring the labels --------------------------------------------------------------------------------------------
+
+typedef struct label {
+    uint32_t *ids; // \boxed{name}
+    size_t count;
+    double score, prior;
+} label;
+
+typedef struct scoring {
+    zs_engine *engine;
+    const dispatch_params *params;
+    label *labels; // [count]
+    uint32_t count;
+    size_t common; // tokens that all labels begin with
+} scoring;
+
+static const char *category_name(const zs_expert_set *experts, uint32_t i) { return i < zs_expert_set_count(experts) ? zs_expert_get_info(zs_expert_set_get(experts, i))->name : "other"; }
+
+static zs_status encode_labels(scoring *s, zs_error *error) {
+    const zs_tokenizer *tokenizer = s->engine->model->tokenizer;
+    for (uint32_t i = 0; i < s->count; i++) {
+        char text[96];
+        int length = snprintf(text, sizeof text, "\\boxed{%s}", category_name(s->params->experts, i));
+        zs_status status = zs_tokenizer_encode(tokenizer, text, (size_t)length, false, &s->labels[i].ids, &s->labels[i].count, error);
+        if (status) return status;
+    }
+    s->common = s->labels[0].count - 1;
+    for (uint32_t i = 1; i < s->count; i++) {
+        const label *l = &s->labels[i];
+        if (l->count - 1 < s->common) s->common = l->count - 1;
+        for (size_t k = 0; k < s->common; k++) {
+            if (l->ids[k] != s->labels[0].ids[k]) s->common = k;
+        }
+    }
+    return ZS_OK;
+}
+
+/// The chat up to where labels begin to differ.
+static zs_status encode_prefix(const scoring *s, const char *question, uint32_t **ids, size_t *count, zs_error *error) {
+    char *prompt = make_prompt(s->params->experts, question);
+    if (!prompt) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    uint32_t *chat = NULL;
+    size_t chat_count = 0;
+    zs_status status = zs_tokenizer_encode_chat(s->engine->model->tokenizer, &(zs_message){"user", prompt}, 1, true, &chat, &chat_count, error);
+    free(prompt);
+    if (status) return status;
+    uint32_t *all = realloc(chat, (chat_count + s->common + 1) * sizeof *all);
+    if (!all) {
+        free(chat);
+        return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    }
+    memcpy(all + chat_count, s->labels[0].ids, s->common * sizeof *all);
+    *ids = all;
+    *count = chat_count + s->common;
+    return ZS_OK;
+}
+
+/// log p of each label, through its closing brace, after the prompt with this question.
+static zs_status score_labels(const scoring *s, const uint32_t *prefix, size_t prefix_count, double *scores, zs_error *error) {
+    size_t tokens = 0;
+    for (uint32_t i = 0; i < s->count; i++) tokens += s->labels[i].count - s->common;
+    zs_score_item *items = calloc(s->count, sizeof *items);
+    float *logprobs = malloc(tokens * sizeof *logprobs);
+    zs_status status = items && logprobs ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    float *next = logprobs;
+    for (uint32_t i = 0; i < s->count && !status; i++) {
+        const label *l = &s->labels[i];
+        items[i] = (zs_score_item){s->params->expert, prefix, prefix_count, l->ids + s->common, l->count - s->common, next};
+        next += l->count - s->common;
+    }
+    if (!status) status = zs_engine_score(s->engine, items, s->count, NULL, 0, error);
+    for (uint32_t i = 0; i < s->count && !status; i++) {
+        scores[i] = 0;
+        for (size_t k = 0; k < items[i].continuation_count; k++) scores[i] += (double)items[i].logprobs[k];
+    }
+    free(items);
+    free(logprobs);
+    return status;
+}
+
+static uint64_t hash_ids(uint64_t hash, const uint32_t *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) hash = (hash ^ ids[i]) * 0x100000001b3u; // FNV-1a over words
+    return hash;
+}
+
+/// The labels' scores without a question, computed once per engine and set of labels.
+static zs_status find_priors(scoring *s, zs_error *error) {
+    uint32_t *prefix = NULL;
+    size_t prefix_count = 0;
+    zs_status status = encode_prefix(s, "", &prefix, &prefix_count, error);
+    if (status) return status;
+    double scores[64], *values = s->count <= 64 ? scores : malloc(s->count * sizeof *values);
+    uint64_t base = hash_ids(0xcbf29ce484222325u ^ expert_table_serial(&s->engine->experts, s->params->expert), prefix, prefix_count);
+    bool known = true;
+    for (uint32_t i = 0; i < s->count; i++) known = engine_find_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), &s->labels[i].prior) && known;
+    if (!known && !values) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    if (!known && !status) status = score_labels(s, prefix, prefix_count, values, error);
+    for (uint32_t i = 0; i < s->count && !known && !status; i++) {
+        s->labels[i].prior = values[i];
+        engine_keep_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), values[i]);
+    }
+    if (values != scores) free(values);
+    free(prefix);
+    return status;
+}
+
+static zs_status score_question(scoring *s, const char *question, zs_error *error) {
+    uint32_t *prefix = NULL;
+    size_t prefix_count = 0;
+    double *scores = malloc(s->count * sizeof *scores);
+    zs_status status = scores ? encode_prefix(s, question, &prefix, &prefix_count, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    if (!status) status = score_labels(s, prefix, prefix_count, scores, error);
+    for (uint32_t i = 0; i < s->count && !status; i++) s->labels[i].score = scores[i];
+    free(prefix);
+    free(scores);
+    return status;
+}
+
+/// Softmax over score − prior.
+static void fill_probabilities(const scoring *s, zs_category *categories) {
+    double best = -INFINITY, total = 0;
+    for (uint32_t i = 0; i < s->count; i++) best = fmax(best, s->labels[i].score - s->labels[i].prior);
+    for (uint32_t i = 0; i < s->count; i++) total += categories[i].probability = exp(s->labels[i].score - s->labels[i].prior - best);
+    for (uint32_t i = 0; i < s->count; i++) categories[i].probability /= total;
+}
+
+static zs_status dispatch_by_score(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories, uint32_t count, zs_error *error) {
+    scoring s = {.engine = engine, .params = params, .labels = calloc(count, sizeof *s.labels), .count = count};
+    if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    zs_status status = encode_labels(&s, error);
+    if (!status) status = find_priors(&s, error);
+    if (!status) status = score_question(&s, question, error);
+    if (!status) fill_probabilities(&s, categories);
+    for (uint32_t i = 0; i < count; i++) free(s.labels[i].ids);
+    free(s.labels);
+    return status;
+}
+
+// ---- generating the category ---------------------------------------------------------------------------------------
+
+/// The category in the last \boxed{…}; "other" (the last one) when there is none that is known.
+static uint32_t find_boxed(const char *text, const zs_category *categories, uint32_t count) {
+    static const char opening[] = "boxed{";
+    const char *last = NULL;
+    for (const char *at = text; (at = strstr(at, opening)); at++) last = at;
+    if (!last) return count - 1;
+    last += sizeof opening - 1;
+    size_t length = strcspn(last, "}");
+    for (uint32_t i = 0; i < count; i++) {
+        if (strlen(categories[i].name) == length && strncasecmp(categories[i].name, last, length) == 0) return i;
+    }
+    return count - 1;
+}
+
+static zs_status dispatch_by_text(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories, uint32_t count, zs_error *error) {
+    const zs_tokenizer *tokenizer = engine->model->tokenizer;
+    zs_session *session = NULL;
+    uint32_t *ids = NULL;
+    size_t id_count = 0;
+    text_stream text = {0};
+    char *prompt = make_prompt(params->experts, question);
+    zs_status status = prompt ? zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", prompt}, 1, true, &ids, &id_count, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    if (!status) status = zs_session_create(engine, &(zs_session_params){.expert = params->expert}, &session, error);
+    if (!status) status = zs_session_set_prompt(session, ids, id_count, error);
+    if (!status) status = zs_session_generate(session, GENERATED, error);
+    if (!status) status = zs_engine_run(engine, NULL, NULL, error);
+    if (!status) {
+        size_t total;
+        const uint32_t *tokens = zs_session_tokens(session, &total);
+        for (size_t i = zs_session_prompt_count(session); i < total && !status; i++) {
+            const char *bytes;
+            size_t size = zs_tokenizer_token_bytes(tokenizer, tokens[i], false, &bytes);
+            if (size) status = text_stream_write(&text, bytes, size, error);
+        }
+    }
+    if (!status) status = text_stream_finish(&text, error);
+    if (!status) categories[find_boxed(text.text, categories, count)].probability = 1;
+    zs_session_destroy(&session);
+    free(text.text);
+    free(ids);
+    free(prompt);
+    return status;
+}
+
+// ---- deciding ------------------------------------------------------------------------------------------------------
+
+static uint32_t decide(const zs_category *categories, uint32_t count, const char *current) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < count; i++) best = categories[i].probability > categories[best].probability ? i : best;
+    for (uint32_t i = 0; current && i + 1 < count; i++) {
+        if (strcmp(categories[i].name, current) == 0 && categories[i].probability >= keep_ratio * categories[best].probability) return i;
+    }
+    return best;
+}
+
+zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **out, uint32_t *chosen, zs_error *error) {
+    uint32_t count = zs_expert_set_count(params->experts) + 1;
+    zs_category *categories = calloc(count, sizeof *categories);
+    if (!categories) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    for (uint32_t i = 0; i < count; i++) snprintf(categories[i].name, sizeof categories[i].name, "%s", category_name(params->experts, i));
+    zs_status status = params->how == ZS_DISPATCH_GENERATE ? dispatch_by_text(engine, question, params, categories, count, error) : dispatch_by_score(engine, question, params, categories, count, error);
+    if (status) {
+        free(categories);
+        return status;
+    }
+    *chosen = decide(categories, count, params->current);
+    *out = categories;
+    return ZS_OK;
+}

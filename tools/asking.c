@@ -1,0 +1,130 @@
+#include "asking.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const strategies[] = {[ZS_STRATEGY_NONE] = "none", [ZS_STRATEGY_FIXED] = "fixed", [ZS_STRATEGY_PROMPT] = "prompt", [ZS_STRATEGY_CLASSIFIER] = "classifier", [ZS_STRATEGY_MIX] = "mix"};
+
+const char *asking_strategy_name(zs_strategy strategy) { return strategies[strategy]; }
+
+void asking_options(asking *a, cli_option *options) {
+    const cli_option list[ASKING_OPTIONS] = {
+        {"model", 'm', CLI_STRING, &a->model, "FILE", "factored (or dense) model, GGUF"},
+        {"experts", 0, CLI_STRING, &a->experts_folder, "DIR", "folder of experts (*.safetensors)"},
+        {"strategy", 0, CLI_STRING, &a->strategy, "S", "prompt, classifier, mix, fixed or none; default: prompt with --experts"},
+        {"dispatch", 0, CLI_STRING, &a->dispatch, "HOW", "pass 1 by score (default) or generate, as in the paper"},
+        {"expert", 0, CLI_STRING, &a->expert_name, "NAME", "answer under this expert: a name in --experts, or a file"},
+        {"alpha", 0, CLI_STRING, &a->alpha_list, "LIST", "weights of strategy mix: math=0.7,code=0.3"},
+        {"transfer", 0, CLI_FLAG, &a->transfer, NULL, "accept experts made for another model"},
+        {"system", 0, CLI_STRING, &a->system, "TEXT", "system message; default: the model's"},
+        {"n", 'n', CLI_UINT, &a->max_tokens, "N", "longest answer in tokens; default 512"},
+        {"temp", 0, CLI_FLOAT, &a->temperature, "T", "temperature; 0 (default): greedy"},
+        {"top-k", 0, CLI_UINT, &a->top_k, "K", "sample among the K likeliest tokens"},
+        {"top-p", 0, CLI_FLOAT, &a->top_p, "P", "sample among the likeliest tokens that make up P"},
+        {"min-p", 0, CLI_FLOAT, &a->min_p, "P", "sample among tokens at least P as likely as the likeliest"},
+        {"repetition-penalty", 0, CLI_FLOAT, &a->repetition_penalty, "R", "make tokens that occurred less likely; 1: off"},
+        {"seed", 0, CLI_STRING, &a->seed, "N", "of the random numbers; default 0"},
+        {0},
+    };
+    memcpy(options, list, sizeof list);
+}
+
+static int choose_strategy(asking *a, const cli_command *command) {
+    zs_strategy usual = a->alpha_list ? ZS_STRATEGY_MIX : a->expert_name ? ZS_STRATEGY_FIXED : a->experts_folder ? ZS_STRATEGY_PROMPT : ZS_STRATEGY_NONE;
+    a->params.strategy = usual;
+    if (a->strategy) {
+        size_t i = 0;
+        while (i < sizeof strategies / sizeof *strategies && strcmp(strategies[i], a->strategy) != 0) i++;
+        if (i == sizeof strategies / sizeof *strategies) return cli_usage(command, "--strategy is prompt, classifier, mix, fixed or none");
+        a->params.strategy = (zs_strategy)i;
+    }
+    zs_strategy s = a->params.strategy;
+    if ((s == ZS_STRATEGY_PROMPT || s == ZS_STRATEGY_CLASSIFIER || s == ZS_STRATEGY_MIX) && !a->experts_folder) return cli_usage(command, "this strategy needs --experts DIR");
+    if (s == ZS_STRATEGY_FIXED && !a->expert_name) return cli_usage(command, "strategy fixed needs --expert NAME or FILE");
+    if (s == ZS_STRATEGY_MIX && !a->alpha_list) return cli_usage(command, "strategy mix needs --alpha, e.g. --alpha math=0.7,code=0.3");
+    if (s != ZS_STRATEGY_FIXED && a->expert_name) return cli_usage(command, "--expert goes with strategy fixed");
+    if (a->dispatch && strcmp(a->dispatch, "generate") == 0) a->params.dispatch = ZS_DISPATCH_GENERATE;
+    else if (a->dispatch && strcmp(a->dispatch, "score") != 0) return cli_usage(command, "--dispatch is score or generate");
+    return CLI_DONE;
+}
+
+static int read_sampling(asking *a, const cli_command *command) {
+    if (a->top_p > 1 || a->min_p > 1) return cli_usage(command, "--top-p and --min-p are between 0 and 1");
+    uint64_t seed = 0;
+    if (a->seed) {
+        char *end;
+        errno = 0;
+        seed = strtoull(a->seed, &end, 10);
+        if (errno || *end || end == a->seed || *a->seed == '-') return cli_usage(command, "--seed is a whole number");
+    }
+    a->params.sampling = (zs_sampling){a->temperature, a->top_k, a->top_p, a->min_p, a->repetition_penalty, seed};
+    a->params.max_tokens = a->max_tokens;
+    a->params.system = a->system;
+    a->params.transfer = a->transfer;
+    return CLI_DONE;
+}
+
+/// "math=0.7,code=0.3" to a weight per expert of the set; those not named get 0.
+static zs_status read_alpha(asking *a, zs_error *error) {
+    uint32_t count = zs_expert_set_count(a->experts);
+    a->alpha = calloc(count, sizeof *a->alpha);
+    if (!a->alpha) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    for (const char *at = a->alpha_list; *at;) {
+        const char *equals = strchr(at, '=');
+        uint32_t i = 0;
+        for (; equals && i < count; i++) {
+            const char *name = zs_expert_get_info(zs_expert_set_get(a->experts, i))->name;
+            if (strlen(name) == (size_t)(equals - at) && strncmp(name, at, strlen(name)) == 0) break;
+        }
+        if (!equals) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: '%s' is not of the form NAME=WEIGHT", at);
+        if (i == count) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: %s holds no expert named '%.*s'", a->experts_folder, (int)(equals - at), at);
+        char *end;
+        a->alpha[i] = strtod(equals + 1, &end);
+        if (end == equals + 1 || (*end && *end != ',')) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: the weight of %.*s is not a number", (int)(equals - at), at);
+        at = *end ? end + 1 : end;
+    }
+    a->params.alpha = a->alpha;
+    return ZS_OK;
+}
+
+static zs_status find_expert(asking *a, zs_error *error) {
+    a->params.expert = a->experts ? zs_expert_set_find(a->experts, a->expert_name) : NULL;
+    if (a->params.expert) return ZS_OK;
+    if (a->experts && access(a->expert_name, R_OK)) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: %s holds no expert named '%s', and there is no such file", a->experts_folder, a->expert_name);
+    zs_status status = zs_expert_load(a->expert_name, &a->expert, error);
+    a->params.expert = a->expert;
+    return status;
+}
+
+int asking_open(asking *a, const cli_command *command) {
+    if (!a->model) return cli_usage(command, "which model? give -m FILE");
+    int result = choose_strategy(a, command);
+    if (!result) result = read_sampling(a, command);
+    if (result) return result;
+    zs_error error;
+    zs_status status = a->experts_folder ? zs_expert_set_load(a->experts_folder, &a->experts, &error) : ZS_OK;
+    a->params.experts = a->experts;
+    if (!status && a->params.strategy == ZS_STRATEGY_MIX) status = read_alpha(a, &error);
+    if (!status && a->params.strategy == ZS_STRATEGY_FIXED) status = find_expert(a, &error);
+    if (!status) status = cli_open(command->common, a->model, NULL, &a->stack, &error);
+    return status ? cli_fail(&error) : CLI_DONE;
+}
+
+void asking_close(asking *a) {
+    cli_close(&a->stack);
+    zs_expert_destroy(&a->expert);
+    zs_expert_set_destroy(&a->experts);
+    free(a->alpha);
+    a->alpha = NULL;
+}
+
+void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size) {
+    int used = snprintf(text, size, "%s", *answer->expert ? answer->expert : "base");
+    for (size_t i = 0; i < answer->category_count && used > 0 && (size_t)used < size; i++)
+        used += snprintf(text + used, size - (size_t)used, "%s%s %.0f %%", i ? ", " : "  (", answer->categories[i].name, 100 * answer->categories[i].probability);
+    if (answer->category_count && (size_t)used < size) used += snprintf(text + used, size - (size_t)used, ")");
+    if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE) used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
+    if ((size_t)used < size) snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s", answer->prefill_ms, answer->token_count, answer->decode_tokens_per_s);
+}

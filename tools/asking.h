@@ -1,0 +1,31 @@
+/// What ask and chat share: options, experts, and how an answer is told.
+#ifndef TOOLS_ASKING_H
+#define TOOLS_ASKING_H
+
+#include "cli.h"
+
+/// The options as typed, then what they name.
+typedef struct asking {
+    const char *model, *experts_folder, *strategy, *dispatch, *expert_name, *alpha_list, *system, *seed;
+    uint32_t max_tokens, top_k;
+    float temperature, top_p, min_p, repetition_penalty;
+    bool transfer;
+
+    cli_stack stack;
+    zs_expert_set *experts;
+    zs_expert *expert; // from a file
+    double *alpha;
+    zs_ask_params params;
+} asking;
+
+enum { ASKING_OPTIONS = 16 };
+/// Fills options[ASKING_OPTIONS], ended by a zero.
+void asking_options(asking *a, cli_option *options);
+/// Opens everything the options name; CLI_DONE, or CLI_FAILED and CLI_USAGE after a message. asking_close in any case.
+int asking_open(asking *a, const cli_command *command);
+void asking_close(asking *a);
+const char *asking_strategy_name(zs_strategy strategy);
+/// One line for a person: which expert answered and how fast.
+void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size);
+
+#endif
