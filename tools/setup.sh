@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Installs what building zsigma needs on Debian 12/13 and Ubuntu 24.04 or later, and what is too old or absent there into BUILD/sys.
+#   usage: tools/setup.sh BUILD [tests]
+# With "tests" also what the tests need: compilers with sanitizers and fuzzing, drivers that run without a GPU.
+# Nothing outside BUILD changes but packages of the distribution being installed.
+set -euo pipefail
+build=${1:?usage: tools/setup.sh BUILD [tests]}
+purpose=${2:-}
+mkdir -p "$build"
+build=$(cd "$build" && pwd)
+as_root=()
+if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
+. /etc/os-release
+
+say() { printf '%s\n' "$*" >&2; }
+updated=
+# Installs those of the packages that are missing; asks for no password when there is nothing to do.
+install_missing() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    if [ -z "$updated" ]; then "${as_root[@]}" apt-get update -qq >&2 && updated=1; fi
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$build/setup.log" 2>&1 ||
+        { cat "$build/setup.log" >&2; say "cannot install ${missing[*]}"; exit 1; }
+}
+
+# Address of the system's own mirror, so that none has to be named here.
+mirror() {
+    local address
+    address=$(grep -rhoP '^\s*(URIs:|deb(\s+\[[^]]*\])?)\s*\Khttps?://\S+' /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.list.d/*.list 2>/dev/null |
+        grep -E '/debian/?$' | head -n 1)
+    [ -n "$address" ] || { say "no Debian mirror in the system's apt configuration"; exit 1; }
+    printf '%s' "${address%/}"
+}
+
+# An apt configuration of its own in folder $1 with the suites $3 … of the mirror; $2 is dpkg's status file to go by.
+own_apt() {
+    local folder=$1 status=$2 suite
+    shift 2
+    mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" "$folder/empty"
+    : >"$folder/sources.list"
+    for suite in "$@"; do
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' "$(mirror)" "$suite" >>"$folder/sources.list"
+    done
+    cat >"$folder/apt.conf" <<END
+Dir::Etc::sourcelist "$folder/sources.list";
+Dir::Etc::sourceparts "$folder/empty";
+Dir::State::lists "$folder/lists";
+Dir::Cache "$folder/cache";
+Dir::State::status "$status";
+APT::Sandbox::User "root";
+END
+    APT_CONFIG=$folder/apt.conf apt-get update -qq >&2
+}
+
+# volk, Vulkan headers, glslc and the validation layer of Debian 13, unpacked beside the build.
+unpack_newer_tools() {
+    [ -e "$build/sys/complete" ] && return
+    say "taking volk and glslc from Debian 13 into $build/sys"
+    rm -rf "$build/sys"
+    mkdir -p "$build/sys/packages"
+    own_apt "$build/sys/apt" /dev/null trixie
+    (cd "$build/sys/packages" && APT_CONFIG=$build/sys/apt/apt.conf apt-get download -qq \
+        libvulkan-volk-dev libvulkan-dev glslc libshaderc1 libc6 libstdc++6 libgcc-s1 >&2)
+    local package
+    for package in "$build"/sys/packages/*.deb; do dpkg-deb -x "$package" "$build/sys"; done
+    rm -rf "$build/sys/packages" "$build/sys/apt"
+    touch "$build/sys/complete"
+}
+
+# Debian 12's lavapipe is too old for half of what the tests look at: the one of its backports.
+install_newer_mesa() {
+    local version
+    version=$(dpkg-query -W -f '${Version}' mesa-vulkan-drivers 2>/dev/null || echo 0)
+    dpkg --compare-versions "$version" ge 24 && return
+    say "installing mesa-vulkan-drivers from the backports"
+    own_apt "$build/backports" /var/lib/dpkg/status "$VERSION_CODENAME" "$VERSION_CODENAME-updates" "$VERSION_CODENAME-backports"
+    "${as_root[@]}" env APT_CONFIG="$build/backports/apt.conf" DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends -t "$VERSION_CODENAME-backports" mesa-vulkan-drivers >"$build/setup.log" 2>&1 ||
+        { cat "$build/setup.log" >&2; say "cannot install mesa-vulkan-drivers"; exit 1; }
+}
+
+install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev libvulkan1
+# Cooperative matrices came into glslc and the headers with 1.3.275, which is what Ubuntu 24.04 has.
+volk=$(apt-cache policy libvulkan-volk-dev | sed -n 's/^ *Candidate: //p')
+if dpkg --compare-versions "${volk:-0}" ge 1.3.275; then
+    install_missing libvulkan-volk-dev libvulkan-dev glslc
+else
+    unpack_newer_tools
+fi
+[ "$purpose" = tests ] || exit 0
+
+install_missing libcmocka-dev clang libclang-rt-dev clang-format clang-tidy python3 unzip
+if [ "$ID-$VERSION_ID" = debian-12 ]; then install_newer_mesa; else install_missing mesa-vulkan-drivers; fi
+# SwiftShader and the validation layer: in Debian's Chromium; on Ubuntu there is no such package (a snap), and tests/drivers.sh says what is left out.
+if [ "$ID" = debian ]; then install_missing chromium-common; else install_missing vulkan-validationlayers; fi
