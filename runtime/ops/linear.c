@@ -73,7 +73,7 @@ static uint32_t power_of_two_up_to(uint32_t n, uint32_t limit) {
     return p;
 }
 
-/// CPU drivers: an invocation alone. Many rows: blocks of 4 output × 8 step rows in registers. Few: as many step rows as there are.
+/// CPU drivers without subgroups: an invocation alone. Many rows: blocks of 4 output × 8 step rows in registers. Few: as many step rows as there are.
 static linear_shape lanes_shape(const op_linear *op, const op_policy *policy) {
     bool many = !op->decode || policy->deterministic;
     return (linear_shape){.workgroup = 8, .lanes = 1, .rows = many ? 4 : 2, .tokens = many ? 8 : power_of_two_up_to(op->rows, 8)};
@@ -85,6 +85,14 @@ static linear_shape matvec_shape(const op_linear *op, const op_policy *policy) {
     uint32_t lanes = subgroup ? policy->subgroup_size : 32;
     uint32_t workgroup = lanes > 64 ? lanes : 64;
     return (linear_shape){.workgroup = workgroup, .lanes = lanes, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8), .subgroup = subgroup};
+}
+
+static uint32_t lanes_module(matrix_type type) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F32] = SHADER_linear_lanes_f32, [MATRIX_F16] = SHADER_linear_lanes_f16, [MATRIX_BF16] = SHADER_linear_lanes_bf16,
+        [MATRIX_Q8] = SHADER_linear_lanes_q8,   [MATRIX_Q4] = SHADER_linear_lanes_q4,   [MATRIX_Q6] = SHADER_linear_lanes_q6,
+    };
+    return modules[type];
 }
 
 static uint32_t linear_module(matrix_type type, bool subgroup, bool storage) {
@@ -105,29 +113,47 @@ static uint32_t matmul_module(matrix_type type) {
     return modules[type];
 }
 
+/// CPU drivers with subgroups: blocks of 2 output × up to 16 step rows in registers.
+static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+    const uint32_t rows = 2, tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16;
+    dispatch->key = (gpu_kernel_key){
+        .module = lanes_module(op->segments[0].weight->type),
+        .subgroup_size = policy->subgroup_size,
+        .constant_count = 5,
+        .constants = {policy->subgroup_size, rows, tokens, flags, op->segment_count},
+    };
+    dispatch->groups[0] = row_groups(op, policy->subgroup_size * rows);
+    dispatch->groups[1] = divide_up(op->rows, tokens);
+}
+
+/// GPUs, many rows: 64 × 64 tiles through shared memory.
+static void choose_tiles(const op_linear *op, uint32_t flags, op_dispatch *dispatch) {
+    dispatch->key = (gpu_kernel_key){
+        .module = matmul_module(op->segments[0].weight->type), .constant_count = 3, .constants = {128, flags, op->segment_count}};
+    dispatch->groups[0] = row_groups(op, 64);
+    dispatch->groups[1] = divide_up(op->rows, 64);
+}
+
+static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+    linear_shape shape = policy->lanes ? lanes_shape(op, policy) : matvec_shape(op, policy);
+    dispatch->key = (gpu_kernel_key){
+        .module = linear_module(op->segments[0].weight->type, shape.subgroup, (policy->tiers & ZS_TIER_STORAGE) != 0 && !policy->lanes),
+        .subgroup_size = shape.subgroup ? policy->subgroup_size : 0,
+        .constant_count = 6,
+        .constants = {shape.workgroup, shape.lanes, shape.rows, shape.tokens, flags, op->segment_count},
+    };
+    dispatch->groups[0] = row_groups(op, shape.workgroup / shape.lanes * shape.rows);
+    dispatch->groups[1] = divide_up(op->rows, shape.tokens);
+}
+
 void op_record_linear(const op_recorder *recorder, const op_linear *op) {
     if (!segments_fit(recorder, op)) return;
     const op_policy *policy = &recorder->policy;
-    matrix_type type = op->segments[0].weight->type;
     uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0);
     PushLinear push = push_of(op);
-    op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .work = work_of(op)};
-
-    if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic)) {
-        dispatch.key = (gpu_kernel_key){.module = matmul_module(type), .constant_count = 3, .constants = {128, flags, op->segment_count}};
-        dispatch.groups[0] = row_groups(op, 64);
-        dispatch.groups[1] = divide_up(op->rows, 64);
-    } else {
-        linear_shape shape = policy->lanes ? lanes_shape(op, policy) : matvec_shape(op, policy);
-        dispatch.key = (gpu_kernel_key){
-            .module = linear_module(type, shape.subgroup, (policy->tiers & ZS_TIER_STORAGE) != 0),
-            .subgroup_size = shape.subgroup ? policy->subgroup_size : 0,
-            .constant_count = 6,
-            .constants = {shape.workgroup, shape.lanes, shape.rows, shape.tokens, flags, op->segment_count},
-        };
-        dispatch.groups[0] = row_groups(op, shape.workgroup / shape.lanes * shape.rows);
-        dispatch.groups[1] = divide_up(op->rows, shape.tokens);
-    }
-    dispatch.groups[2] = 1;
+    op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
+    if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4) choose_lanes(op, policy, flags, &dispatch);
+    else if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic)) choose_tiles(op, flags, &dispatch);
+    else choose_matvec(op, policy, flags, &dispatch);
     op_record(recorder, &dispatch);
 }

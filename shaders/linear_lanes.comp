@@ -1,0 +1,70 @@
+// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) on CPU drivers, for any number of rows: an invocation makes a block of ROWS output rows ×
+// TOKENS step rows in registers; nothing passes through shared memory.
+//
+// Grid: x = output rows of all segments / (SUBGROUP_SIZE · ROWS), y = step rows / TOKENS. CPU drivers vectorise over the invocations
+// of a subgroup and, inside loops, load for each of them separately even where they read the same: so an x is loaded once per
+// subgroup, each invocation its share, and handed round by subgroupBroadcast with constant indices. Loops are unrolled because
+// every turn blends all sums by the execution mask.
+// Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / (ROWS · SUBGROUP_SIZE) of x.
+//
+// Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 ROWS · 2 TOKENS · 3 FLAGS (shared.h) · 4 number of segments
+// Tiers: subgroup.
+#version 450
+#include "refs.glsl"
+#include "weights.glsl"
+#include "linear.glsl"
+#extension GL_KHR_shader_subgroup_ballot : require
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint SUBGROUP_SIZE = 8;
+layout(constant_id = 1) const uint ROWS = 4;
+layout(constant_id = 2) const uint TOKENS = 8;
+layout(constant_id = 3) const uint FLAGS = 0;
+layout(constant_id = 4) const uint SEGMENTS = 1;
+
+const uint SUMS = ROWS * TOKENS;
+const uint SHARES = SUBGROUP_SIZE < 8u ? 8u / SUBGROUP_SIZE : 1u; // values of a unit of x that an invocation loads
+const uint SPREAD = SUBGROUP_SIZE < 8u ? SUBGROUP_SIZE : 8u;
+
+// sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
+void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
+    uint units = push.in_units[s];
+    WeightRow rows[ROWS];
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
+    uint x_row[TOKENS];
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s] + gl_SubgroupInvocationID % SPREAD;
+    [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = 0.0;
+
+    for (uint chunk = 0u; chunk < units; chunk += SCALE_UNITS) {
+        vec2 scale[ROWS];
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) scale[r] = weight_scale(rows[r], chunk);
+        [[unroll]] for (uint u = 0u; u < SCALE_UNITS; u++) {
+            const uint unit = chunk + u;
+            vec4 a[ROWS], b[ROWS];
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);
+            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+                float share[SHARES];
+                [[unroll]] for (uint i = 0u; i < SHARES; i++) share[i] = push.x.v[x_row[t] + 8u * unit + i * SPREAD];
+                [[unroll]] for (uint k = 0u; k < 8u; k++) {
+                    float xk = subgroupBroadcast(share[k / SPREAD], k % SPREAD);
+                    [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] += (k < 4u ? a[r][k & 3u] : b[r][k & 3u]) * xk;
+                }
+            }
+        }
+    }
+}
+
+void main() {
+    uvec2 at = linear_segment(gl_WorkGroupID.x, SUBGROUP_SIZE * ROWS, (FLAGS & LINEAR_SILU_MUL) != 0u ? 1u : SEGMENTS);
+    uint o0 = at.y + gl_LocalInvocationID.x * ROWS, t0 = gl_WorkGroupID.y * TOKENS;
+    float sums[SUMS], ups[SUMS];
+    accumulate(at.x, o0, t0, sums);
+    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, ups);
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+            float value = sums[r * TOKENS + t];
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * ups[r * TOKENS + t];
+            if (o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
+        }
+    }
+}
