@@ -6,7 +6,8 @@
 // by whole cache lines of a row of its own).
 // Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / ROWS of x.
 //
-// Constants: 0 workgroup size · 1 LANES · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments
+// Constants: 0 workgroup size · 1 LANES · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments · 6, 7 the norm's width and eps
+// (bits)
 // Tiers: strict (sums over lanes in shared memory); SUBGROUP: LANES = subgroup size, sums by subgroupAdd; STORAGE16: halves read
 // as such.
 #version 450
@@ -24,8 +25,11 @@ layout(constant_id = 2) const uint ROWS = 2;
 layout(constant_id = 3) const uint TOKENS = 1;
 layout(constant_id = 4) const uint FLAGS = 0;
 layout(constant_id = 5) const uint SEGMENTS = 1;
+layout(constant_id = 6) const uint NORM_WIDTH = 1;
+layout(constant_id = 7) const uint NORM_EPS = 0;
 
 const uint SUMS = ROWS * TOKENS; // of an invocation
+const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
 
 #ifndef SUBGROUP
 // Reused for one (row, token) after another.
@@ -49,24 +53,35 @@ float lanes_sum(float value, uint lane) {
 #endif
 }
 
-// sums[r · TOKENS + t] = this invocation's part of Σ_k W[o0 + r, k] x[t0 + t, k]
-void accumulate(uint s, uint o0, uint t0, uint lane, out float sums[SUMS]) {
+// sums[r · TOKENS + t] = this invocation's part of Σ_k W[o0 + r, k] x[t0 + t, k], squares[t] of Σ_k x[t0 + t, k]² where there is a norm
+void accumulate(uint s, uint o0, uint t0, uint lane, out float sums[SUMS], out float squares[TOKENS]) {
     uint units = push.in_units[s];
     WeightRow rows[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
     uint x_row[TOKENS]; // in vec4
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = (min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s]) / 4u;
     [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = 0.0;
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) squares[t] = 0.0;
 
-    ConstVec4Ref x = ConstVec4Ref(push.x);
+    ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
     for (uint chunk = lane * SCALE_UNITS; chunk < units; chunk += LANES * SCALE_UNITS) {
         vec2 scale[ROWS];
         [[unroll]] for (uint r = 0u; r < ROWS; r++) scale[r] = weight_scale(rows[r], chunk);
         for (uint unit = chunk; unit < chunk + SCALE_UNITS; unit++) {
             vec4 a[ROWS], b[ROWS];
             [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);
+            vec4 na = vec4(1), nb = vec4(1);
+            if (NORM) {
+                na = norm.v[2u * unit];
+                nb = norm.v[2u * unit + 1u];
+            }
             [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
                 vec4 xa = x.v[x_row[t] + 2u * unit], xb = x.v[x_row[t] + 2u * unit + 1u];
+                if (NORM) {
+                    squares[t] += dot(xa, xa) + dot(xb, xb);
+                    xa *= na;
+                    xb *= nb;
+                }
                 [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] += dot(a[r], xa) + dot(b[r], xb);
             }
         }
@@ -80,14 +95,16 @@ void main() {
     uint o0 = at.y + gl_LocalInvocationID.x / LANES * ROWS;
     uint t0 = gl_WorkGroupID.y * TOKENS;
 
-    float sums[SUMS], ups[SUMS];
-    accumulate(at.x, o0, t0, lane, sums);
-    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, lane, ups);
+    float sums[SUMS], ups[SUMS], squares[TOKENS], up_squares[TOKENS];
+    accumulate(at.x, o0, t0, lane, sums, squares);
+    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, lane, ups, up_squares);
 
-    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-            float value = lanes_sum(sums[r * TOKENS + t], lane);
-            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * lanes_sum(ups[r * TOKENS + t], lane);
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+        float scale = NORM ? linear_rms(lanes_sum(squares[t], lane), NORM_WIDTH, NORM_EPS) : 1.0;
+        float up_scale = NORM && (FLAGS & LINEAR_SILU_MUL) != 0u ? linear_rms(lanes_sum(up_squares[t], lane), NORM_WIDTH, NORM_EPS) : 1.0;
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+            float value = scale * lanes_sum(sums[r * TOKENS + t], lane);
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * (up_scale * lanes_sum(ups[r * TOKENS + t], lane));
             if (lane == 0u && o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
         }
     }

@@ -7,12 +7,14 @@
 // every turn blends all sums by the execution mask.
 // Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / (ROWS · SUBGROUP_SIZE) of x.
 //
-// Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 ROWS · 2 TOKENS · 3 FLAGS (shared.h) · 4 number of segments
+// Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 ROWS · 2 TOKENS · 3 FLAGS (shared.h) · 4 number of segments · 5, 6 the norm's
+// width and eps (bits)
 // Tiers: subgroup.
 #version 450
 #include "refs.glsl"
 #include "weights.glsl"
 #include "linear.glsl"
+#extension GL_KHR_shader_subgroup_arithmetic : require
 #extension GL_KHR_shader_subgroup_ballot : require
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
@@ -21,7 +23,10 @@ layout(constant_id = 1) const uint ROWS = 4;
 layout(constant_id = 2) const uint TOKENS = 8;
 layout(constant_id = 3) const uint FLAGS = 0;
 layout(constant_id = 4) const uint SEGMENTS = 1;
+layout(constant_id = 5) const uint NORM_WIDTH = 1;
+layout(constant_id = 6) const uint NORM_EPS = 0;
 
+const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
 const uint SUMS = ROWS * TOKENS;
 const uint SHARES = SUBGROUP_SIZE < 8u ? 8u / SUBGROUP_SIZE : 1u; // values of a unit of x that an invocation loads
 const uint SPREAD = SUBGROUP_SIZE < 8u ? SUBGROUP_SIZE : 8u;
@@ -31,9 +36,12 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     uint units = push.in_units[s];
     WeightRow rows[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
+    uint place = gl_SubgroupInvocationID % SPREAD; // of this invocation's share in a unit
     uint x_row[TOKENS];
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s] + gl_SubgroupInvocationID % SPREAD;
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s] + place;
     [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = 0.0;
+    float squares[TOKENS];
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) squares[t] = 0.0;
 
     for (uint chunk = 0u; chunk < units; chunk += SCALE_UNITS) {
         vec2 scale[ROWS];
@@ -42,15 +50,29 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
             const uint unit = chunk + u;
             vec4 a[ROWS], b[ROWS];
             [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);
+            float norm[SHARES];
+            [[unroll]] for (uint i = 0u; NORM && i < SHARES; i++) norm[i] = push.norm.v[place + 8u * unit + i * SPREAD];
             [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
                 float share[SHARES];
-                [[unroll]] for (uint i = 0u; i < SHARES; i++) share[i] = push.x.v[x_row[t] + 8u * unit + i * SPREAD];
+                [[unroll]] for (uint i = 0u; i < SHARES; i++) {
+                    share[i] = push.x.v[x_row[t] + 8u * unit + i * SPREAD];
+                    if (NORM) {
+                        squares[t] += share[i] * share[i];
+                        share[i] *= norm[i];
+                    }
+                }
                 [[unroll]] for (uint k = 0u; k < 8u; k++) {
                     float xk = subgroupBroadcast(share[k / SPREAD], k % SPREAD);
                     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] += (k < 4u ? a[r][k & 3u] : b[r][k & 3u]) * xk;
                 }
             }
         }
+    }
+    if (!NORM) return;
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+        // With more than eight invocations every value was taken by several.
+        float scale = linear_rms(subgroupAdd(squares[t]) * (float(SPREAD) / float(SUBGROUP_SIZE)), NORM_WIDTH, NORM_EPS);
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] *= scale;
     }
 }
 

@@ -74,13 +74,14 @@ STRUCT(Sampled) {
     uint position; // of the token, so that a reader can tell a fresh entry
 } END(Sampled)
 
-// linear.comp, matmul.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type. Offsets and
-// strides in floats; the weights' planes follow one another from weights[s].
+// linear.comp, linear_lanes.comp, matmul.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type.
+// Offsets and strides in floats; the weights' planes follow one another from weights[s].
 STRUCT(PushLinear) {
     REF(WordRef) weights[3];
     REF(FloatRef) x;
     REF(FloatRef) y;
     REF(StepRef) step;
+    REF(FloatRef) norm; // LINEAR_NORM: [in], zero up to the padded width
     uint out_rows[3];
     uint in_units[3]; // padded inner dimension / 8
     uint x_offset[3];
@@ -93,6 +94,7 @@ STRUCT(PushLinear) {
 #define LINEAR_SCALE 1u
 #define LINEAR_RESIDUAL 2u
 #define LINEAR_SILU_MUL 4u
+#define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
 
 // rms_norm.comp
 STRUCT(PushRmsNorm) {
@@ -193,7 +195,7 @@ static_assert(sizeof(Row) == 16, "matches GLSL");
 static_assert(sizeof(Step) == 48, "matches GLSL");
 static_assert(sizeof(Sampler) == 64, "matches GLSL");
 static_assert(sizeof(Sampled) == 16, "matches GLSL");
-static_assert(sizeof(PushLinear) == 120, "matches GLSL");
+static_assert(sizeof(PushLinear) == 128, "matches GLSL");
 static_assert(sizeof(PushRmsNorm) == 48, "matches GLSL");
 static_assert(sizeof(PushEmbed) == 48, "matches GLSL");
 static_assert(sizeof(PushRopeKv) == 56, "matches GLSL");

@@ -7,6 +7,7 @@ typedef struct group {
     uint32_t count;
     const activation *x, *a, *y; // a: where Vᵀx goes
     const uint32_t *y_offsets;   // [count]
+    uint64_t norm;               // weight of the RMS norm on x; 0: none
     bool residual, silu_mul;
     const char *v_label, *u_label;
 } group;
@@ -40,6 +41,8 @@ static op_linear linear_of(const recording *r, const activation *x, const activa
         .rows = r->step->rows,
         .step = r->step->step,
         .decode = r->step->decode,
+        .norm_width = r->model->config.hidden,
+        .norm_eps = r->model->config.norm_eps,
     };
 }
 
@@ -52,6 +55,7 @@ static void record_group(const recording *r, const group *g) {
     op_linear u = linear_of(r, g->a, g->y);     // y[T, out] = a Uᵀ
     op_linear dense = linear_of(r, g->x, g->y); // y[T, out] = x Wᵀ
     v.scale = true;
+    v.norm = dense.norm = g->norm;
     u.residual = dense.residual = g->residual;
     u.silu_mul = dense.silu_mul = g->silu_mul;
     for (uint32_t i = 0; i < g->count; i++) {
@@ -70,22 +74,6 @@ static void record_group(const recording *r, const group *g) {
     gpu_command_label(r->ops.command, g->u_label);
     record_by_type(r, &u);
     record_by_type(r, &dense);
-    barrier(r);
-}
-
-static void record_norm(const recording *r, uint64_t weight) {
-    const activation *x = &r->workspace->activations[ACTIVATION_X], *y = &r->workspace->activations[ACTIVATION_NORMED];
-    gpu_command_label(r->ops.command, "norm");
-    op_record_rms_norm(&r->ops, &(op_rms_norm){
-                                    .x = x->buffer.address,
-                                    .weight = weight,
-                                    .y = y->buffer.address,
-                                    .width = r->model->config.hidden,
-                                    .x_stride = x->stride,
-                                    .y_stride = y->stride,
-                                    .rows = r->step->rows,
-                                    .eps = r->model->config.norm_eps,
-                                });
     barrier(r);
 }
 
@@ -136,11 +124,11 @@ static void record_layer(const recording *r, uint32_t index) {
     const model_layer *layer = &r->model->layers[index];
     const activation *act = r->workspace->activations;
 
-    record_norm(r, layer->attention_norm);
-    record_group(r, &(group){ // q, k, v [T, …] = normed · Wᵀ
+    record_group(r, &(group){ // q, k, v [T, …] = norm(x) · Wᵀ
                         .weights = &layer->weights[MODEL_Q],
                         .count = 3,
-                        .x = &act[ACTIVATION_NORMED],
+                        .x = &act[ACTIVATION_X],
+                        .norm = layer->attention_norm,
                         .a = &act[ACTIVATION_A_QKV],
                         .y = &act[ACTIVATION_QKV],
                         .y_offsets = r->workspace->qkv_offset,
@@ -158,11 +146,11 @@ static void record_layer(const recording *r, uint32_t index) {
                         .v_label = "V o",
                         .u_label = "U o",
                     });
-    record_norm(r, layer->ffn_norm);
-    record_group(r, &(group){ // ffn[T, f] = silu(normed · Wgateᵀ) ⊙ (normed · Wupᵀ)
+    record_group(r, &(group){ // ffn[T, f] = silu(norm(x) · Wgateᵀ) ⊙ (norm(x) · Wupᵀ)
                         .weights = &layer->weights[MODEL_GATE],
                         .count = 2,
-                        .x = &act[ACTIVATION_NORMED],
+                        .x = &act[ACTIVATION_X],
+                        .norm = layer->ffn_norm,
                         .a = &act[ACTIVATION_A_FFN],
                         .y = &act[ACTIVATION_FFN],
                         .silu_mul = true,
@@ -292,5 +280,5 @@ static uint32_t group_dispatches(const model_weight *weights, uint32_t count) {
 uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode) {
     const model_weight *w = model->layers[0].weights;
     bool combine = decode && op_attention_partials(workspace->policy, model->config.heads, model->config.head_dim, 1) > 0;
-    return 4 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) + group_dispatches(&w[MODEL_DOWN], 1);
+    return 2 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) + group_dispatches(&w[MODEL_DOWN], 1);
 }

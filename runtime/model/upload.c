@@ -113,7 +113,7 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
 }
 
 zs_status model_upload_vector(model_upload *up, const gguf_tensor *tensor, uint64_t *address, zs_error *error) {
-    size_t bytes = (size_t)tensor->elements * sizeof(float);
+    size_t bytes = (size_t)(tensor->elements + 31) / 32 * 32 * sizeof(float);
     gpu_buffer *buffer;
     zs_status status = add_buffer(up->model, bytes, tensor->name, &buffer, error);
     if (status) return status;
@@ -121,6 +121,7 @@ zs_status model_upload_vector(model_upload *up, const gguf_tensor *tensor, uint6
     status = gpu_upload_map(up->ring, buffer, 0, bytes, &host, error);
     if (status) return status;
     tensor_type_dequantise(tensor->type, tensor->data, host, (size_t)tensor->elements);
+    memset((float *)host + tensor->elements, 0, bytes - (size_t)tensor->elements * sizeof(float));
     for (uint64_t i = 0; i < tensor->elements; i++) {
         if (!isfinite(((float *)host)[i]))
             return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %llu: the file is damaged", up->model->path, tensor->name, (unsigned long long)i);

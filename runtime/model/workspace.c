@@ -31,7 +31,7 @@ static uint32_t rank_stride(const zs_model *model, uint32_t first, uint32_t coun
 static void fill_strides(const zs_model *model, uint32_t strides[ACTIVATION_COUNT], uint32_t qkv_offset[3]) {
     const model_config *c = &model->config;
     uint32_t widths[3] = {c->heads * c->head_dim, c->kv_heads * c->head_dim, c->kv_heads * c->head_dim};
-    strides[ACTIVATION_X] = strides[ACTIVATION_NORMED] = pad32(c->hidden);
+    strides[ACTIVATION_X] = pad32(c->hidden);
     strides[ACTIVATION_QKV] = activation_offsets(widths, 3, qkv_offset);
     strides[ACTIVATION_ATTENDED] = pad32(widths[0]);
     strides[ACTIVATION_FFN] = pad32(c->ffn);
@@ -99,7 +99,7 @@ static zs_status create_optional(zs_device *device, uint64_t bytes, bool zero, c
 }
 
 zs_status model_workspace_create(const zs_model *model, const model_workspace_params *params, model_workspace **out, zs_error *error) {
-    static const char *const names[ACTIVATION_COUNT] = {"x", "normed", "qkv", "attended", "ffn", "a qkv", "a o", "a ffn", "a down"};
+    static const char *const names[ACTIVATION_COUNT] = {"x", "qkv", "attended", "ffn", "a qkv", "a o", "a ffn", "a down"};
     model_workspace *w = calloc(1, sizeof *w);
     if (!w) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a workspace");
     w->device = model->device;

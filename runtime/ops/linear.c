@@ -1,5 +1,7 @@
 #include "ops/record.h"
 
+#include <string.h>
+
 /// How linear.comp is specialised for a case.
 typedef struct linear_shape {
     uint32_t workgroup, lanes, rows, tokens;
@@ -28,6 +30,12 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
         op_fail(recorder, "linear: silu_mul needs two matrices of one shape");
         return false;
     }
+    for (uint32_t s = 0; op->norm && s < op->segment_count; s++) {
+        if (op->segments[s].weight->in != op->norm_width) {
+            op_fail(recorder, "linear: a norm over %u values before matrix [%u, %u]", op->norm_width, op->segments[s].weight->out, op->segments[s].weight->in);
+            return false;
+        }
+    }
     if (op->scale && op->step == 0) {
         op_fail(recorder, "linear: scale needs a step");
         return false;
@@ -36,7 +44,7 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
 }
 
 static PushLinear push_of(const op_linear *op) {
-    PushLinear push = {.x = op->x, .y = op->y, .step = op->step, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
+    PushLinear push = {.x = op->x, .y = op->y, .step = op->step, .norm = op->norm, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const op_segment *segment = &op->segments[s];
         push.weights[s] = segment->weight->address;
@@ -149,11 +157,16 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
 void op_record_linear(const op_recorder *recorder, const op_linear *op) {
     if (!segments_fit(recorder, op)) return;
     const op_policy *policy = &recorder->policy;
-    uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0);
+    uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) | (op->norm ? LINEAR_NORM : 0);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
     if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4) choose_lanes(op, policy, flags, &dispatch);
     else if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic)) choose_tiles(op, flags, &dispatch);
     else choose_matvec(op, policy, flags, &dispatch);
+    if (op->norm) {
+        memcpy(&dispatch.key.constants[dispatch.key.constant_count + 1], &op->norm_eps, sizeof op->norm_eps);
+        dispatch.key.constants[dispatch.key.constant_count] = op->norm_width;
+        dispatch.key.constant_count += 2;
+    }
     op_record(recorder, &dispatch);
 }

@@ -38,6 +38,9 @@ typedef struct op_linear {
     uint32_t x_stride, y_stride; // floats
     uint32_t rows;               // T
     uint64_t step;               // Step; needed by scale
+    uint64_t norm;               // f32 [in], zero up to the padded width: x[t] / rms(x[t]) ⊙ norm takes x's place; 0: none
+    uint32_t norm_width;         // = in; rms = √(mean x² + norm_eps) over so many values
+    float norm_eps;
     bool scale;                  // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
     bool residual;               // y += result instead of y = result
     bool silu_mul;               // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
