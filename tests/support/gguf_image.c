@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { MOST_ZEROS = 1 << 20 };
+
 void gguf_image_value(gguf_image *image, const char *key, uint32_t type, const void *value, size_t size) {
     byte_buffer_put_string(&image->keys, key, strlen(key));
     byte_buffer_put_u32(&image->keys, type);
@@ -48,7 +50,7 @@ void gguf_image_tensor(gguf_image *image, const char *name, uint32_t type, uint3
     if (data)
         byte_buffer_put(&image->data, data, size);
     else
-        byte_buffer_put_zeros(&image->data, size);
+        byte_buffer_put_zeros(&image->data, size < MOST_ZEROS ? size : MOST_ZEROS);
     image->tensor_count++;
 }
 

@@ -19,7 +19,8 @@ void gguf_image_f32(gguf_image *image, const char *key, float value);
 void gguf_image_string(gguf_image *image, const char *key, const char *value);
 void gguf_image_array(gguf_image *image, const char *key, uint32_t element_type, uint64_t count, const void *elements, size_t size);
 void gguf_image_strings(gguf_image *image, const char *key, const char *const *values, size_t count);
-/// shape row-major. data NULL: zeros. An unknown type has no data.
+/// shape row-major. data NULL: zeros, a mebibyte at most (absurd sizes stay claims). An unknown type has no
+/// data.
 void gguf_image_tensor(gguf_image *image, const char *name, uint32_t type, uint32_t dims, const uint64_t *shape, const void *data);
 /// The whole file, to be freed with byte_buffer_free. Empties the image.
 byte_buffer gguf_image_finish(gguf_image *image);
