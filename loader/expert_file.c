@@ -82,7 +82,7 @@ static zs_status read_sketch(const safetensors_file *from, expert_matrix *to, zs
     const safetensors_tensor *tensor = safetensors_find(from, name);
     free(name);
     if (!tensor) return ZS_OK;
-    if (tensor->elements != SKETCH_SIZE) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [8]", path_of(from), tensor->name);
+    if (tensor->dims != 1 || tensor->elements != SKETCH_SIZE) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [8]", path_of(from), tensor->name);
     tensor_type_dequantise(tensor->type, tensor->data, to->sketch, SKETCH_SIZE);
     to->has_sketch = true;
     for (uint32_t i = 0; i < SKETCH_SIZE; i++) {
@@ -145,6 +145,12 @@ void expert_file_free(expert_file *file) {
     *file = (expert_file){0};
 }
 
+/// The name is put together in name[room].
+static void add_entry(const char *matrix, const char *suffix, uint32_t count, const float *values, char *name, size_t room, safetensors_entry *entry) {
+    snprintf(name, room, "%s%s", matrix, suffix);
+    *entry = (safetensors_entry){.name = name, .dims = 1, .shape = {count}, .data = values};
+}
+
 zs_status expert_file_save(const char *path, bool force, const expert_file *file, zs_error *error) {
     char max_mult[40];
     snprintf(max_mult, sizeof max_mult, "%.17g", file->max_mult);
@@ -164,18 +170,18 @@ zs_status expert_file_save(const char *path, bool force, const expert_file *file
     };
     size_t meta_count = sizeof meta / sizeof *meta - (*file->sources ? 0 : 2);
     safetensors_entry *entries = calloc(2 * file->matrix_count + 1, sizeof *entries);
-    char(*names)[256] = calloc(2 * file->matrix_count + 1, sizeof *names);
+    size_t longest = 0, count = 0;
+    for (size_t i = 0; i < file->matrix_count; i++) longest = strlen(file->matrices[i].name) > longest ? strlen(file->matrices[i].name) : longest;
+    size_t room = longest + sizeof sketch_suffix;
+    char *names = calloc(2 * file->matrix_count + 1, room);
     zs_status status = ZS_OK;
-    size_t count = 0;
     if (!entries || !names) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while writing %s", path);
     for (size_t i = 0; i < file->matrix_count && !status; i++) {
         const expert_matrix *m = &file->matrices[i];
-        snprintf(names[count], sizeof names[count], "%s%s", m->name, z_suffix);
-        entries[count] = (safetensors_entry){.name = names[count], .dims = 1, .shape = {m->rank}, .data = m->values};
+        add_entry(m->name, z_suffix, m->rank, m->values, names + room * count, room, &entries[count]);
         count++;
         if (!m->has_sketch) continue;
-        snprintf(names[count], sizeof names[count], "%s%s", m->name, sketch_suffix);
-        entries[count] = (safetensors_entry){.name = names[count], .dims = 1, .shape = {SKETCH_SIZE}, .data = m->sketch};
+        add_entry(m->name, sketch_suffix, SKETCH_SIZE, m->sketch, names + room * count, room, &entries[count]);
         count++;
     }
     if (!status) status = safetensors_save(path, force, entries, count, meta, meta_count, error);

@@ -11,6 +11,7 @@
 struct file_output {
     char *path, *temporary;
     FILE *stream;
+    bool force;
 };
 
 static void release(file_output *file) {
@@ -22,10 +23,14 @@ static void release(file_output *file) {
 
 zs_status file_output_create(const char *path, bool force, file_output **out, zs_error *error) {
     struct stat info;
+    if (!*path) return zs_error_set(error, ZS_ERROR_ARGUMENT, "an output file needs a name");
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: it is no regular file, and would be replaced by one", path);
     if (!force && stat(path, &info) == 0) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
     file_output *file = calloc(1, sizeof *file);
     if (!file) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
     size_t length = strlen(path);
+    file->force = force;
     file->path = malloc(length + 1);
     file->temporary = malloc(length + 32);
     zs_status status = ZS_OK;
@@ -52,6 +57,19 @@ zs_status file_output_write(file_output *file, const void *data, size_t size, zs
     return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
 }
 
+/// Without force, link() refuses what has appeared under the name since; where a file system has no links, look once more.
+static zs_status put_in_place(file_output *file, zs_error *error) {
+    struct stat info;
+    if (!file->force && link(file->temporary, file->path) == 0) {
+        unlink(file->temporary);
+        return ZS_OK;
+    }
+    if (!file->force && (errno == EEXIST || stat(file->path, &info) == 0))
+        return zs_error_set(error, ZS_ERROR_EXISTS, "%s has appeared meanwhile: choose another name or give --force", file->path);
+    if (rename(file->temporary, file->path) == 0) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_IO, "cannot rename %s to %s: %s", file->temporary, file->path, strerror(errno));
+}
+
 zs_status file_output_commit(file_output **handle, zs_error *error) {
     file_output *file = *handle;
     *handle = NULL;
@@ -61,7 +79,7 @@ zs_status file_output_commit(file_output **handle, zs_error *error) {
     closed = fclose(file->stream);
     file->stream = NULL;
     if (!status && closed) status = zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
-    if (!status && rename(file->temporary, file->path)) status = zs_error_set(error, ZS_ERROR_IO, "cannot rename %s to %s: %s", file->temporary, file->path, strerror(errno));
+    if (!status) status = put_in_place(file, error);
     if (status) unlink(file->temporary);
     release(file);
     return status;

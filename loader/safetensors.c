@@ -67,6 +67,7 @@ static zs_status read_tensor(const safetensors_file *file, const char *name, con
     if (begin > end || end > data_size || end - begin != t->size)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s (bytes %llu to %llu of %llu) does not fit its shape or the file: it is truncated or damaged", path_of(file), name,
                             (unsigned long long)begin, (unsigned long long)end, (unsigned long long)data_size);
+    if (begin % tensor_type_get_info(t->type)->block_bytes) return tensor_error(file, name, ZS_ERROR_FORMAT, "is not aligned to its type", error);
     t->data = data + begin;
     return ZS_OK;
 }
@@ -180,10 +181,12 @@ const char *safetensors_find_meta(const safetensors_file *file, const char *key)
     return NULL;
 }
 
-/// The header as JSON text, padded with spaces to a multiple of 8; NULL when out of memory.
+/// The header as JSON text, padded with spaces to a multiple of 8; NULL when a text is no UTF-8, a name occurs twice or
+/// memory runs out.
 static char *make_header(const safetensors_entry *entries, size_t count, const safetensors_meta *meta, size_t meta_count, size_t *size) {
     json_t *root = json_object(), *metadata = json_object();
-    for (size_t i = 0; i < meta_count; i++) json_object_set_new(metadata, meta[i].key, json_string(meta[i].value));
+    bool complete = true;
+    for (size_t i = 0; i < meta_count; i++) complete &= json_object_set_new(metadata, meta[i].key, json_string(meta[i].value)) == 0;
     json_object_set_new(root, "__metadata__", metadata);
     json_int_t offset = 0;
     for (size_t i = 0; i < count; i++) {
@@ -194,10 +197,11 @@ static char *make_header(const safetensors_entry *entries, size_t count, const s
             elements *= (json_int_t)entries[i].shape[d];
         }
         json_int_t end = offset + elements * (json_int_t)sizeof(float);
-        json_object_set_new(root, entries[i].name, json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets", offset, end));
+        complete &= !json_object_get(root, entries[i].name);
+        complete &= json_object_set_new(root, entries[i].name, json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets", offset, end)) == 0;
         offset = end;
     }
-    char *text = json_dumps(root, JSON_COMPACT);
+    char *text = complete ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     if (!text) return NULL;
     size_t length = strlen(text), padded = (length + 7) / 8 * 8;
@@ -218,7 +222,7 @@ zs_status safetensors_save(const char *path, bool force, const safetensors_entry
     size_t size = 0;
     char *header = make_header(entries, count, meta, meta_count, &size);
     if (!header) {
-        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while writing %s", path);
+        status = zs_error_set(error, ZS_ERROR_ARGUMENT, "cannot write %s: a name occurs twice, or a name or metadata is no UTF-8 text (or memory ran out)", path);
         goto done;
     }
     uint64_t wide = size;
