@@ -120,6 +120,25 @@ void asking_close(asking *a) {
     a->alpha = NULL;
 }
 
+static bool write_text(void *user, const char *text, size_t length) {
+    asking *a = user;
+    a->open_line = true;
+    fwrite(text, 1, length, stdout);
+    fflush(stdout);
+    return !ferror(stdout);
+}
+
+void asking_stream(asking *a) {
+    a->params.on_text = write_text;
+    a->params.user = a;
+}
+
+void asking_end_line(asking *a) {
+    if (a->open_line) fputc('\n', stdout);
+    a->open_line = false;
+    fflush(stdout);
+}
+
 void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size) {
     int used = snprintf(text, size, "%s", *answer->expert ? answer->expert : "base");
     for (size_t i = 0; i < answer->category_count && used > 0 && (size_t)used < size; i++)
