@@ -145,5 +145,6 @@ void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t
         used += snprintf(text + used, size - (size_t)used, "%s%s %.0f %%", i ? ", " : "  (", answer->categories[i].name, 100 * answer->categories[i].probability);
     if (answer->category_count && (size_t)used < size) used += snprintf(text + used, size - (size_t)used, ")");
     if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE) used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
-    if ((size_t)used < size) snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s", answer->prefill_ms, answer->token_count, answer->decode_tokens_per_s);
+    if ((size_t)used < size) snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count, answer->decode_tokens_per_s,
+                 answer->ended ? "" : ", cut short by -n or --ctx");
 }

@@ -39,11 +39,11 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         print_help();
-        return CLI_DONE;
+        return finish(CLI_DONE);
     }
     if (strcmp(argv[1], "--version") == 0) {
         puts("zsigma " ZS_VERSION);
-        return CLI_DONE;
+        return finish(CLI_DONE);
     }
     if (argv[1][0] == '-') {
         cli_error("options come after the command: zsigma COMMAND %s", argv[1]);

@@ -1,7 +1,7 @@
 """What the end-to-end tests share: running zsigma as a user does, the models they use, and how a file of tests is run.
 
-Environment (CTest sets it, tests/e2e/README.md): ZSIGMA, the program; ZSIGMA_TINY, a tiny dense model made by the build;
-ZSIGMA_MODEL, SmolLM2-135M-Instruct.Q4_1.gguf for the tests of the real model; ZSIGMA_OUTPUT, a folder to write into.
+Environment (tests/e2e/README.md): ZSIGMA, the program; ZSIGMA_TINY, a tiny dense model; ZSIGMA_OUTPUT, a folder to write
+into — CTest sets these three. ZSIGMA_MODEL, SmolLM2-135M-Instruct.Q4_1.gguf, is the user's to give.
 """
 import json
 import os
@@ -120,28 +120,18 @@ class ProgramTest(unittest.TestCase):
         return result
 
 
-class ModelTest(ProgramTest):
-    """A test that needs a model: dense and factored with all matrices, made once for all files of tests."""
+class TinyTest(ProgramTest):
+    """A test on the tiny model, dense and factored, that the build's fixtures made."""
 
     dense = os.environ.get("ZSIGMA_TINY", "")
+    factored = dense.replace(".gguf", "-factored.gguf")
+    other = dense.replace(".gguf", "-other.gguf")  # other weights, same shapes
 
     @classmethod
     def setUpClass(cls):
-        if not os.path.exists(cls.dense):
-            raise unittest.SkipTest("no tiny model: set ZSIGMA_TINY to what make_tiny_model wrote")
-        cls.factored = factored_of(cls.dense)
-
-
-def factored_of(dense):
-    """The factored form, f16, beside the test output; made when missing or older than the model or the program."""
-    path = os.path.join(OUTPUT, "e2e-" + os.path.basename(dense).replace(".gguf", "") + "-factored.gguf")
-    newest = max(os.path.getmtime(dense), os.path.getmtime(PROGRAM) if "tiny" in path else 0)
-    if not os.path.exists(path) or os.path.getmtime(path) < newest:
-        os.makedirs(OUTPUT, exist_ok=True)
-        result = zsigma("factor", dense, "-o", path, "--force", "--quiet")
-        if result.status:
-            raise AssertionError(result.err)
-    return path
+        for path in [cls.dense, cls.factored, cls.other]:
+            if not os.path.exists(path):
+                raise AssertionError("set ZSIGMA_TINY to the tiny model that CTest's fixtures make (tests/e2e/README.md)")
 
 
 def main():
