@@ -120,11 +120,31 @@ void asking_close(asking *a) {
     a->alpha = NULL;
 }
 
+static bool write_text(void *user, const char *text, size_t length) {
+    asking *a = user;
+    a->open_line = true;
+    fwrite(text, 1, length, stdout);
+    fflush(stdout);
+    return !ferror(stdout);
+}
+
+void asking_stream(asking *a) {
+    a->params.on_text = write_text;
+    a->params.user = a;
+}
+
+void asking_end_line(asking *a) {
+    if (a->open_line) fputc('\n', stdout);
+    a->open_line = false;
+    fflush(stdout);
+}
+
 void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size) {
     int used = snprintf(text, size, "%s", *answer->expert ? answer->expert : "base");
     for (size_t i = 0; i < answer->category_count && used > 0 && (size_t)used < size; i++)
         used += snprintf(text + used, size - (size_t)used, "%s%s %.0f %%", i ? ", " : "  (", answer->categories[i].name, 100 * answer->categories[i].probability);
     if (answer->category_count && (size_t)used < size) used += snprintf(text + used, size - (size_t)used, ")");
     if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE) used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
-    if ((size_t)used < size) snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s", answer->prefill_ms, answer->token_count, answer->decode_tokens_per_s);
+    if ((size_t)used < size) snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count, answer->decode_tokens_per_s,
+                 answer->ended ? "" : ", cut short by -n or --ctx");
 }

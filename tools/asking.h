@@ -16,6 +16,7 @@ typedef struct asking {
     zs_expert *expert; // from a file
     double *alpha;
     zs_ask_params params;
+    bool open_line; // part of an answer was printed
 } asking;
 
 enum { ASKING_OPTIONS = 16 };
@@ -24,6 +25,9 @@ void asking_options(asking *a, cli_option *options);
 /// Opens everything the options name; CLI_DONE, or CLI_FAILED and CLI_USAGE after a message. asking_close in any case.
 int asking_open(asking *a, const cli_command *command);
 void asking_close(asking *a);
+/// Answers go to standard output as they are made; asking_end_line ends one that was begun.
+void asking_stream(asking *a);
+void asking_end_line(asking *a);
 const char *asking_strategy_name(zs_strategy strategy);
 /// One line for a person: which expert answered and how fast.
 void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size);

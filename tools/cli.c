@@ -60,12 +60,13 @@ zs_log cli_log(const cli_common *common) { return (zs_log){.write = write_log, .
 
 // ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, terminated;
 static zs_engine *volatile watched;
 
 static void on_interrupt(int number) {
     if (interrupted) _exit(128 + number);
     interrupted = 1;
+    terminated = number == SIGTERM;
     zs_engine *engine = watched;
     if (engine) zs_engine_cancel(engine);
 }
@@ -73,12 +74,17 @@ static void on_interrupt(int number) {
 void cli_watch(zs_engine *engine) {
     struct sigaction action = {.sa_handler = on_interrupt};
     watched = engine;
-    interrupted = 0;
+    if (interrupted && engine) zs_engine_cancel(engine);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
 
-bool cli_interrupted(void) { return interrupted != 0; }
+void cli_forget_interrupt(void) {
+    interrupted = 0;
+    if (watched) zs_engine_resume(watched);
+}
+
+bool cli_terminated(void) { return terminated != 0; }
 
 // ---- progress ------------------------------------------------------------------------------------------------------
 
@@ -128,56 +134,47 @@ static void cache_folder(char *path, size_t size) {
     else if (home && *home) snprintf(path, size, "%s/.cache/zsigma", home);
 }
 
-static zs_status disabled_tiers(const char *tier, uint32_t *disable, zs_error *error) {
-    static const char *const names[] = {"strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2"};
-    *disable = 0;
-    if (!tier) return ZS_OK;
-    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(tier, names[i]) == 0) {
-            *disable = ZS_TIER_ALL & ~((1u << i) - 1);
-            return ZS_OK;
-        }
-    }
-    return zs_error_set(error, ZS_ERROR_ARGUMENT, "--tier %s: strict, subgroup, storage, half, dot, matrix or matrix2 is expected", tier);
+/// The tiers above the highest to be used (NULL: all may be used); cli_parse knows the name to be a tier's.
+static uint32_t disabled_tiers(const char *tier) {
+    static const char *const names[] = {CLI_TIERS};
+    uint32_t i = 0;
+    if (!tier) return 0;
+    while (i + 1 < sizeof names / sizeof *names && strcmp(tier, names[i]) != 0) i++;
+    return ZS_TIER_ALL & ~((1u << i) - 1);
 }
 
 zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error *error) {
     char cache[PATH_MAX];
     cache_folder(cache, sizeof cache);
-    zs_device_params params = {.device = common->device, .cache_dir = cache[0] ? cache : NULL, .validate = common->validate, .log = cli_log(common)};
-    zs_status status = disabled_tiers(common->tier, &params.disable, error);
-    return status ? status : zs_device_create(&params, device, error);
+    const zs_device_params params = {.device = common->device,
+                                     .disable = disabled_tiers(common->tier),
+                                     .cache_dir = cache[0] ? cache : NULL,
+                                     .validate = common->validate,
+                                     .log = cli_log(common)};
+    return zs_device_create(&params, device, error);
 }
 
-static zs_status engine_options(const cli_common *common, zs_engine_params *params, zs_error *error) {
+static void engine_options(const cli_common *common, zs_engine_params *params) {
     if (common->ctx) params->context = common->ctx;
-    if (common->precision) {
-        if (strcmp(common->precision, "exact") == 0) params->precision = ZS_PRECISION_EXACT;
-        else if (strcmp(common->precision, "fast") == 0) params->precision = ZS_PRECISION_FAST;
-        else return zs_error_set(error, ZS_ERROR_ARGUMENT, "--precision %s: exact or fast is expected", common->precision);
-    }
-    if (common->kv) {
-        if (strcmp(common->kv, "f32") == 0) params->kv = ZS_KV_F32;
-        else if (strcmp(common->kv, "f16") == 0) params->kv = ZS_KV_F16;
-        else return zs_error_set(error, ZS_ERROR_ARGUMENT, "--kv %s: f32 or f16 is expected", common->kv);
-    }
-    return ZS_OK;
+    if (common->precision) params->precision = strcmp(common->precision, "exact") == 0 ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+    if (common->kv) params->kv = strcmp(common->kv, "f32") == 0 ? ZS_KV_F32 : ZS_KV_F16;
 }
 
 static zs_status check_mode(const cli_common *common, const zs_model *model, const char *path, zs_error *error) {
     const char *is = zs_model_get_info(model)->factored ? "factored" : "dense";
     if (!common->mode || strcmp(common->mode, is) == 0) return ZS_OK;
     if (strcmp(common->mode, "factored") == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--mode factored: %s is a dense model; make it factored with: zsigma factor %s -o OUT.gguf", path, path);
-    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "--mode %s: %s runs in mode %s; other modes come with a later version", common->mode, path, is);
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "--mode dense: %s is a factored model; dense mode needs the model that it was made from", path);
 }
 
 zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
     *stack = (cli_stack){0};
     zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
     cli_watch(NULL);
-    zs_status status = engine_options(common, &params, error);
+    engine_options(common, &params);
+    zs_status status = ZS_OK;
     // A wrong file should be told before a device is looked for.
-    if (!status && access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
+    if (access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
     if (!status) status = cli_open_device(common, &stack->device, error);
     if (!status) status = zs_model_load(stack->device, model_path, &(zs_model_params){.progress = cli_progress(common)}, &stack->model, error);
     if (!status) status = check_mode(common, stack->model, model_path, error);
@@ -212,6 +209,12 @@ char *cli_read_stream(FILE *stream, size_t *length) {
     char *text = malloc(capacity);
     while (text) {
         size += fread(text + size, 1, capacity - size - 1, stream);
+        if (ferror(stream)) {
+            int problem = errno;
+            free(text);
+            errno = problem;
+            return NULL;
+        }
         if (size < capacity - 1) break;
         capacity *= 2;
         char *grown = realloc(text, capacity);

@@ -9,6 +9,9 @@
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
+/// What --tier takes, from the lowest; each but the first is a bit of zs_tier, in order.
+#define CLI_TIERS "strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2"
+
 typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_FLOAT } cli_kind;
 
 /// One option: "--name". value points to bool, const char *, uint32_t or float by kind.
@@ -34,7 +37,7 @@ typedef struct cli_command {
 } cli_command;
 
 /// Parses; positional arguments are moved to the front of argv and counted. Unknown options, missing or bad values print
-/// a message with the nearest option's name and give CLI_USAGE. --help prints usage, options and the example and gives
+/// a message with the nearest option's name, or what may stand there, and give CLI_USAGE. --help prints usage, options and the example and gives
 /// CLI_DONE with *stop set.
 int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop);
 
@@ -46,7 +49,7 @@ size_t cli_distance(const char *a, const char *b);
 /// Whether text on a file descriptor may be coloured.
 bool cli_colour(int fd);
 bool cli_is_utf8(const char *text);
-/// Reads a stream to its end; malloc'ed and terminated. NULL when out of memory.
+/// Reads a stream to its end; malloc'ed and terminated. NULL when it cannot be read or is too long, errno tells.
 char *cli_read_stream(FILE *stream, size_t *length);
 
 /// "zsigma: message" on stderr; in colour on a terminal.
@@ -59,9 +62,13 @@ int cli_fail(const zs_error *error);
 zs_progress cli_progress(const cli_common *common);
 zs_log cli_log(const cli_common *common);
 
-/// Ctrl-C: sets a flag and cancels the engine given by cli_watch; a second Ctrl-C ends the program at once.
+/// From here on Ctrl-C sets a flag and cancels the engine (NULL: none yet); a second Ctrl-C ends the program at once. One
+/// that came before the engine was there cancels it now.
 void cli_watch(zs_engine *engine);
-bool cli_interrupted(void);
+/// Forgets a Ctrl-C: the engine works again.
+void cli_forget_interrupt(void);
+/// Whether the program was asked to end, not only to stop what it does.
+bool cli_terminated(void);
 
 /// Opens device, model and engine by the common options; destroys what was made on failure.
 typedef struct cli_stack {

@@ -1,15 +1,9 @@
 #include "asking.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static bool stream(void *user, const char *text, size_t length) {
-    (void)user;
-    fwrite(text, 1, length, stdout);
-    fflush(stdout);
-    return !ferror(stdout);
-}
 
 static void print_answer(const asking *a, const zs_answer *answer) {
     json_t *tokens = json_array(), *categories = json_object(), *alpha = answer->alpha ? json_object() : json_null();
@@ -25,14 +19,14 @@ static void print_answer(const asking *a, const zs_answer *answer) {
 static int ask(asking *a, const cli_common *common, const char *question) {
     zs_error error;
     zs_answer answer;
-    if (!common->json) a->params.on_text = stream;
+    if (!common->json) asking_stream(a);
     if (common->verbose) {
         const zs_device_info *device = zs_device_get_info(a->stack.device);
         const zs_engine_info *engine = zs_engine_get_info(a->stack.engine);
         cli_note(common, "device %s (%s), mode %s, precision %s, context %u", device->name, device->driver, engine->mode, engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", engine->context);
     }
     zs_status status = zs_ask(a->stack.engine, question, &a->params, &answer, &error);
-    if (!common->json) fputc('\n', stdout);
+    asking_end_line(a);
     if (status) return cli_fail(&error);
     if (common->json) {
         print_answer(a, &answer);
@@ -42,9 +36,7 @@ static int ask(asking *a, const cli_common *common, const char *question) {
         cli_note(common, cli_colour(STDERR_FILENO) ? "\033[2m%s\033[0m" : "%s", summary);
     }
     zs_answer_free(&answer);
-    if (fflush(stdout) == 0 && !ferror(stdout)) return CLI_DONE;
-    cli_error("the answer could not be written to standard output");
-    return CLI_FAILED;
+    return CLI_DONE;
 }
 
 int cmd_ask(int argc, char **argv) {
@@ -62,13 +54,16 @@ int cmd_ask(int argc, char **argv) {
     char *text = NULL;
     size_t length = 0;
     bool from_stdin = strcmp(argv[0], "-") == 0;
-    if (from_stdin && (!(text = cli_read_stream(stdin, &length)) || memchr(text, 0, length))) {
-        cli_error("the question on standard input holds zero bytes or is too long");
-        free(text);
+    if (from_stdin && !(text = cli_read_stream(stdin, &length))) {
+        cli_error("cannot read the question from standard input: %s", strerror(errno));
         return CLI_FAILED;
     }
-    result = asking_open(&a, &command);
-    if (!result) result = ask(&a, &common, from_stdin ? text : argv[0]);
+    const char *question = from_stdin ? text : argv[0];
+    if (text && memchr(text, 0, length)) result = cli_usage(&command, "the question on standard input holds zero bytes");
+    else if (!question[strspn(question, " \t\r\n")]) result = cli_usage(&command, "the question is empty");
+    else if (!cli_is_utf8(question)) result = cli_usage(&command, "the question is not valid UTF-8");
+    if (!result) result = asking_open(&a, &command);
+    if (!result) result = ask(&a, &common, question);
     asking_close(&a);
     free(text);
     return result;

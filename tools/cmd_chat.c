@@ -27,13 +27,6 @@ static bool remember(conversation *c, const char *role, const char *content) {
     return true;
 }
 
-static bool stream(void *user, const char *text, size_t length) {
-    (void)user;
-    fwrite(text, 1, length, stdout);
-    fflush(stdout);
-    return true;
-}
-
 /// One question and its answer; a cancelled answer is dropped and the chat goes on.
 static int turn(asking *a, const cli_common *common, conversation *c, const char *question) {
     zs_error error;
@@ -42,11 +35,9 @@ static int turn(asking *a, const cli_common *common, conversation *c, const char
     a->params.history_count = c->count;
     a->params.current = c->expert;
     zs_status status = zs_ask(a->stack.engine, question, &a->params, &answer, &error);
-    fputc('\n', stdout);
-    fflush(stdout);
+    asking_end_line(a);
     if (status == ZS_ERROR_CANCELLED) {
-        zs_engine_resume(a->stack.engine);
-        cli_watch(a->stack.engine);
+        if (cli_terminated()) return CLI_FAILED;
         cli_note(common, "stopped; this question and its answer are forgotten");
         return CLI_DONE;
     }
@@ -71,7 +62,7 @@ static int chat(asking *a, const cli_common *common) {
     size_t capacity = 0;
     bool prompt = isatty(STDIN_FILENO);
     int result = CLI_DONE;
-    a->params.on_text = stream;
+    asking_stream(a);
     if (prompt) cli_note(common, "/reset starts anew, /quit or Ctrl-D ends, Ctrl-C stops an answer");
     while (!result) {
         if (prompt) fputs(cli_colour(STDERR_FILENO) ? "\033[1m> \033[0m" : "> ", stderr);
@@ -86,6 +77,7 @@ static int chat(asking *a, const cli_common *common) {
         if (strcmp(line, "/reset") == 0) forget(&c);
         else if (line[0] == '/') cli_note(common, "%s is not known; there are /reset and /quit", line);
         else if (line[strspn(line, " \t")]) result = turn(a, common, &c, line);
+        cli_forget_interrupt(); // one that came too late to stop the answer counts no more
     }
     if (prompt) fputc('\n', stderr);
     free(line);

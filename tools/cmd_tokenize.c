@@ -1,6 +1,8 @@
 #include "cli.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int tokenize(const cli_common *common, const char *model, bool special) {
     zs_error error;
@@ -8,7 +10,7 @@ static int tokenize(const cli_common *common, const char *model, bool special) {
     uint32_t *ids = NULL;
     size_t length = 0, count = 0;
     char *text = cli_read_stream(stdin, &length);
-    zs_status status = text ? zs_tokenizer_load(model, &tokenizer, &error) : zs_error_set(&error, ZS_ERROR_MEMORY, "out of memory for the text");
+    zs_status status = text ? zs_tokenizer_load(model, &tokenizer, &error) : zs_error_set(&error, ZS_ERROR_IO, "cannot read the text from standard input: %s", strerror(errno));
     if (!status) status = zs_tokenizer_encode(tokenizer, text, length, special, &ids, &count, &error);
     if (!status && common->json) {
         json_t *list = json_array();

@@ -1,5 +1,6 @@
 #include "cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,6 +25,13 @@ static void print_help(void) {
     puts("\nzsigma COMMAND --help tells a command's options, with an example.");
 }
 
+/// Output that could not be written (a full disk) must not pass for success.
+static int finish(int result) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return result;
+    cli_error("standard output cannot be written: %s", strerror(errno));
+    return result ? result : CLI_FAILED;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
         print_help();
@@ -31,15 +39,19 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         print_help();
-        return CLI_DONE;
+        return finish(CLI_DONE);
     }
     if (strcmp(argv[1], "--version") == 0) {
         puts("zsigma " ZS_VERSION);
-        return CLI_DONE;
+        return finish(CLI_DONE);
+    }
+    if (argv[1][0] == '-') {
+        cli_error("options come after the command: zsigma COMMAND %s", argv[1]);
+        return CLI_USAGE;
     }
     size_t nearest = 0;
     for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc - 1, argv + 1));
         if (cli_distance(argv[1], commands[i].name) < cli_distance(argv[1], commands[nearest].name)) nearest = i;
     }
     if (cli_distance(argv[1], commands[nearest].name) < 3) cli_error("unknown command %s; did you mean %s?", argv[1], commands[nearest].name);

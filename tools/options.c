@@ -38,14 +38,14 @@ static option_list collect(const cli_command *command) {
 }
 
 static void print_help(const cli_command *command, const option_list *list) {
-    printf("zsigma %s: %s\n\nusage: zsigma %s %s\n", command->name, command->summary, command->name, command->usage);
+    printf("zsigma %s: %s\n\nusage: zsigma %s%s%s\n", command->name, command->summary, command->name, *command->usage ? " " : "", command->usage);
     for (size_t i = 0; i < list->count; i++) {
         const cli_option *o = &list->items[i];
         if (i == 0 && list->own) puts("\noptions:");
         if (i == list->own) puts("\neverywhere:");
         char left[64];
         snprintf(left, sizeof left, "%s%c%s--%s %s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name, o->argument ? o->argument : "");
-        printf("  %-26s %s\n", left, o->help);
+        printf("  %-28s %s\n", left, o->help);
     }
     printf("\nexample:\n  %s\n", command->example);
 }
@@ -147,6 +147,26 @@ static int take_option(const cli_command *command, const option_list *list, int 
     return CLI_USAGE;
 }
 
+/// The common options that name one of a few things; the command's name is told, because the value alone may be a typing error.
+static int check_choices(const cli_command *command) {
+    static const char *const tiers[] = {CLI_TIERS, NULL}, *const precisions[] = {"exact", "fast", NULL}, *const kvs[] = {"f32", "f16", NULL},
+                      *const modes[] = {"factored", "dense", NULL};
+    const cli_common *c = command->common;
+    const struct {
+        const char *option, *value, *const *allowed;
+    } choices[] = {{"tier", c->tier, tiers}, {"precision", c->precision, precisions}, {"kv", c->kv, kvs}, {"mode", c->mode, modes}};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const char *const *name = choices[i].allowed;
+        char list[128] = "";
+        for (; choices[i].value && *name && strcmp(*name, choices[i].value) != 0; name++)
+            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "", *name);
+        if (!choices[i].value || *name) continue;
+        cli_error("%s: --%s %s: one of %s is expected", command->name, choices[i].option, choices[i].value, list);
+        return CLI_USAGE;
+    }
+    return CLI_DONE;
+}
+
 int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop) {
     option_list list = collect(command);
     bool only_positional = false;
@@ -164,10 +184,10 @@ int cli_parse(const cli_command *command, int argc, char **argv, int *positional
     }
     *stop = command->common->help;
     if (*stop) print_help(command, &list);
-    return CLI_DONE;
+    return *stop ? CLI_DONE : check_choices(command);
 }
 
 int cli_usage(const cli_command *command, const char *problem) {
-    cli_error("%s: %s\nusage: zsigma %s %s", command->name, problem, command->name, command->usage);
+    cli_error("%s: %s\nusage: zsigma %s%s%s", command->name, problem, command->name, *command->usage ? " " : "", command->usage);
     return CLI_USAGE;
 }

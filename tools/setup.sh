@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs what building zsigma needs on Debian 12/13 and Ubuntu 24.04 or later, and what is too old or absent there into BUILD/sys.
-#   usage: tools/setup.sh BUILD [tests]
-# With "tests" also what the tests need: compilers with sanitizers and fuzzing, drivers that run without a GPU.
+#   usage: tools/setup.sh BUILD [tests|driver|pip]
+# With "tests" also what the tests need: compilers with sanitizers and fuzzing, drivers that run without a GPU. "driver" and
+# "pip" install only that: Mesa's Vulkan drivers (AMD, Intel, and one that runs on the CPU), Python's package installer.
 # Nothing outside BUILD changes but packages of the distribution being installed.
 set -euo pipefail
-build=${1:?usage: tools/setup.sh BUILD [tests]}
+build=${1:?usage: tools/setup.sh BUILD [tests|driver|pip]}
 purpose=${2:-}
 mkdir -p "$build"
 build=$(cd "$build" && pwd)
 as_root=()
 if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
+# shellcheck source=/dev/null
 . /etc/os-release
 
 say() { printf '%s\n' "$*" >&2; }
@@ -83,6 +85,10 @@ install_newer_mesa() {
         { cat "$build/setup.log" >&2; say "cannot install mesa-vulkan-drivers"; exit 1; }
 }
 
+case $purpose in
+driver) install_missing mesa-vulkan-drivers; exit ;;
+pip) install_missing ca-certificates python3-pip; exit ;;
+esac
 install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev libvulkan1
 # Cooperative matrices came into glslc and the headers with 1.3.275, which is what Ubuntu 24.04 has.
 volk=$(apt-cache policy libvulkan-volk-dev | sed -n 's/^ *Candidate: //p')

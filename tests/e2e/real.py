@@ -1,0 +1,63 @@
+"""The real model as a user runs it: two passes with the starter experts, Ctrl-C, going on after it."""
+import os
+import time
+
+import program
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(0.05)
+    return condition()
+
+
+class Interrupts(program.RealTest):
+    def test_factor_goes_on_where_it_was_stopped(self):
+        output = self.path("out.gguf")
+        by = ["factor", self.dense, "-o", output, "--matrices", "attention"]
+        process = program.start(*by)
+        self.assertTrue(wait_for(lambda: os.path.exists(output + ".partial") and os.path.getsize(output + ".partial") > 2000000))
+        program.interrupt(process)
+        result = program.finish(process)
+        self.assertEqual(result.status, 1, result.err)
+        self.assertIn("the same command goes on from there", result.err)
+        self.assertEqual(os.listdir(self.folder), ["out.gguf.partial"])
+        self.assertGreater(self.ok_json(*by)["resumed"], 0)
+        self.assertEqual(os.listdir(self.folder), ["out.gguf"])
+
+    def test_ask_stops_promptly(self):
+        process = program.start("ask", "-m", self.factored, "-n", "400", "Tell me a long story about the sea.")
+        process.stdout.read(1)
+        began = time.monotonic()
+        program.interrupt(process)
+        result = program.finish(process)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertEqual(result.status, 1)
+        self.assertIn("zsigma: ", result.err)
+
+
+class TwoPasses(program.RealTest):
+    CODE = "What does this Python code print? Reply with the output only.\n```python\ns = 'window'\nprint(s.upper())\n```"
+
+    def ask(self, question, *more):
+        return self.ok_json("ask", "-m", self.factored, "--experts", program.EXPERTS, "-n", "10", question, *more)
+
+    def test_prompt_finds_the_expert(self):
+        answer = self.ask(self.CODE)
+        self.assertEqual((answer["strategy"], answer["expert"], answer["answer"]), ("prompt", "code", "WINDOW"))
+        self.assertEqual(set(answer["categories"]), {"code", "math", "reasoning", "other"})
+        self.assertAlmostEqual(sum(answer["categories"].values()), 1, places=5)
+
+    def test_fixed_gives_what_the_chosen_expert_gave(self):
+        self.assertEqual(self.ask(self.CODE, "--expert", "code")["answer"], "WINDOW")
+
+    def test_dispatch_generate(self):
+        self.assertIn(self.ask(self.CODE, "--dispatch", "generate")["expert"], ["code", "math", "reasoning", None])
+
+    def test_classifier_without_dispatcher(self):
+        self.refused(1, "role=dispatcher", by=["ask", "-m", self.factored, "--experts", program.EXPERTS, "--strategy", "classifier", "Hello"])
+
+
+if __name__ == "__main__":
+    program.main()
