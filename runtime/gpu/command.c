@@ -26,7 +26,8 @@ struct gpu_command {
     VkCommandPool pool;
     command_part *parts; // made ones, of which part_count are in use
     size_t part_count, made_count;
-    bool recording, recorded, profiling;
+    bool recording, recorded;
+    bool profiling, profile_next; // of what is recorded, and of what will be
     zs_error error; // first failure while recording
     const gpu_kernel *bound;
     const char *label;
@@ -41,7 +42,7 @@ struct gpu_command {
 
 zs_device *gpu_command_device(const gpu_command *command) { return command->device; }
 uint32_t gpu_command_dispatch_count(const gpu_command *command) { return command->dispatch_count; }
-void gpu_command_set_profiling(gpu_command *command, bool on) { command->profiling = on; }
+void gpu_command_set_profiling(gpu_command *command, bool on) { command->profile_next = on; }
 
 zs_status gpu_command_create(zs_device *device, const char *name, gpu_command **command, zs_error *error) {
     zs_status status = gpu_device_check(device, error);
@@ -278,6 +279,7 @@ zs_status gpu_command_begin(gpu_command *command, zs_error *error) {
     collect(command);
     VkResult result = device->vk.vkResetCommandPool(device->handle, command->pool, 0);
     if (result) return gpu_device_fail(device, result, error, command->name);
+    command->profiling = command->profile_next;
     command->part_count = 0;
     command->dispatch_count = 0;
     command->error = (zs_error){0};
