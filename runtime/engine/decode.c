@@ -29,6 +29,7 @@ static zs_status command_for(zs_engine *engine, uint32_t count, uint32_t longest
     *command = *slot;
     if (*slot) return ZS_OK;
     zs_status status = gpu_command_create(engine->model->device, "decode", slot, error);
+    if (!status) gpu_command_set_profiling(*slot, engine->profiling);
     if (!status) status = gpu_command_begin(*slot, error);
     if (!status) {
         model_step step = {

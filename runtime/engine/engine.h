@@ -54,6 +54,7 @@ struct zs_engine {
     gpu_command **decode_commands; // [max_sessions + 1], by number of rows, recorded on first use
     engine_memo memos[ENGINE_MEMOS]; // by key modulo
     uint64_t last_submit;          // timeline value of the newest submit
+    bool profiling;                // steps recorded from now on time every dispatch
 };
 
 struct zs_session {

@@ -44,6 +44,7 @@ static zs_status record_step(zs_engine *engine, zs_session **sampled, uint32_t *
     }
     *row_count = step.rows;
     if (step.rows == 0) return ZS_OK;
+    gpu_command_set_profiling(engine->prefill_command, engine->profiling);
     zs_status status = gpu_command_begin(engine->prefill_command, error);
     if (status) return status;
     model_record(engine->model, engine->workspace, engine->prefill_command, &step);

@@ -178,7 +178,9 @@ zs_status engine_take_token(zs_session *session, zs_token_callback on_token, voi
         return zs_error_set(error, ZS_ERROR_NUMERIC, "no token could be drawn at position %u: every token is excluded", position);
     session_append(session, sampled->token, sampled->logprob);
     session->remaining--;
-    bool stop = session->remaining == 0 || zs_tokenizer_is_end(engine->model->tokenizer, sampled->token);
+    const zs_tokenizer *tokenizer = engine->model->tokenizer; // NULL with random weights
+    bool ended = !session->params.ignore_end && tokenizer && zs_tokenizer_is_end(tokenizer, sampled->token);
+    bool stop = session->remaining == 0 || ended;
     session->done = stop; // before the callback, which may ask for more
     if (on_token && !on_token(user, session, sampled->token)) session->done = true;
     return ZS_OK;

@@ -26,8 +26,8 @@ struct gpu_command {
     VkCommandPool pool;
     command_part *parts; // made ones, of which part_count are in use
     size_t part_count, made_count;
-    bool recording, recorded, profiling;
-    bool profile_next; // from the next begin on; what is recorded keeps its own kind of timing
+    bool recording, recorded;
+    bool profiling, profile_next; // of what is recorded, and of what will be
     zs_error error; // first failure while recording
     const gpu_kernel *bound;
     const char *label;
@@ -277,9 +277,9 @@ zs_status gpu_command_begin(gpu_command *command, zs_error *error) {
     zs_status status = gpu_device_check(device, error);
     if (status) return status;
     collect(command);
-    command->profiling = command->profile_next;
     VkResult result = device->vk.vkResetCommandPool(device->handle, command->pool, 0);
     if (result) return gpu_device_fail(device, result, error, command->name);
+    command->profiling = command->profile_next;
     command->part_count = 0;
     command->dispatch_count = 0;
     command->error = (zs_error){0};

@@ -140,6 +140,8 @@ static void fill_info(zs_model *model) {
     snprintf(info->architecture, sizeof info->architecture, "%s", c->architecture);
     snprintf(info->name, sizeof info->name, "%s", c->name);
     info->factored = model->scale_count > 0;
+    const model_weight *first = &model->layers[0].weights[MODEL_GATE];
+    snprintf(info->weight_type, sizeof info->weight_type, "%s", matrix_type_name(first->factored ? first->u.type : first->dense.type));
     info->layers = c->layers;
     info->hidden = c->hidden;
     info->ffn = c->ffn;

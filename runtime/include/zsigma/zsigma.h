@@ -171,6 +171,7 @@ typedef struct zs_model_info {
     char architecture[64];
     char name[128];
     bool factored;
+    char weight_type[16]; // of the first layer's matrices or factors on the device: "f16", "q8", "q4", …
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context; // context: the longest the model was made for
     uint32_t matrices;                                                       // adapted matrices
     uint64_t ranks;                                                          // sum of their ranks: length of one expert
@@ -292,6 +293,7 @@ typedef struct zs_session_params {
     uint32_t expert; // table id
     zs_sampling sampling;
     uint64_t stream; // which random stream; sessions with the same seed and stream draw the same numbers
+    bool ignore_end; // go on after an end token, for benches
 } zs_session_params;
 
 zs_status zs_session_create(zs_engine *engine, const zs_session_params *params, zs_session **session, zs_error *error);

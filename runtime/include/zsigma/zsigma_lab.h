@@ -43,6 +43,29 @@ typedef struct zs_factor_report {
 /// matrices per thread. Errors: ZS_ERROR_NUMERIC (NaN in a weight, named), ZS_ERROR_EXISTS, ZS_ERROR_IO (full disk), …
 zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report, zs_error *error);
 
+// ---- measuring -----------------------------------------------------------------------------------------------------
+// Whole steps are measured from outside, through sessions; what needs to look inside is here.
+
+typedef struct zs_kernel_params {
+    bool decode;    // one decode step of `rows` sessions; else one prefill step of `rows` tokens of one session
+    uint32_t rows;  // ≤ the engine's max_rows, or max_sessions when decoding
+    uint32_t depth; // decode: tokens each session holds before; 0: 16
+    uint32_t runs;  // steps that are averaged, after one that warms up; 0: 1
+} zs_kernel_params;
+
+/// The dispatches of a step with one label and kernel, taken together.
+typedef struct zs_kernel_time {
+    const char *label, *kernel; // static
+    uint32_t calls;             // dispatches per step
+    double ms;                  // of all calls together, by the device's timestamps
+    double bytes, flops;        // of all calls together, as the operations estimate them
+} zs_kernel_time;
+
+/// Times every dispatch of a step by itself; the barriers between them make the step a little slower than it is. *times
+/// is malloc'ed, in the order of first use. Sessions of the engine must be idle. Errors: ZS_ERROR_UNSUPPORTED where the
+/// device has no timestamps, ZS_ERROR_ARGUMENT, and those of zs_engine_run.
+zs_status zs_bench_kernels(zs_engine *engine, const zs_kernel_params *params, zs_kernel_time **times, size_t *count, zs_error *error);
+
 #ifdef __cplusplus
 }
 #endif

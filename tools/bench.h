@@ -1,0 +1,39 @@
+/// What the parts of bench share: options, the opened model, and the figures they add.
+#ifndef TOOLS_BENCH_H
+#define TOOLS_BENCH_H
+
+#include "cli.h"
+#include "figures.h"
+#include "zsigma/zsigma_lab.h"
+
+typedef struct bench {
+    // as typed
+    const char *model_path, *only, *experts_folder;
+    uint32_t runs, prefill_tokens, decode_tokens, depth;
+    bool kernels;
+
+    cli_common *common;
+    cli_stack stack;
+    figures figures;
+    json_t *kernel_tables; // {"prefill": […], "decode": […]}, or NULL
+    uint32_t random;       // state of the token ids
+} bench;
+
+enum { BENCH_DEPTH = 16, BENCH_BATCH = 8 };
+
+/// Milliseconds of a monotonic clock.
+double bench_now_ms(void);
+/// ids[count] as tests/bench/llama_cpp.mjs draws them: never the same twice, so that no cached prefix helps.
+void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count);
+/// Sessions with a prompt of `depth` tokens each decode `tokens` more together, under experts[count]; *ms is the time of the
+/// decode steps alone. Prompts are drawn anew.
+zs_status bench_time_decode(bench *b, const uint32_t *experts, uint32_t count, uint32_t depth, uint32_t tokens, double *ms,
+                            zs_error *error);
+
+/// The parts. Each warms up, measures b->runs times and adds its figures.
+zs_status bench_prefill(bench *b, zs_error *error);
+zs_status bench_decode(bench *b, zs_error *error);
+zs_status bench_batch(bench *b, zs_error *error);
+zs_status bench_kernels(bench *b, zs_error *error);
+
+#endif

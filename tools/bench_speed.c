@@ -1,0 +1,142 @@
+/// Prefill, decode and batched decode in tokens per second, and the times of their kernels.
+#include "bench.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+double bench_now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count) {
+    uint32_t vocab = zs_model_get_info(b->stack.model)->vocab;
+    for (uint32_t i = 0; i < count; i++) {
+        b->random = b->random * 1664525u + 1013904223u;
+        ids[i] = (1000 + b->random % 30000) % vocab;
+    }
+}
+
+/// A session that goes on whatever it samples, with a new prompt.
+static zs_status open_session(bench *b, uint32_t expert, uint32_t prompt_tokens, zs_session **session, zs_error *error) {
+    uint32_t *ids = malloc(prompt_tokens * sizeof *ids);
+    if (!ids) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a prompt");
+    bench_draw_ids(b, ids, prompt_tokens);
+    zs_status status = zs_session_create(b->stack.engine, &(zs_session_params){.expert = expert, .ignore_end = true}, session, error);
+    if (!status) status = zs_session_set_prompt(*session, ids, prompt_tokens, error);
+    free(ids);
+    return status;
+}
+
+/// A prompt's steps, with the one token that they sample.
+static zs_status time_prefill(bench *b, uint32_t tokens, double *ms, zs_error *error) {
+    zs_session *session = NULL;
+    zs_status status = open_session(b, 0, tokens, &session, error);
+    if (!status) status = zs_session_generate(session, 1, error);
+    double start = bench_now_ms();
+    if (!status) status = zs_engine_run(b->stack.engine, NULL, NULL, error);
+    *ms = bench_now_ms() - start;
+    zs_session_destroy(&session);
+    return status;
+}
+
+zs_status bench_time_decode(bench *b, const uint32_t *experts, uint32_t count, uint32_t depth, uint32_t tokens, double *ms,
+                            zs_error *error) {
+    zs_session **sessions = calloc(count, sizeof *sessions);
+    if (!sessions) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for sessions");
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        status = open_session(b, experts[i], depth, &sessions[i], error);
+        if (!status) status = zs_session_generate(sessions[i], 1, error);
+    }
+    if (!status) status = zs_engine_run(b->stack.engine, NULL, NULL, error); // the prompts and the token they give
+    for (uint32_t i = 0; i < count && !status; i++) status = zs_session_generate(sessions[i], tokens, error);
+    double start = bench_now_ms();
+    if (!status) status = zs_engine_run(b->stack.engine, NULL, NULL, error);
+    *ms = bench_now_ms() - start;
+    for (uint32_t i = 0; i < count; i++) zs_session_destroy(&sessions[i]);
+    free(sessions);
+    return status;
+}
+
+static zs_status measure_prefill(bench *b, uint32_t tokens, zs_error *error) {
+    double *rates = calloc(b->runs, sizeof *rates), ms;
+    char name[48];
+    zs_status status = rates ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    if (!status) status = time_prefill(b, tokens, &ms, error);
+    for (uint32_t run = 0; run < b->runs && !status; run++) {
+        status = time_prefill(b, tokens, &ms, error);
+        rates[run] = tokens * 1e3 / ms;
+    }
+    snprintf(name, sizeof name, "prefill_%u", tokens);
+    if (!status) figures_add(&b->figures, name, "tokens/s", rates, b->runs);
+    free(rates);
+    return status;
+}
+
+zs_status bench_prefill(bench *b, zs_error *error) {
+    zs_status status = measure_prefill(b, b->prefill_tokens, error);
+    if (!status && b->prefill_tokens > 128) status = measure_prefill(b, 128, error);
+    return status;
+}
+
+/// Tokens per second of all sessions together.
+static zs_status measure_decode(bench *b, const char *name, uint32_t sessions, uint32_t depth, zs_error *error) {
+    const uint32_t base[BENCH_BATCH] = {0};
+    double *rates = calloc(b->runs, sizeof *rates), ms;
+    zs_status status = rates ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    if (!status) status = bench_time_decode(b, base, sessions, depth, b->decode_tokens < 8 ? b->decode_tokens : 8, &ms, error);
+    for (uint32_t run = 0; run < b->runs && !status; run++) {
+        status = bench_time_decode(b, base, sessions, depth, b->decode_tokens, &ms, error);
+        rates[run] = sessions * b->decode_tokens * 1e3 / ms;
+    }
+    if (!status) figures_add(&b->figures, name, "tokens/s", rates, b->runs);
+    free(rates);
+    return status;
+}
+
+zs_status bench_decode(bench *b, zs_error *error) {
+    char name[48];
+    snprintf(name, sizeof name, "decode_%u", b->decode_tokens);
+    zs_status status = measure_decode(b, name, 1, BENCH_DEPTH, error);
+    if (status || !b->depth) return status;
+    snprintf(name, sizeof name, "decode_%u_depth_%u", b->decode_tokens, b->depth);
+    return measure_decode(b, name, 1, b->depth, error);
+}
+
+zs_status bench_batch(bench *b, zs_error *error) {
+    char name[48];
+    snprintf(name, sizeof name, "decode_%u_batch_%u", b->decode_tokens, BENCH_BATCH);
+    return measure_decode(b, name, BENCH_BATCH, BENCH_DEPTH, error);
+}
+
+static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params *params, zs_error *error) {
+    zs_kernel_time *times;
+    size_t count;
+    zs_status status = zs_bench_kernels(b->stack.engine, params, &times, &count, error);
+    if (status) return status;
+    double total = 0;
+    for (size_t i = 0; i < count; i++) total += times[i].ms;
+    json_t *rows = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const zs_kernel_time *t = &times[i];
+        double per_second = t->ms > 0 ? 1e3 / t->ms : 0;
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "label", t->label, "kernel", t->kernel, "calls",
+                                              (json_int_t)t->calls, "ms", t->ms, "share", total > 0 ? t->ms / total : 0, "gb_per_s",
+                                              t->bytes * per_second * 1e-9, "gflop_per_s", t->flops * per_second * 1e-9));
+    }
+    free(times);
+    json_object_set_new(b->kernel_tables, name, rows);
+    return ZS_OK;
+}
+
+zs_status bench_kernels(bench *b, zs_error *error) {
+    b->kernel_tables = json_object();
+    zs_status status = kernel_table(b, "prefill", &(zs_kernel_params){.rows = b->prefill_tokens, .runs = b->runs}, error);
+    if (!status)
+        status = kernel_table(
+            b, "decode", &(zs_kernel_params){.decode = true, .rows = 1, .depth = b->depth ? b->depth : BENCH_DEPTH, .runs = 4 * b->runs},
+            error);
+    return status;
+}
