@@ -2,7 +2,8 @@
 ///
 /// Bounds. With u = 2^−24, an f32 sum of n products errs by n roundings, each at most u times a partial sum that Σ|w||x| bounds;
 /// they are independent, so √n u Σ|w||x| holds with room; 5 more units pay for the product, for dequantising (q · d + m and
-/// d · scale · q round twice at most) and for the epilogue's factor. Reading x or w through f16 would break it for most shapes.
+/// d · scale · q round twice at most) and for the epilogue's factor. A norm on x adds a unit for x ⊙ norm and, on the whole value, half
+/// of the √n units that Σ x² errs by and 4 for the mean, eps, the inverse root (two) and the product. Reading x or w through f16 would break it for most shapes.
 #include "cases.h"
 #include "reference.h"
 #include "weights.h"
@@ -15,7 +16,7 @@ typedef struct linear_case {
     uint32_t in[3], out[3]; // of the segments
     uint32_t segments, rows;
     bool decode;
-    bool scale, residual, silu_mul;
+    bool scale, residual, silu_mul, norm;
     bool one_x;     // all segments read the same x
     uint32_t spare; // floats that strides have to spare
 } linear_case;
@@ -49,6 +50,13 @@ static const linear_case cases[] = {
     {{576, 192, 192}, {576, 192, 192}, 3, .rows = 2, .decode = true},
     {{33, 1, 192}, {3, 65, 64}, 3, .rows = 20},
     {{192, 192, 192}, {577, 63, 130}, 3, .rows = 66, .one_x = true, .scale = true},
+    // an RMS norm on x
+    {{33}, {65}, 1, .rows = 1, .decode = true, .norm = true},
+    {{576}, {130}, 1, .rows = 5, .decode = true, .norm = true, .spare = 32},
+    {{576}, {192}, 1, .rows = 70, .norm = true, .scale = true},
+    {{192, 192, 192}, {577, 63, 1}, 3, .rows = 3, .decode = true, .one_x = true, .scale = true, .norm = true},
+    {{192, 192}, {130, 130}, 2, .rows = 2, .decode = true, .one_x = true, .silu_mul = true, .norm = true},
+    {{576, 576}, {129, 129}, 2, .rows = 65, .one_x = true, .silu_mul = true, .norm = true},
     // gate and up
     {{576, 576}, {1536, 1536}, 2, .rows = 1, .decode = true, .one_x = true, .silu_mul = true},
     {{192, 192}, {65, 65}, 2, .rows = 8, .decode = true, .silu_mul = true, .spare = 32},
@@ -64,6 +72,9 @@ typedef struct linear_data {
     weights w[3];
     op_linear op;
     float *x, *y, *scales;
+    float *norm;   // [padded], zero behind the width
+    float *normed; // x ⊙ norm where there is a norm, else x
+    double *rms;   // [rows]: 1 / √(mean x² + eps), or 1
     uint32_t scale_stride;
     Row *rows;
 } linear_data;
@@ -95,6 +106,30 @@ static void lay_out(linear_data *d) {
     d->op.decode = c->decode;
 }
 
+/// Where there is a norm, its weights, and x as they leave it.
+static void make_norm(harness *h, linear_data *d) {
+    const linear_case *c = &d->shape;
+    uint32_t width = c->in[0];
+    d->normed = d->x;
+    d->rms = harness_alloc(h, c->rows, sizeof *d->rms);
+    for (uint32_t t = 0; t < c->rows; t++) d->rms[t] = 1;
+    if (!c->norm) return;
+    d->op.norm_width = width;
+    d->op.norm_eps = 1e-2f; // large enough to be missed if it were left out
+    d->norm = harness_alloc(h, d->w[0].shape.padded, sizeof *d->norm);
+    d->normed = harness_alloc(h, (size_t)c->rows * d->op.x_stride, sizeof *d->normed);
+    for (uint32_t i = 0; i < width; i++) d->norm[i] = random_normal(h) + 1;
+    for (uint32_t t = 0; t < c->rows; t++) {
+        double squares = 0;
+        for (uint32_t i = 0; i < width; i++) {
+            float x = d->x[(size_t)t * d->op.x_stride + i];
+            squares += (double)x * (double)x;
+            d->normed[(size_t)t * d->op.x_stride + i] = x * d->norm[i];
+        }
+        d->rms[t] = 1 / sqrt(squares / width + (double)d->op.norm_eps);
+    }
+}
+
 static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
     linear_data *d = harness_alloc(h, 1, sizeof *d); // its segments point into it
     d->shape = *c;
@@ -104,6 +139,7 @@ static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
     for (uint32_t t = 0; t < c->rows; t++)
         for (uint32_t s = 0; s < c->segments; s++)
             for (uint32_t i = 0; i < c->in[s]; i++) d->x[t * d->op.x_stride + d->op.segments[s].x_offset + i] = random_normal(h) + 0.25f;
+    make_norm(h, d);
     d->y = random_floats(h, (size_t)c->rows * d->op.y_stride, 1);
     d->scales = random_floats(h, (size_t)EXPERTS * d->scale_stride, 3);
     d->rows = harness_alloc(h, c->rows, sizeof *d->rows);
@@ -115,9 +151,11 @@ static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
 static expect product(const linear_data *d, uint32_t s, uint32_t t, uint32_t o) {
     const weights *w = &d->w[s];
     const op_segment *segment = &d->op.segments[s];
-    reference_sum sum = reference_dot(w->values + (size_t)o * w->shape.padded, d->x + t * d->op.x_stride + segment->x_offset, w->shape.in);
+    reference_sum sum = reference_dot(w->values + (size_t)o * w->shape.padded, d->normed + t * d->op.x_stride + segment->x_offset, w->shape.in);
     double scale = d->op.scale ? (double)d->scales[d->rows[t].expert * d->scale_stride + segment->scale_offset + o] : 1;
-    double error = (sqrt((double)w->shape.in) + 5) * U32 * sum.magnitude;
+    double root = sqrt((double)w->shape.in), error = (root + 5) * U32 * sum.magnitude;
+    scale *= d->rms[t];
+    if (d->norm) error += U32 * (sum.magnitude + (root / 2 + 4) * fabs(sum.value));
     return (expect){scale * sum.value, fabs(scale) * error};
 }
 
@@ -149,6 +187,7 @@ static expect *make_expected(harness *h, const linear_data *d) {
 
 static void put_data(harness *h, linear_data *d) {
     for (uint32_t s = 0; s < d->shape.segments; s++) weights_put(h, &d->w[s]);
+    if (d->norm) d->op.norm = harness_put(h, d->norm, d->w[0].shape.padded * sizeof *d->norm);
     d->op.x = harness_put(h, d->x, (size_t)d->shape.rows * d->op.x_stride * sizeof *d->x);
     d->op.y = harness_put(h, d->y, (size_t)d->shape.rows * d->op.y_stride * sizeof *d->y);
     step_data step = {
@@ -170,8 +209,8 @@ static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type
         size_t used = strlen(shapes);
         snprintf(shapes + used, sizeof shapes - used, "[%u, %u] ", c->out[s], c->in[s]);
     }
-    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
-                        c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->one_x ? ", one x" : "",
+    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
+                        c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->norm ? ", norm" : "", c->one_x ? ", one x" : "",
                         c->spare ? ", spare" : "");
 }
 
