@@ -200,7 +200,7 @@ static zs_status place_tensors(gguf_file *file, const reader *r) {
 
 static zs_status parse(gguf_file *file, zs_error *error) {
     reader r = {.data = file->map.data, .size = file->map.size, .path = file->map.path ? file->map.path : "GGUF data", .error = error};
-    uint64_t tensors, values;
+    uint64_t tensors = 0, values = 0;
     zs_status status = read_counts(&r, &tensors, &values);
     if (status) return status;
     file->values = calloc((size_t)values + 1, sizeof *file->values);

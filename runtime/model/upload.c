@@ -83,7 +83,7 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
     *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in);
     if (weight->type == MATRIX_TYPES)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);
-    gpu_buffer *buffer;
+    gpu_buffer *buffer = NULL;
     zs_status status = add_buffer(up->model, matrix_bytes(weight->type, out, in), tensor->name, &buffer, error);
     if (status) return status;
     weight->address = buffer->address;
@@ -114,7 +114,7 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
 
 zs_status model_upload_vector(model_upload *up, const gguf_tensor *tensor, uint64_t *address, zs_error *error) {
     size_t bytes = (size_t)(tensor->elements + 31) / 32 * 32 * sizeof(float);
-    gpu_buffer *buffer;
+    gpu_buffer *buffer = NULL;
     zs_status status = add_buffer(up->model, bytes, tensor->name, &buffer, error);
     if (status) return status;
     void *host;
