@@ -98,10 +98,10 @@ void merge_lanes(State state, uint g, uint to) {
 
 void main() {
     uint id = gl_LocalInvocationID.x, kv_head = gl_WorkGroupID.y;
-    Span span = push.step.v.spans.v[gl_WorkGroupID.x];
+    Span span = SpanRef(push.step.v.spans).v[gl_WorkGroupID.x];
     uint t = DECODE ? span.first_row : span.first_row + min(id, span.rows - 1u);
-    uint sequence = push.step.v.rows.v[span.first_row].sequence;
-    uint last = push.step.v.rows.v[t].position;
+    uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
+    uint last = RowRef(push.step.v.rows).v[t].position;
 
     vec4 q[STATE];
     State state;
@@ -123,7 +123,7 @@ void main() {
             if (first + i <= last) take_keys(sequence, kv_head, first + i, mine, last, q, state);
         }
     } else {
-        uint end = push.step.v.rows.v[span.first_row + span.rows - 1u].position;
+        uint end = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
         for (uint p = 0u; p <= end; p += KEYS) take_keys(sequence, kv_head, p, last, end, q, state);
     }
 

@@ -65,7 +65,7 @@ void score_tile(Span span, uint count, UintRef page, uint first, uint end) {
     [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) {
         uint query = i * KEY_GROUPS + group;
         if (query >= count) continue;
-        bool seen = first + key <= min(end, push.step.v.rows.v[query_row(span, query)].position);
+        bool seen = first + key <= min(end, RowRef(push.step.v.rows).v[query_row(span, query)].position);
         scores[query * TILE + key] = seen ? sums[i].x + sums[i].y + sums[i].z + sums[i].w : LOWEST;
     }
 }
@@ -124,10 +124,10 @@ void store(Span span, uint count, vec4 values[VALUE_TURNS]) {
 }
 
 void main() {
-    Span span = push.step.v.spans.v[gl_WorkGroupID.x];
+    Span span = SpanRef(push.step.v.spans).v[gl_WorkGroupID.x];
     uint count = span.rows * GROUP;
-    uint sequence = push.step.v.rows.v[span.first_row].sequence;
-    uint last = push.step.v.rows.v[span.first_row + span.rows - 1u].position;
+    uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
+    uint last = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
     // This workgroup's share, in whole tiles.
     uint share = ((last + 1u + TILE - 1u) / TILE + SPLITS - 1u) / SPLITS * TILE;
     uint begin = gl_WorkGroupID.z * share, end = min(last, begin + share - 1u);

@@ -14,7 +14,7 @@ layout(push_constant, std430) uniform Push { PushEmbed push; };
 void main() {
     uint unit = gl_GlobalInvocationID.x, t = gl_WorkGroupID.y;
     if (unit * 8u >= push.width) return;
-    uint token = min(push.step.v.rows.v[t].token, push.vocab - 1u);
+    uint token = min(RowRef(push.step.v.rows).v[t].token, push.vocab - 1u);
     WeightRow row = weight_row(push.embedding, push.vocab, push.in_units, token);
     vec4 a, b;
     weight_load(row, unit, weight_scale(row, unit), a, b);

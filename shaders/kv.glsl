@@ -16,5 +16,5 @@ uint kv_index(uint position, uint kv_heads, uint kv_head, uint head_dim) { retur
 // Elements from a layer's keys to its values.
 uint kv_values(uint kv_heads, uint head_dim) { return KV_PAGE_TOKENS * kv_heads * head_dim; }
 UintRef kv_page(uint sequence, uint position) {
-    return UintRef(push.step.v.pages.v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS]);
+    return UintRef(PageTableRef(push.step.v.pages).v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS]);
 }

@@ -22,8 +22,8 @@ float linear_rms(float squares, uint width, uint eps) { return inversesqrt(squar
 // y[t, o] of segment s from its sum; FLAGS as in shared.h.
 void linear_store(uint s, uint t, uint o, float value, uint flags) {
     if ((flags & LINEAR_SCALE) != 0u) {
-        uint expert = push.step.v.rows.v[t].expert;
-        value *= push.step.v.scales.v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
+        uint expert = RowRef(push.step.v.rows).v[t].expert;
+        value *= FloatRef(push.step.v.scales).v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
     }
     uint i = t * push.y_stride + push.y_offset[s] + o;
     if ((flags & LINEAR_RESIDUAL) != 0u) value += push.y.v[i];

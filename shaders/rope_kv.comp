@@ -19,7 +19,7 @@ void main() {
     uint item = gl_GlobalInvocationID.x, t = gl_WorkGroupID.y;
     uint head = item / (HEAD_DIM / 4u), i = item % (HEAD_DIM / 4u) * 2u;
     if (head >= push.heads + 2u * push.kv_heads) return;
-    Row row = push.step.v.rows.v[t];
+    Row row = RowRef(push.step.v.rows).v[t];
     bool is_q = head < push.heads;
     bool is_v = head >= push.heads + push.kv_heads;
     uint kv_head = is_v ? head - push.heads - push.kv_heads : head - push.heads;

@@ -36,9 +36,9 @@ bool has_bit(UintRef bits, uint i) { return (bits.v[i / 32u] >> (i % 32u) & 1u) 
 
 // The logit of a token after penalty and temperature; EXCLUDED where it is not allowed.
 float scaled_logit(Sampler how, bool restricted, bool penalised, float temperature, uint from, uint i) {
-    if (restricted && !has_bit(how.allowed, i)) return EXCLUDED;
+    if (restricted && !has_bit(UintRef(how.allowed), i)) return EXCLUDED;
     float logit = push.logits.v[from + i];
-    if (penalised && has_bit(how.seen, i)) logit = logit > 0.0 ? logit / how.repetition_penalty : logit * how.repetition_penalty;
+    if (penalised && has_bit(UintRef(how.seen), i)) logit = logit > 0.0 ? logit / how.repetition_penalty : logit * how.repetition_penalty;
     return logit / temperature;
 }
 
@@ -143,10 +143,10 @@ uint sample_token(Choice row, Row step_row, float top, uint best) {
 void main() {
     uint j = gl_WorkGroupID.x;
     uint r = push.index.v[j];
-    Row step_row = push.step.v.rows.v[r];
+    Row step_row = RowRef(push.step.v.rows).v[r];
     Choice row;
     row.how = push.samplers.v[step_row.sequence];
-    row.restricted = uvec2(row.how.allowed) != uvec2(0);
+    row.restricted = row.how.allowed != uvec2(0);
     row.penalised = row.how.repetition_penalty != 1.0;
     row.temperature = row.how.temperature > 0.0 ? row.how.temperature : 1.0;
     row.from = j * push.logits_stride;
@@ -164,10 +164,10 @@ void main() {
     result.flags = softmax.nan ? SAMPLED_NAN : 0u;
     result.position = step_row.position + 1u;
     push.results.v[step_row.sequence * SAMPLED_RING + result.position % SAMPLED_RING] = result;
-    if (token != NO_TOKEN && row.penalised) atomicOr(row.how.seen.v[token / 32u], 1u << (token % 32u));
+    if (token != NO_TOKEN && row.penalised) atomicOr(UintRef(row.how.seen).v[token / 32u], 1u << (token % 32u));
     if (push.advance != 0u) {
         step_row.token = token == NO_TOKEN ? 0u : token;
         step_row.position++;
-        push.step.v.rows.v[r] = step_row;
+        RowRef(push.step.v.rows).v[r] = step_row;
     }
 }

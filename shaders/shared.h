@@ -1,16 +1,19 @@
 // Structs shared between C and GLSL. Pointers are 64-bit device addresses in C and buffer references in GLSL, always
-// used as ref.v[i]. Push-constant structs are at most 128 bytes; std430 rules, so every 8-byte member is 8-aligned.
+// used as ref.v[i]; those that lie in memory are uvec2 there, made a reference by RowRef(step.rows): SwiftShader's compiler
+// fails on references loaded from memory. Push-constant structs are at most 128 bytes; std430 rules, so every 8-byte member is 8-aligned.
 #ifndef SHADERS_SHARED_H
 #define SHADERS_SHARED_H
 
 #ifdef GL_core_profile // GLSL
 #define REF(name) name
+#define ADDRESS(name) uvec2
 #define STRUCT(name) struct name
 #define END(name) ;
 #else
 #include <assert.h>
 #include <stdint.h>
 #define REF(name) uint64_t
+#define ADDRESS(name) uint64_t
 #define uint uint32_t
 #define STRUCT(name) typedef struct name
 #define END(name) name;
@@ -35,10 +38,10 @@ STRUCT(Span) {
 
 // What all kernels of a step share. Lives in a GPU_MEMORY_SHARED buffer.
 STRUCT(Step) {
-    REF(RowRef) rows;
-    REF(SpanRef) spans;
-    REF(FloatRef) scales; // [experts, scale_stride]: σ ⊙ z of every factored matrix, one after another
-    REF(PageTableRef) pages; // [sequences, page_stride]: device addresses of KV pages
+    ADDRESS(RowRef) rows;
+    ADDRESS(SpanRef) spans;
+    ADDRESS(FloatRef) scales; // [experts, scale_stride]: σ ⊙ z of every factored matrix, one after another
+    ADDRESS(PageTableRef) pages; // [sequences, page_stride]: device addresses of KV pages
     uint scale_stride;
     uint page_stride;
     uint pad0;
@@ -47,8 +50,8 @@ STRUCT(Step) {
 
 // How one sequence samples; indexed by Row.sequence.
 STRUCT(Sampler) {
-    REF(UintRef) allowed; // bit per token id, or 0: all allowed
-    REF(UintRef) seen;    // bit per token id, for the repetition penalty; the kernel adds the sampled token
+    ADDRESS(UintRef) allowed; // bit per token id, or 0: all allowed
+    ADDRESS(UintRef) seen;    // bit per token id, for the repetition penalty; the kernel adds the sampled token
     float temperature;    // 0: greedy
     float top_p;          // 1: off
     float min_p;          // 0: off

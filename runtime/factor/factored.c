@@ -1,13 +1,11 @@
 #include "factor/factored.h"
 
+#include "factor/refine.h"
 #include "factor/svd.h"
 #include "loader/sketch.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
-
-enum { ERROR_BLOCK = 256 }; // rows of W − U σ Vᵀ at a time
 
 /// q8_0 goes by blocks of 32 of the inner dimension; what is no multiple stays f16.
 static uint32_t storage_type(zs_factor_type type, uint32_t inner) {
@@ -45,44 +43,55 @@ static zs_status read_weights(const model_matrix *m, const char *path, float *w,
     return ZS_OK;
 }
 
-/// Rounds a factor [rows, cols] into storage and brings the double back to what was stored.
-static zs_status round_factor(double *values, size_t count, uint32_t type, void **stored, uint64_t bytes, zs_error *error) {
-    enum { PART = 1 << 16 };
-    *stored = malloc(bytes);
-    float *part = malloc(PART * sizeof *part);
-    zs_status status = *stored && part ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a factor of %llu bytes", (unsigned long long)bytes);
-    for (size_t at = 0; at < count && !status; at += PART) {
+/// Rounds a factor into storage and brings the doubles back to what was stored.
+static void round_factor(double *values, size_t count, uint32_t type, void *stored) {
+    enum { PART = 256 }; // a multiple of every type's block
+    float part[PART];
+    for (size_t at = 0; at < count; at += PART) {
         size_t n = count - at < PART ? count - at : PART;
-        uint8_t *to = (uint8_t *)*stored + tensor_type_bytes(type, at);
+        uint8_t *to = (uint8_t *)stored + tensor_type_bytes(type, at);
         for (size_t i = 0; i < n; i++) part[i] = (float)values[at + i];
         tensor_type_quantise(type, part, to, n);
         tensor_type_dequantise(type, to, part, n);
         for (size_t i = 0; i < n; i++) values[at + i] = (double)part[i];
     }
-    free(part);
-    return status;
 }
 
-/// ‖W − U diag(σ) Vᵀ‖_F / ‖W‖_F, some rows at a time.
-static zs_status measure_error(const svd *s, const float *w, double *result, zs_error *error) {
-    double *block = malloc((size_t)ERROR_BLOCK * s->in * sizeof *block), *scaled = malloc((size_t)ERROR_BLOCK * s->rank * sizeof *scaled);
+static void round_u(svd *s, const factored *f) { round_factor(s->u, (size_t)s->out * s->rank, f->u_type, f->u); }
+static void round_vt(svd *s, const factored *f) { round_factor(s->vt, (size_t)s->rank * s->in, f->vt_type, f->vt); }
+
+/// ‖E‖_F / ‖W‖_F
+static double relative_norm(const double *e, const float *w, size_t count) {
     double difference = 0, norm = 0;
-    zs_status status = block && scaled ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while measuring an error");
-    for (uint32_t first = 0; first < s->out && !status; first += ERROR_BLOCK) {
-        uint32_t rows = s->out - first < ERROR_BLOCK ? s->out - first : ERROR_BLOCK;
-        for (uint32_t i = 0; i < rows; i++) {
-            for (uint32_t k = 0; k < s->rank; k++) scaled[(size_t)i * s->rank + k] = s->u[(size_t)(first + i) * s->rank + k] * (double)(float)s->sigma[k];
-        }
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)s->in, (int)s->rank, 1, scaled, (int)s->rank, s->vt, (int)s->in, 0, block, (int)s->in);
-        for (size_t i = 0; i < (size_t)rows * s->in; i++) {
-            double value = (double)w[(size_t)first * s->in + i];
-            difference += (value - block[i]) * (value - block[i]);
-            norm += value * value;
-        }
+    for (size_t i = 0; i < count; i++) {
+        difference += e[i] * e[i];
+        norm += (double)w[i] * (double)w[i];
     }
-    free(block);
-    free(scaled);
-    *result = norm > 0 ? sqrt(difference / norm) : 0;
+    return norm > 0 ? sqrt(difference / norm) : 0;
+}
+
+/// The square factor is rounded first and the other one fitted to it; then the square one's rows of small σ to the other.
+static zs_status round_both(svd *s, const float *w, factored *f, zs_error *error) {
+    size_t count = (size_t)s->out * s->in, larger = s->out > s->in ? s->out : s->in;
+    double *e = malloc(count * sizeof *e), *scratch = malloc(larger * s->rank * sizeof *scratch);
+    f->u = malloc(f->u_bytes);
+    f->vt = malloc(f->vt_bytes);
+    zs_status status = e && scratch && f->u && f->vt ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the factors of a %u x %u matrix", s->out, s->in);
+    if (!status) {
+        bool square_vt = s->out >= s->in;
+        double mean = refine_mean_square(s);
+        square_vt ? round_vt(s, f) : round_u(s, f);
+        refine_residual(s, w, scratch, e);
+        square_vt ? refine_u(s, e, INFINITY, scratch) : refine_vt(s, e, INFINITY, scratch);
+        square_vt ? round_u(s, f) : round_vt(s, f);
+        refine_residual(s, w, scratch, e);
+        square_vt ? refine_vt(s, e, mean, scratch) : refine_u(s, e, mean, scratch);
+        square_vt ? round_vt(s, f) : round_u(s, f);
+        refine_residual(s, w, scratch, e);
+        f->error = relative_norm(e, w, count);
+    }
+    free(e);
+    free(scratch);
     return status;
 }
 
@@ -100,10 +109,8 @@ zs_status factored_compute(const model_matrix *m, const char *path, factored *f,
         status = svd_compute(copy, m->out, m->in, &s, error);
     }
     free(copy);
-    if (!status) status = round_factor(s.u, (size_t)s.out * s.rank, f->u_type, &f->u, f->u_bytes, error);
-    if (!status) status = round_factor(s.vt, (size_t)s.rank * s.in, f->vt_type, &f->vt, f->vt_bytes, error);
     for (uint32_t k = 0; k < f->rank && !status; k++) f->sigma[k] = (float)s.sigma[k];
-    if (!status) status = measure_error(&s, w, &f->error, error);
+    if (!status) status = round_both(&s, w, f, error);
     svd_free(&s);
     free(w);
     if (status) factored_free(f);
