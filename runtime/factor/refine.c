@@ -16,28 +16,21 @@ void refine_residual(const svd *s, const float *w, double *scratch, double *e) {
 }
 
 /// Adds d / σ[k] to `values`, both with `count` entries `stride` apart.
-static void add_change(const svd *s, uint32_t k, double limit, const double *d, double *values, uint32_t count, size_t stride) {
+static void add_change(const svd *s, uint32_t k, const double *d, double *values, uint32_t count, size_t stride) {
     double sigma = s->sigma[k], square = 0;
-    if (sigma * sigma > limit) return;
     for (uint32_t i = 0; i < count; i++) square += d[i * stride] * d[i * stride];
     if (!(sqrt(square) <= most_change * sigma)) return;
     for (uint32_t i = 0; i < count && sigma > 0; i++) values[i * stride] += d[i * stride] / sigma;
 }
 
-void refine_u(svd *s, const double *e, double limit, double *scratch) {
+void refine_u(svd *s, const double *e, double *scratch) {
     // D[out, r] = E[out, in] · V[in, r]
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)s->out, (int)s->rank, (int)s->in, 1, e, (int)s->in, s->vt, (int)s->in, 0, scratch, (int)s->rank);
-    for (uint32_t k = 0; k < s->rank; k++) add_change(s, k, limit, scratch + k, s->u + k, s->out, s->rank);
+    for (uint32_t k = 0; k < s->rank; k++) add_change(s, k, scratch + k, s->u + k, s->out, s->rank);
 }
 
-void refine_vt(svd *s, const double *e, double limit, double *scratch) {
+void refine_vt(svd *s, const double *e, double *scratch) {
     // D[r, in] = Uᵀ[r, out] · E[out, in]
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)s->rank, (int)s->in, (int)s->out, 1, s->u, (int)s->rank, e, (int)s->in, 0, scratch, (int)s->in);
-    for (uint32_t k = 0; k < s->rank; k++) add_change(s, k, limit, scratch + (size_t)k * s->in, s->vt + (size_t)k * s->in, s->in, 1);
-}
-
-double refine_mean_square(const svd *s) {
-    double sum = 0;
-    for (uint32_t k = 0; k < s->rank; k++) sum += s->sigma[k] * s->sigma[k];
-    return s->rank ? sum / s->rank : 0;
+    for (uint32_t k = 0; k < s->rank; k++) add_change(s, k, scratch + (size_t)k * s->in, s->vt + (size_t)k * s->in, s->in, 1);
 }
