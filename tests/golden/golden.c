@@ -226,22 +226,10 @@ static void check_greedy(golden *g, const json_t *item) {
     free(expected);
 }
 
-/// malloc'ed: the likeliest token at each of `count` positions from prefix_count on.
-static zs_token_logprob *top_tokens(zs_engine *engine, const uint32_t *ids, size_t prefix_count, size_t count) {
-    zs_token_logprob *top = calloc(count + 1, sizeof *top);
-    zs_score_item *items = calloc(count + 1, sizeof *items);
-    float *unused = calloc(count + 1, sizeof *unused);
-    zs_error error;
-    for (size_t k = 0; k < count; k++) items[k] = (zs_score_item){0, ids, prefix_count + k, ids + prefix_count + k, 1, &unused[k]};
-    need(zs_engine_score(engine, items, count, top, 1, &error), &error);
-    free(items);
-    free(unused);
-    return top;
-}
-
 /// fast and exact choose the same token, position by position along the exact greedy text.
 static void check_top(golden *g, const json_t *items) {
     uint32_t same = 0, total = 0;
+    zs_error error;
     for (size_t i = 0; i < json_array_size(items); i++) {
         const json_t *item = json_array_get(items, i);
         size_t prompt_count, answer_count;
@@ -249,12 +237,17 @@ static void check_top(golden *g, const json_t *items) {
         uint32_t *answer = read_ids(json_object_get(item, "greedy_ids"), &answer_count), *ids = malloc((prompt_count + answer_count) * sizeof *ids);
         memcpy(ids, prompt, prompt_count * sizeof *ids);
         memcpy(ids + prompt_count, answer, answer_count * sizeof *ids);
-        zs_token_logprob *top[2];
-        zs_engine *const engines[2] = {g->exact, g->fast};
-        for (int e = 0; e < 2; e++) top[e] = top_tokens(engines[e], ids, prompt_count, answer_count);
-        for (size_t k = 0; k < answer_count; k++) same += top[0][k].id == top[1][k].id;
-        total += (uint32_t)answer_count;
-        for (int e = 0; e < 2; e++) free(top[e]);
+        for (size_t k = 0; k < answer_count; k++) {
+            zs_token_logprob top[2];
+            float unused;
+            zs_engine *const engines[2] = {g->exact, g->fast};
+            for (int e = 0; e < 2; e++) {
+                const zs_score_item score = {0, ids, prompt_count + k, ids + prompt_count + k, 1, &unused};
+                need(zs_engine_score(engines[e], &score, 1, &top[e], 1, &error), &error);
+            }
+            same += top[0].id == top[1].id;
+            total++;
+        }
         free(prompt);
         free(answer);
         free(ids);
