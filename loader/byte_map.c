@@ -24,7 +24,7 @@ static bool byte_from_point(uint32_t point, uint32_t *byte) {
 
 size_t byte_map_spell(const char *bytes, size_t size, char *out) {
     size_t written = 0;
-    for (size_t i = 0; i < size; i++) written += utf8_encode(point_from_byte((uint8_t)bytes[i]), out + written);
+    for (size_t i = 0; i < size; i++) written += utf8_write(point_from_byte((uint8_t)bytes[i]), out + written);
     return written;
 }
 

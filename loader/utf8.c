@@ -21,7 +21,7 @@ size_t utf8_decode(const char *text, size_t size, uint32_t *point) {
     return length;
 }
 
-size_t utf8_encode(uint32_t point, char *out) {
+size_t utf8_write(uint32_t point, char *out) {
     if (point < 0x80) {
         out[0] = (char)point;
         return 1;

@@ -29,7 +29,7 @@ static bool may_continue(const char *text, size_t size) {
 }
 
 static void append_point(text_stream *s, uint32_t point) {
-    s->size += utf8_encode(point, s->text + s->size);
+    s->size += utf8_write(point, s->text + s->size);
     s->text[s->size] = 0;
 }
 
