@@ -42,7 +42,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable
     for (uint g = 0u; g < GROUP; g++) top[g] = state.maximum[g];
     for (uint j = 0u; j < KEYS; j++) {
         uint p = min(first + j, readable);
-        UintRef page = kv_page(sequence, p);
+        uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
         vec4 sums[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] = vec4(0);
@@ -64,7 +64,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable
     }
     for (uint j = 0u; j < KEYS; j++) {
         uint p = min(first + j, readable);
-        UintRef page = kv_page(sequence, p);
+        uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
         float weight[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {

@@ -53,7 +53,7 @@ void load_queries(Span span, uint count) {
 }
 
 // scores[query][key] of the tile at `first`; keys past a row's own position or past `end` are masked.
-void score_tile(Span span, uint count, UintRef page, uint first, uint end) {
+void score_tile(Span span, uint count, uvec2 page, uint first, uint end) {
     uint key = gl_LocalInvocationID.x % TILE, group = gl_LocalInvocationID.x / TILE;
     uint at = push.page_base + kv_index(min(first + key, end), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
     vec4 sums[SCORE_TURNS];
@@ -88,7 +88,7 @@ void weigh_tile(uint count) {
     }
 }
 
-void sum_tile(uint count, UintRef page, uint first, uint end, inout vec4 values[VALUE_TURNS]) {
+void sum_tile(uint count, uvec2 page, uint first, uint end, inout vec4 values[VALUE_TURNS]) {
     uint d = gl_LocalInvocationID.x % VECS, group = gl_LocalInvocationID.x / VECS;
     if (group >= VALUE_GROUPS) return;
     [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] *= shrink[min(i * VALUE_GROUPS + group, QUERIES - 1u)];
@@ -115,10 +115,10 @@ void store(Span span, uint count, vec4 values[VALUE_TURNS]) {
             continue;
         }
         uint to = ((row * push.heads + head) * SPLITS + gl_WorkGroupID.z) * (HEAD_DIM + 2u);
-        [[unroll]] for (uint c = 0u; c < 4u; c++) push.out_.v[to + 4u * d + c] = values[i][c];
+        [[unroll]] for (uint c = 0u; c < 4u; c++) FloatRef(push.out_).v[to + 4u * d + c] = values[i][c];
         if (d == 0u) {
-            push.out_.v[to + HEAD_DIM] = maximum[query];
-            push.out_.v[to + HEAD_DIM + 1u] = total[query];
+            FloatRef(push.out_).v[to + HEAD_DIM] = maximum[query];
+            FloatRef(push.out_).v[to + HEAD_DIM + 1u] = total[query];
         }
     }
 }
@@ -136,7 +136,7 @@ void main() {
     vec4 values[VALUE_TURNS];
     [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] = vec4(0);
     for (uint first = begin; first < begin + share && first <= last; first += TILE) {
-        UintRef page = kv_page(sequence, first);
+        uvec2 page = kv_page(sequence, first);
         barrier(); // queries are there; the tile before is summed
         score_tile(span, count, page, first, end);
         barrier();

@@ -1,20 +1,20 @@
 // KV pages: page[layer][k, v][KV_PAGE_TOKENS][kv_heads · head_dim], f32 or (KV_F16) halves. Indices are in elements and multiples
 // of four; PageRef is what a page's address becomes.
 #ifdef KV_F16
-vec4 kv_load(UintRef page, uint i) {
+vec4 kv_load(uvec2 page, uint i) {
     uvec2 w = Word2Ref(page).v[i / 4u];
     return vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
 }
-void kv_store_pair(UintRef page, uint i, vec2 value) { page.v[i / 2u] = packHalf2x16(value); }
+void kv_store_pair(uvec2 page, uint i, vec2 value) { UintRef(page).v[i / 2u] = packHalf2x16(value); }
 #else
-vec4 kv_load(UintRef page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }
-void kv_store_pair(UintRef page, uint i, vec2 value) { Vec2Ref(page).v[i / 2u] = value; }
+vec4 kv_load(uvec2 page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }
+void kv_store_pair(uvec2 page, uint i, vec2 value) { Vec2Ref(page).v[i / 2u] = value; }
 #endif
 
 // Element of a position's first value in its page, within the layer's keys (or values).
 uint kv_index(uint position, uint kv_heads, uint kv_head, uint head_dim) { return ((position % KV_PAGE_TOKENS) * kv_heads + kv_head) * head_dim; }
 // Elements from a layer's keys to its values.
 uint kv_values(uint kv_heads, uint head_dim) { return KV_PAGE_TOKENS * kv_heads * head_dim; }
-UintRef kv_page(uint sequence, uint position) {
-    return UintRef(PageTableRef(push.step.v.pages).v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS]);
+uvec2 kv_page(uint sequence, uint position) {
+    return PageTableRef(push.step.v.pages).v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS];
 }

@@ -51,11 +51,11 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
             vec4 a[ROWS], b[ROWS];
             [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);
             float norm[SHARES];
-            [[unroll]] for (uint i = 0u; NORM && i < SHARES; i++) norm[i] = push.norm.v[place + 8u * unit + i * SPREAD];
+            [[unroll]] for (uint i = 0u; NORM && i < SHARES; i++) norm[i] = FloatRef(push.norm).v[place + 8u * unit + i * SPREAD];
             [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
                 float share[SHARES];
                 [[unroll]] for (uint i = 0u; i < SHARES; i++) {
-                    share[i] = push.x.v[x_row[t] + 8u * unit + i * SPREAD];
+                    share[i] = FloatRef(push.x).v[x_row[t] + 8u * unit + i * SPREAD];
                     if (NORM) {
                         squares[t] += share[i] * share[i];
                         share[i] *= norm[i];

@@ -40,7 +40,7 @@ void main() {
         push.qkv.v[from + HEAD_DIM / 2u] = b.x;
         push.qkv.v[from + HEAD_DIM / 2u + 1u] = b.y;
     } else {
-        UintRef page = kv_page(row.sequence, row.position);
+        uvec2 page = kv_page(row.sequence, row.position);
         uint to = push.page_base + (is_v ? kv_values(push.kv_heads, HEAD_DIM) : 0u) + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM) + i;
         kv_store_pair(page, to, a);
         kv_store_pair(page, to + HEAD_DIM / 2u, b);

@@ -1,6 +1,7 @@
 // Structs shared between C and GLSL. Pointers are 64-bit device addresses in C and buffer references in GLSL, always
-// used as ref.v[i]; those that lie in memory are uvec2 there, made a reference by RowRef(step.rows): SwiftShader's compiler
-// fails on references loaded from memory. Push-constant structs are at most 128 bytes; std430 rules, so every 8-byte member is 8-aligned.
+// used as ref.v[i]. ADDRESS(…) is a
+// plain number there too, made a reference where it is used, RowRef(step.rows).v[i]: for addresses that lie in memory and those
+// read as more than one type, since SwiftShader's compiler fails on casts from reference to reference. Push-constant structs are at most 128 bytes; std430 rules, so every 8-byte member is 8-aligned.
 #ifndef SHADERS_SHARED_H
 #define SHADERS_SHARED_H
 
@@ -80,11 +81,11 @@ STRUCT(Sampled) {
 // linear.comp, linear_lanes.comp, matmul.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type.
 // Offsets and strides in floats; the weights' planes follow one another from weights[s].
 STRUCT(PushLinear) {
-    REF(WordRef) weights[3];
-    REF(FloatRef) x;
+    ADDRESS(WordRef) weights[3];
+    ADDRESS(FloatRef) x;
     REF(FloatRef) y;
     REF(StepRef) step;
-    REF(FloatRef) norm; // LINEAR_NORM: [in], zero up to the padded width
+    ADDRESS(FloatRef) norm; // LINEAR_NORM: [in], zero up to the padded width
     uint out_rows[3];
     uint in_units[3]; // padded inner dimension / 8
     uint x_offset[3];
@@ -113,7 +114,7 @@ STRUCT(PushRmsNorm) {
 
 // embed.comp
 STRUCT(PushEmbed) {
-    REF(WordRef) embedding;
+    ADDRESS(WordRef) embedding;
     REF(StepRef) step;
     REF(FloatRef) x;
     uint vocab;
@@ -142,8 +143,8 @@ STRUCT(PushRopeKv) {
 // attention_*.comp
 STRUCT(PushAttention) {
     REF(StepRef) step;
-    REF(FloatRef) q;
-    REF(FloatRef) out_;
+    ADDRESS(FloatRef) q;
+    ADDRESS(FloatRef) out_;
     uint q_stride;
     uint out_stride;
     uint heads;

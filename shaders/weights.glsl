@@ -21,20 +21,20 @@ vec4 signed_bytes_to_vec4(uint w) {
 }
 
 // The half at index i of a plane that starts at word `plane`.
-float half_at(WordRef w, uint plane, uint i) {
-    vec2 pair = unpackHalf2x16(w.v[plane + (i >> 1)]);
+float half_at(uvec2 w, uint plane, uint i) {
+    vec2 pair = unpackHalf2x16(WordRef(w).v[plane + (i >> 1)]);
     return (i & 1u) == 0u ? pair.x : pair.y;
 }
 
 struct WeightRow {
-    WordRef words;
+    uvec2 words; // address
     uint unit;  // index of the row's first unit
     uint plane; // first word of the scale plane (quantised types)
 };
 
 #if defined(WEIGHT_F32)
 #define SCALE_UNITS 4u
-WeightRow weight_row(WordRef w, uint rows, uint units, uint row) { return WeightRow(w, row * units, 0u); }
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, row * units, 0u); }
 vec2 weight_scale(WeightRow r, uint unit) { return vec2(1, 0); }
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     a = ConstVec4Ref(r.words).v[2u * (r.unit + unit)];
@@ -43,7 +43,7 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 
 #elif defined(WEIGHT_F16)
 #define SCALE_UNITS 4u
-WeightRow weight_row(WordRef w, uint rows, uint units, uint row) { return WeightRow(w, row * units, 0u); }
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, row * units, 0u); }
 vec2 weight_scale(WeightRow r, uint unit) { return vec2(1, 0); }
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 #ifdef STORAGE16
@@ -58,7 +58,7 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 
 #elif defined(WEIGHT_BF16)
 #define SCALE_UNITS 4u
-WeightRow weight_row(WordRef w, uint rows, uint units, uint row) { return WeightRow(w, row * units, 0u); }
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, row * units, 0u); }
 vec2 weight_scale(WeightRow r, uint unit) { return vec2(1, 0); }
 vec4 bf16_to_vec4(uvec2 w) { return uintBitsToFloat(uvec4(w.x << 16, w.x & 0xffff0000u, w.y << 16, w.y & 0xffff0000u)); }
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
@@ -69,7 +69,7 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 
 #elif defined(WEIGHT_Q8)
 #define SCALE_UNITS 4u
-WeightRow weight_row(WordRef w, uint rows, uint units, uint row) { return WeightRow(w, row * units, rows * units * 2u); }
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, row * units, rows * units * 2u); }
 vec2 weight_scale(WeightRow r, uint unit) { return vec2(half_at(r.words, r.plane, (r.unit + unit) / 4u), 0); }
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     uvec2 w = Word2Ref(r.words).v[r.unit + unit];
@@ -79,10 +79,10 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 
 #elif defined(WEIGHT_Q4)
 #define SCALE_UNITS 4u
-WeightRow weight_row(WordRef w, uint rows, uint units, uint row) { return WeightRow(w, row * units, rows * units); }
-vec2 weight_scale(WeightRow r, uint unit) { return unpackHalf2x16(r.words.v[r.plane + (r.unit + unit) / 4u]); }
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, row * units, rows * units); }
+vec2 weight_scale(WeightRow r, uint unit) { return unpackHalf2x16(WordRef(r.words).v[r.plane + (r.unit + unit) / 4u]); }
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uint w = r.words.v[r.unit + unit];
+    uint w = WordRef(r.words).v[r.unit + unit];
     a = bytes_to_vec4(w & 0x0f0f0f0fu) * scale.x + scale.y;
     b = bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) * scale.x + scale.y;
 }
@@ -90,12 +90,12 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 #elif defined(WEIGHT_Q6)
 #define SCALE_UNITS 2u
 // Words per plane: low nibbles 1 per unit, high bits 1/2, scales 1/8 (a byte per 2 units), d 1/64 (a half per 32 units).
-WeightRow weight_row(WordRef w, uint rows, uint units, uint row) { return WeightRow(w, row * units, rows * units); }
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, row * units, rows * units); }
 // The planes of high bits, scales and d have sizes that follow from the low plane's.
 vec2 weight_scale(WeightRow r, uint unit) {
     uint total = r.plane, i = r.unit + unit;
     uint byte_index = i / 2u;
-    uint word = r.words.v[total + total / 2u + byte_index / 4u];
+    uint word = WordRef(r.words).v[total + total / 2u + byte_index / 4u];
     int scale = int(word << (24u - 8u * (byte_index & 3u))) >> 24;
     float d = half_at(r.words, total + total / 2u + total / 8u, i / 32u);
     return vec2(d * float(scale), 0);
@@ -103,8 +103,8 @@ vec2 weight_scale(WeightRow r, uint unit) {
 // Two bits of eight values: spread to bits 4, 5 of the bytes of two words.
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     uint total = r.plane, i = r.unit + unit;
-    uint low = r.words.v[i];
-    uint high = r.words.v[total + i / 2u] >> (16u * (i & 1u));
+    uint low = WordRef(r.words).v[i];
+    uint high = WordRef(r.words).v[total + i / 2u] >> (16u * (i & 1u));
     uvec4 ha = (uvec4(high) >> uvec4(0, 2, 4, 6)) & 3u;
     uvec4 hb = (uvec4(high) >> uvec4(8, 10, 12, 14)) & 3u;
     a = (bytes_to_vec4(low & 0x0f0f0f0fu) + vec4(ha << 4) - 32.0) * scale.x;

