@@ -16,9 +16,12 @@
 typedef struct bounds {
     const char *type;
     double max, mean;
+    double expert; // times as much under the random experts
 } bounds;
 
-static const bounds all_bounds[] = {{"dense", 1e-3, 1e-3}, {"f32", 1e-3, 1e-3}, {"f16", 0.03, 0.004}, {"q8_0", INFINITY, 0.06}};
+/// Noise on every σ makes the model about five times as sensitive to rounding (f16: a mean of 0.0007 for the model as it is, 0.0035
+/// under the expert on all matrices). f16 keeps the bound all the same; q8_0, at 0.029 and 0.127, does not.
+static const bounds all_bounds[] = {{"dense", 1e-3, 1e-3, 1}, {"f32", 1e-3, 1e-3, 1}, {"f16", 0.03, 0.004, 1}, {"q8_0", INFINITY, 0.06, 5}};
 
 typedef struct golden {
     const char *path;
@@ -173,7 +176,8 @@ static void check_logprobs(golden *g, const json_t *items, const char *name, con
     difference to_golden = {0}, unused = {0}, to_exact = {0};
     char label[100];
     score_answers(g->exact, items, ids[0], &to_golden, exact, FLAT);
-    report_bounds(g, name, &to_golden, g->limit.max, g->limit.mean);
+    double times = expert_file ? g->limit.expert : 1;
+    report_bounds(g, name, &to_golden, g->limit.max * times, g->limit.mean * times);
     score_answers(g->fast, items, ids[1], &unused, fast, FLAT);
     for (uint32_t i = 0; i < to_golden.count; i++) add_difference(&to_exact, (double)fast[i], (double)exact[i]);
     snprintf(label, sizeof label, "%s, fast against exact", name);
