@@ -389,7 +389,7 @@ typedef struct zs_category {
 } zs_category;
 
 typedef struct zs_answer {
-    char *text; // malloc'ed, UTF-8
+    char *text; // malloc'ed, UTF-8; bytes that are none, and zero bytes, became U+FFFD
     uint32_t *tokens;
     size_t token_count; // with the end token, if there was one
     size_t prompt_tokens;
