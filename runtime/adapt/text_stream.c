@@ -28,8 +28,9 @@ static bool may_continue(const char *text, size_t size) {
     return true;
 }
 
+/// A zero byte would end the C string that the text becomes.
 static void append_point(text_stream *s, uint32_t point) {
-    s->size += utf8_write(point, s->text + s->size);
+    s->size += utf8_write(point ? point : REPLACEMENT, s->text + s->size);
     s->text[s->size] = 0;
 }
 

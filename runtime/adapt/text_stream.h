@@ -1,4 +1,4 @@
-/// Bytes of tokens become whole UTF-8 characters; what is no UTF-8 becomes U+FFFD.
+/// Bytes of tokens become whole UTF-8 characters; what is no UTF-8, and the zero byte, becomes U+FFFD.
 #ifndef ADAPT_TEXT_STREAM_H
 #define ADAPT_TEXT_STREAM_H
 

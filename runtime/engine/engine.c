@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { CACHE_ENTRIES = 32 };
+enum { CACHE_ENTRIES = 32, MAX_EXPERTS = 1 << 16, MAX_ROWS = 1 << 16 };
 
 double engine_now_ms(void) {
     struct timespec now;
@@ -42,7 +42,7 @@ static model_workspace_params workspace_params(const zs_engine_params *p) {
 }
 
 /// Pages for kv_tokens, and for each session and branch one that is only partly used.
-static uint32_t page_count(const zs_engine_params *p) { return (p->kv_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + p->max_sessions + 8; }
+static uint32_t page_count(const zs_engine_params *p) { return p->kv_tokens / KV_PAGE_TOKENS + (p->kv_tokens % KV_PAGE_TOKENS != 0) + p->max_sessions + 8; }
 
 static zs_status check_memory(const zs_engine *e, zs_error *error) {
     model_workspace_params w = workspace_params(&e->params);
@@ -120,7 +120,14 @@ static void fill_info(zs_engine *e) {
 static zs_status check_params(const zs_model *model, const zs_engine_params *p, zs_error *error) {
     if (p->context > model->config.context)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "a context of %u tokens was asked for, but %s was made for %u", p->context, model->path, model->config.context);
-    if (p->max_sessions > 4096 || p->kv_tokens < p->context) return zs_error_set(error, ZS_ERROR_ARGUMENT, "max_sessions %u or kv_tokens %u makes no sense", p->max_sessions, p->kv_tokens);
+    if (p->kv_tokens < p->context) return zs_error_set(error, ZS_ERROR_ARGUMENT, "kv_tokens %u does not hold a context of %u", p->kv_tokens, p->context);
+    const struct {
+        const char *name;
+        uint32_t value, most;
+    } limits[] = {{"max_sessions", p->max_sessions, MAX_SESSIONS}, {"max_experts", p->max_experts, MAX_EXPERTS}, {"max_rows", p->max_rows, MAX_ROWS}};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        if (limits[i].value > limits[i].most) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s %u is more than the %u that are possible", limits[i].name, limits[i].value, limits[i].most);
+    }
     return ZS_OK;
 }
 
@@ -132,11 +139,15 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
     model_workspace_params w = workspace_params(&e->params);
     zs_status status = check_params(model, &e->params, error);
     if (!status) status = check_memory(e, error);
+    if (status) {
+        free(e);
+        return status;
+    }
     e->cache_capacity = CACHE_ENTRIES;
     e->cache = calloc(CACHE_ENTRIES, sizeof *e->cache);
     e->sessions = calloc(e->params.max_sessions, sizeof *e->sessions);
     e->decode_commands = calloc(e->params.max_sessions + 1, sizeof *e->decode_commands);
-    if (!status && (!e->cache || !e->sessions || !e->decode_commands)) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
+    if (!e->cache || !e->sessions || !e->decode_commands) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
     if (!status) status = model_workspace_create(model, &w, &e->workspace, error);
     if (!status) status = expert_table_create(model, e->params.max_experts, &e->experts, error);
     if (!status) status = kv_pool_create(model->device, model_page_bytes(model, w.kv_f16), page_count(&e->params), &e->pool, error);
@@ -258,21 +269,24 @@ static zs_status copy_page(zs_engine *engine, uint32_t from, uint32_t to, zs_err
 }
 
 zs_status engine_share_prefix(zs_engine *engine, const sequence *from, uint32_t length, sequence *to, zs_error *error) {
-    uint32_t whole = length / KV_PAGE_TOKENS;
+    uint32_t whole = length / KV_PAGE_TOKENS, prefilled = from->prefilled;
     for (uint32_t i = 0; i < whole; i++) {
         kv_pool_retain(&engine->pool, from->pages[i]);
         to->pages[to->page_count++] = from->pages[i];
     }
     if (length % KV_PAGE_TOKENS) {
-        kv_pool_retain(&engine->pool, from->pages[whole]); // keeps it should reserving evict its owner
         uint32_t source = from->pages[whole];
+        kv_pool_retain(&engine->pool, source); // keeps it should reserving evict its owner, `from`
         zs_status status = engine_reserve(engine, to, length, error);
         if (!status) status = copy_page(engine, source, to->pages[whole], error);
         kv_pool_release(&engine->pool, source);
-        if (status) return status;
+        if (status) {
+            sequence_truncate(to, &engine->pool, 0);
+            return status;
+        }
     }
     to->computed = length;
-    to->prefilled = length < from->prefilled ? length : from->prefilled;
+    to->prefilled = length < prefilled ? length : prefilled;
     return ZS_OK;
 }
 

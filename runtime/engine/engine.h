@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { ENGINE_BRANCHES = 64, ENGINE_LOGIT_ROWS = 64, ENGINE_AHEAD = 2, ENGINE_MEMOS = 256 };
+enum { ENGINE_BRANCHES = 64, ENGINE_LOGIT_ROWS = 64, ENGINE_AHEAD = 2, ENGINE_MEMOS = 256, MAX_SESSIONS = 4096 };
 
 /// A finished sequence kept for its keys and values.
 typedef struct cached_prefix {
@@ -59,7 +59,8 @@ struct zs_engine {
 
 struct zs_session {
     zs_engine *engine;
-    uint32_t index; // in engine->sessions
+    uint32_t index;   // in engine->sessions
+    uint64_t version; // another one whenever what steps in flight will bring stopped being wanted
     zs_session_params params;
     sequence seq;
     uint32_t prompt_count;
@@ -69,6 +70,18 @@ struct zs_session {
     gpu_buffer bits; // allowed mask, then seen mask; made on first need
     bool restricted;
 };
+
+/// A session as it was when a step was recorded: callbacks may change or destroy sessions whose steps are in flight.
+typedef struct session_ref {
+    uint32_t index;
+    uint64_t version;
+} session_ref;
+
+session_ref session_refer(const zs_session *session);
+/// NULL when the session was destroyed or changed since.
+zs_session *session_find(const zs_engine *engine, session_ref ref);
+/// ZS_ERROR_ARGUMENT when the session's expert was detached under it.
+zs_status session_check_expert(const zs_session *session, zs_error *error);
 
 /// Writes a sequence's page addresses into a row of the page table, from page `first` on.
 void engine_write_pages(zs_engine *engine, uint32_t row, const sequence *seq, uint32_t first);
@@ -85,8 +98,10 @@ void engine_keep_prefix(zs_engine *engine, sequence *seq);
 zs_status engine_drain(zs_engine *engine, zs_error *error);
 zs_status engine_check_cancelled(const zs_engine *engine, zs_error *error);
 zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error);
-/// Sampler of a session, as the kernels read it.
+/// Sampler of a session, as the kernels read it, with its masks; nothing submitted may be running.
 void engine_write_sampler(zs_session *session);
+/// Keys and values are computed anew when they are next needed; nothing submitted may be running.
+void session_forget(zs_session *session);
 void session_append(zs_session *session, uint32_t token, float logprob);
 /// Looks a number up that was kept under key (≠ 0).
 bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value);
@@ -100,7 +115,8 @@ double engine_now_ms(void);
 zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error);
 /// Decodes until some session ends or a callback adds work.
 zs_status engine_decode(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error);
-/// Takes a sampled token into the session, tells the callback, and decides whether the session is done.
+/// Takes a sampled token into the session, tells the callback, and decides whether the session is done. A session whose logits
+/// are no numbers is stopped and forgets what it computed.
 zs_status engine_take_token(zs_session *session, zs_token_callback on_token, void *user, zs_error *error);
 
 /// A run of rows of one sequence for a prefill step: positions seq.computed … end − 1.

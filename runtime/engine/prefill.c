@@ -20,14 +20,15 @@ static bool needs_prefill(const zs_session *session) {
 }
 
 /// One step: as many rows of waiting sessions as fit. sampled[i] tells which sessions finished their prompt, in logit order.
-static zs_status record_step(zs_engine *engine, zs_session **sampled, uint32_t *sampled_count, uint32_t *row_count, zs_error *error) {
+static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *sampled_count, uint32_t *row_count, zs_error *error) {
     step_arrays *a = &engine->prefill;
     model_step step = {.step = a->step_address, .logit_rows = a->logit_rows_address};
     for (uint32_t i = 0; i < engine->params.max_sessions && step.rows < engine->params.max_rows; i++) {
         zs_session *session = engine->sessions[i];
         if (!needs_prefill(session)) continue;
         sequence *seq = &session->seq;
-        zs_status status = engine_reserve(engine, seq, seq->count, error);
+        zs_status status = session_check_expert(session, error);
+        if (!status) status = engine_reserve(engine, seq, seq->count, error);
         if (status) return status;
         engine_write_pages(engine, i, seq, 0);
         prefill_run run = {.seq = seq, .table_row = i, .expert = session->params.expert, .end = seq->count};
@@ -39,7 +40,7 @@ static zs_status record_step(zs_engine *engine, zs_session **sampled, uint32_t *
         if (seq->computed == seq->count) {
             a->logit_rows[step.logit_count++] = step.rows - 1;
             engine_write_sampler(session);
-            sampled[(*sampled_count)++] = session;
+            sampled[(*sampled_count)++] = session_refer(session);
         }
     }
     *row_count = step.rows;
@@ -55,16 +56,12 @@ static zs_status record_step(zs_engine *engine, zs_session **sampled, uint32_t *
 /// A failed step leaves nothing computed that may be reused.
 static void forget(zs_engine *engine) {
     for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
-        if (!engine->sessions[i] || engine->sessions[i]->done) continue;
-        sequence *seq = &engine->sessions[i]->seq;
-        uint32_t count = seq->count;
-        sequence_truncate(seq, &engine->pool, 0);
-        seq->count = count;
+        if (engine->sessions[i] && !engine->sessions[i]->done) session_forget(engine->sessions[i]);
     }
 }
 
 zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error) {
-    zs_session *sampled[ENGINE_LOGIT_ROWS + 4096];
+    session_ref sampled[MAX_SESSIONS];
     *worked = false;
     for (;;) {
         uint32_t sampled_count = 0, rows = 0;
@@ -83,7 +80,13 @@ zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *us
         engine->stats.steps++;
         engine->stats.prefill_tokens += rows;
         engine->stats.prefill_ms += engine_now_ms() - start;
-        for (uint32_t i = 0; i < sampled_count && !status; i++) status = engine_take_token(sampled[i], on_token, user, error);
-        if (status) return status;
+        for (uint32_t i = 0; i < sampled_count && !status; i++) {
+            zs_session *session = session_find(engine, sampled[i]);
+            if (session && !session->done) status = engine_take_token(session, on_token, user, error);
+        }
+        if (status) {
+            forget(engine); // the tokens that were not taken are sampled again
+            return status;
+        }
     }
 }

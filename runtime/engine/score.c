@@ -162,27 +162,38 @@ static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_ite
     return status;
 }
 
-static zs_status run_branches(score_run *r, size_t first, size_t count, const sequence *prefix, zs_error *error) {
+/// The prefix with all of the continuation but its last token, sharing the prefix's pages.
+static zs_status open_branch(zs_engine *engine, const zs_score_item *item, const sequence *prefix, sequence *branch, zs_error *error) {
+    zs_status status = sequence_create(engine->params.context, branch, error);
+    if (status) return status;
+    status = engine_share_prefix(engine, prefix, (uint32_t)item->prefix_count, branch, error);
+    memcpy(branch->tokens, item->prefix, item->prefix_count * sizeof *item->prefix);
+    memcpy(branch->tokens + item->prefix_count, item->continuation, (item->continuation_count - 1) * sizeof *item->continuation);
+    branch->count = (uint32_t)(item->prefix_count + item->continuation_count - 1);
+    if (!status) status = engine_reserve(engine, branch, branch->count, error);
+    if (!status) status = engine_drain(engine, error);
+    if (status) sequence_destroy(branch, &engine->pool);
+    return status;
+}
+
+/// Branches from *next on, as many as there are pages for; *next is moved behind them.
+static zs_status run_branches(score_run *r, size_t first, size_t count, size_t *next, const sequence *prefix, zs_error *error) {
     zs_engine *engine = r->engine;
     sequence branches[ENGINE_BRANCHES];
     uint32_t made = 0;
     zs_status status = ZS_OK;
     score_step s = new_step(engine);
-    for (size_t i = 0; i < count && !status; i++) {
-        const zs_score_item *item = &r->items[r->order[first + i]];
+    for (; *next < count && !status; (*next)++) {
+        const zs_score_item *item = &r->items[r->order[first + *next]];
         if (item->continuation_count < 2) continue;
-        sequence *branch = &branches[made];
-        status = sequence_create(engine->params.context, branch, error);
+        status = open_branch(engine, item, prefix, &branches[made], error);
+        if (status == ZS_ERROR_CONTEXT && made > 0) { // the pages are in use: those made so far go first
+            status = ZS_OK;
+            break;
+        }
         if (status) break;
-        made++;
+        sequence *branch = &branches[made++];
         uint32_t table_row = engine->params.max_sessions + made;
-        memcpy(branch->tokens, item->prefix, item->prefix_count * sizeof *item->prefix);
-        memcpy(branch->tokens + item->prefix_count, item->continuation, (item->continuation_count - 1) * sizeof *item->continuation);
-        branch->count = (uint32_t)(item->prefix_count + item->continuation_count - 1);
-        status = engine_share_prefix(engine, prefix, (uint32_t)item->prefix_count, branch, error);
-        if (!status) status = engine_reserve(engine, branch, branch->count, error);
-        if (!status) status = engine_drain(engine, error);
-        if (status) break;
         engine_write_pages(engine, table_row, branch, 0);
         status = add_branch(engine, &s, item, branch, table_row, error);
     }
@@ -199,7 +210,7 @@ static zs_status run_group(score_run *r, size_t first, size_t count, zs_token_lo
     zs_status status = sequence_create(engine->params.context, &prefix, error);
     if (status) return status;
     status = run_prefix(r, first, count, &prefix, top, top_count, error);
-    if (!status) status = run_branches(r, first, count, &prefix, error);
+    for (size_t next = 0; next < count && !status;) status = run_branches(r, first, count, &next, &prefix, error);
     engine_drain(engine, NULL);
     if (status) sequence_destroy(&prefix, &engine->pool);
     else engine_keep_prefix(engine, &prefix);

@@ -11,6 +11,7 @@ zs_status zs_session_create(zs_engine *engine, const zs_session_params *params, 
     if (!session) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a session");
     session->engine = engine;
     session->index = index;
+    session->version = ++engine->clock;
     session->done = true;
     if (params) session->params = *params;
     session->logprobs = malloc(engine->params.context * sizeof *session->logprobs);
@@ -41,16 +42,38 @@ void zs_session_destroy(zs_session **handle) {
     free(session);
 }
 
+session_ref session_refer(const zs_session *session) { return (session_ref){session->index, session->version}; }
+
+zs_session *session_find(const zs_engine *engine, session_ref ref) {
+    zs_session *session = engine->sessions[ref.index];
+    return session && session->version == ref.version ? session : NULL;
+}
+
+/// What steps in flight bring for this session is not wanted any more.
+static void disown_steps(zs_session *session) { session->version = ++session->engine->clock; }
+
+zs_status session_check_expert(const zs_session *session, zs_error *error) {
+    if (expert_table_serial(&session->engine->experts, session->params.expert) == session->seq.expert_serial) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "expert %u was detached while a session uses it: give the session another one or destroy it", session->params.expert);
+}
+
+void session_forget(zs_session *session) {
+    uint32_t count = session->seq.count;
+    sequence_truncate(&session->seq, &session->engine->pool, 0);
+    session->seq.count = count;
+}
+
 zs_status zs_session_set_expert(zs_session *session, uint32_t expert, zs_error *error) {
     uint64_t serial = expert_table_serial(&session->engine->experts, expert);
     if (!serial) return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", expert);
     session->params.expert = expert;
     if (serial == session->seq.expert_serial) return ZS_OK;
+    zs_status status = engine_drain(session->engine, error);
+    if (status) return status;
     // Keys and values depend on z: what there is belongs to the old expert.
-    uint32_t count = session->seq.count;
-    sequence_truncate(&session->seq, &session->engine->pool, 0);
-    session->seq.count = count;
+    session_forget(session);
     session->seq.expert_serial = serial;
+    disown_steps(session);
     return ZS_OK;
 }
 
@@ -76,6 +99,7 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
     if (own == 0) status = engine_take_prefix(engine, seq, ids, (uint32_t)count, error);
     memcpy(seq->tokens, ids, count * sizeof *ids);
     seq->count = (uint32_t)count;
+    disown_steps(session);
     session->prompt_count = (uint32_t)count;
     session->remaining = 0;
     session->done = true;
@@ -95,18 +119,19 @@ static uint32_t *mask_words(const zs_session *session, bool seen) {
 }
 
 zs_status zs_session_restrict(zs_session *session, const uint32_t *ids, size_t count, zs_error *error) {
-    session->restricted = count > 0;
-    if (!count) return ZS_OK;
     uint32_t vocab = session->engine->model->config.vocab;
-    zs_status status = make_bits(session, error);
-    if (!status) status = engine_drain(session->engine, error);
-    if (status) return status;
-    uint32_t *allowed = mask_words(session, false);
-    memset(allowed, 0, (vocab + 31) / 32 * 4);
     for (size_t i = 0; i < count; i++) {
         if (ids[i] >= vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u is outside the vocabulary of %u", ids[i], vocab);
-        allowed[ids[i] / 32] |= 1u << ids[i] % 32;
     }
+    zs_status status = count ? make_bits(session, error) : ZS_OK;
+    if (!status) status = engine_drain(session->engine, error);
+    if (status) return status;
+    disown_steps(session);
+    session->restricted = count > 0;
+    if (!count) return ZS_OK;
+    uint32_t *allowed = mask_words(session, false);
+    memset(allowed, 0, (vocab + 31) / 32 * 4);
+    for (size_t i = 0; i < count; i++) allowed[ids[i] / 32] |= 1u << ids[i] % 32;
     return ZS_OK;
 }
 
@@ -118,21 +143,26 @@ static bool has_penalty(const zs_session *session) {
 zs_status zs_session_generate(zs_session *session, uint32_t count, zs_error *error) {
     sequence *seq = &session->seq;
     if (seq->count == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the session has no prompt");
+    zs_status status = has_penalty(session) ? make_bits(session, error) : ZS_OK;
+    if (status) return status;
     uint32_t room = seq->capacity - seq->count;
     session->remaining = count < room ? count : room;
     session->done = session->remaining == 0;
-    if (!has_penalty(session)) return ZS_OK;
-    zs_status status = make_bits(session, error);
-    if (!status) status = engine_drain(session->engine, error);
-    if (status) return status;
+    disown_steps(session);
+    return ZS_OK;
+}
+
+/// Marks the tokens so far: a step whose token was never taken may have marked others.
+static void write_seen(zs_session *session) {
+    const sequence *seq = &session->seq;
     uint32_t *seen = mask_words(session, true);
     memset(seen, 0, (session->engine->model->config.vocab + 31) / 32 * 4);
     for (uint32_t i = 0; i < seq->count; i++) seen[seq->tokens[i] / 32] |= 1u << seq->tokens[i] % 32;
-    return ZS_OK;
 }
 
 void engine_write_sampler(zs_session *session) {
     const zs_sampling *s = &session->params.sampling;
+    if (has_penalty(session)) write_seen(session);
     uint64_t words = (session->engine->model->config.vocab + 31) / 32;
     ((Sampler *)session->engine->samplers.mapped)[session->index] = (Sampler){
         .allowed = session->restricted ? session->bits.address : 0,
@@ -168,20 +198,35 @@ const float *zs_session_logprobs(const zs_session *session, size_t *count) {
 
 bool zs_session_is_done(const zs_session *session) { return session->done; }
 
-zs_status engine_take_token(zs_session *session, zs_token_callback on_token, void *user, zs_error *error) {
-    zs_engine *engine = session->engine;
-    uint32_t position = session->seq.count;
-    const Sampled *sampled = (const Sampled *)engine->results.mapped + session->index * SAMPLED_RING + position % SAMPLED_RING;
+static zs_status check_sampled(const zs_engine *engine, const Sampled *sampled, uint32_t position, zs_error *error) {
     if (sampled->flags & SAMPLED_NAN)
         return zs_error_set(error, ZS_ERROR_NUMERIC, "the logits of position %u are not numbers: the weights, the expert or the driver is at fault (try --precision exact)", position);
     if (sampled->position != position || sampled->token >= engine->model->config.vocab)
         return zs_error_set(error, ZS_ERROR_NUMERIC, "no token could be drawn at position %u: every token is excluded", position);
+    return ZS_OK;
+}
+
+zs_status engine_take_token(zs_session *session, zs_token_callback on_token, void *user, zs_error *error) {
+    zs_engine *engine = session->engine;
+    session_ref ref = session_refer(session);
+    uint32_t position = session->seq.count;
+    const Sampled *sampled = (const Sampled *)engine->results.mapped + session->index * SAMPLED_RING + position % SAMPLED_RING;
+    zs_status status = check_sampled(engine, sampled, position, error);
+    if (status) {
+        engine_drain(engine, NULL); // steps in flight still read the pages
+        session_forget(session);
+        session->done = true;
+        return status;
+    }
     session_append(session, sampled->token, sampled->logprob);
     session->remaining--;
     const zs_tokenizer *tokenizer = engine->model->tokenizer; // NULL with random weights
     bool ended = !session->params.ignore_end && tokenizer && zs_tokenizer_is_end(tokenizer, sampled->token);
     bool stop = session->remaining == 0 || ended;
     session->done = stop; // before the callback, which may ask for more
-    if (on_token && !on_token(user, session, sampled->token)) session->done = true;
+    if (on_token && !on_token(user, session, sampled->token)) {
+        session = session_find(engine, ref); // the callback may have destroyed it or given it new work
+        if (session) session->done = true;
+    }
     return ZS_OK;
 }

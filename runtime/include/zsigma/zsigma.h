@@ -316,11 +316,15 @@ size_t zs_session_prompt_count(const zs_session *session);
 const float *zs_session_logprobs(const zs_session *session, size_t *count);
 bool zs_session_is_done(const zs_session *session);
 
-/// Called for every new token of any session, in order; return false to stop that session.
+/// Called for every new token of any session, in order; return false to stop that session. It may create sessions, destroy
+/// any, and give them new prompts, experts, restrictions and work (which counts more than the false it returns); it must not
+/// call zs_engine_run or zs_engine_score.
 typedef bool (*zs_token_callback)(void *user, zs_session *session, uint32_t token);
 
 /// Steps all sessions with work together until each is done. One recorded command buffer per decode step, submitted
-/// ahead. Errors: ZS_ERROR_NUMERIC (NaN logits), ZS_ERROR_CANCELLED, ZS_ERROR_DEVICE_LOST, ZS_ERROR_TIMEOUT.
+/// ahead. Errors: ZS_ERROR_NUMERIC (NaN logits; that session is
+/// stopped), ZS_ERROR_CANCELLED, ZS_ERROR_CONTEXT (kv_tokens used up), ZS_ERROR_DEVICE_LOST, ZS_ERROR_TIMEOUT. After an error
+/// another call goes on with the sessions that are not done.
 zs_status zs_engine_run(zs_engine *engine, zs_token_callback on_token, void *user, zs_error *error);
 
 /// One continuation to be scored: log π(continuation | prefix) under an expert.
@@ -385,7 +389,7 @@ typedef struct zs_category {
 } zs_category;
 
 typedef struct zs_answer {
-    char *text; // malloc'ed, UTF-8
+    char *text; // malloc'ed, UTF-8; bytes that are none, and zero bytes, became U+FFFD
     uint32_t *tokens;
     size_t token_count; // with the end token, if there was one
     size_t prompt_tokens;
