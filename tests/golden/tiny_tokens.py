@@ -1,7 +1,8 @@
 """Golden token ids of the tests' tiny vocabulary under each pre-tokenizer, by the library tokenizers (0.23).
 
 usage: tiny_tokens.py > tiny-tokens.json     (in this folder)
-Per text: ids with control tokens recognised ("special") and as plain text ("plain").
+Per text: ids with control tokens recognised ("special") and as plain text ("plain"), and how long the pieces are, in bytes,
+within which pairs may merge ("pieces").
 """
 import json, re
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
@@ -43,10 +44,16 @@ texts = [case["text"] for case in json.load(open("tokens.json", encoding="utf-8"
     "systemusersystem hellhello syst sy st", "the" * 50, " the" * 50, "a" * 500, " " * 500, " " * 500 + "x", "\n" * 300, "9" * 100, "'" * 100, "!" * 200 + "\n", "\u3000" * 100 + "a",
     "and\x00the\x01\x7f", "ſ's K'S ı'ſ", "\u01c5ǅa\u2160\u24b6 ªº",
 ]
+
+
+def pieces(name, text):
+    return [len(text[a:b].encode()) for _, (a, b) in splitters[name].pre_tokenize_str(text)]
+
+
 cases = []
 for text in texts:
     case = {"text": text}
     for name in splitters:
-        case[name] = {"special": tokenizer(name, True).encode(text).ids, "plain": tokenizer(name, False).encode(text).ids}
+        case[name] = {"special": tokenizer(name, True).encode(text).ids, "plain": tokenizer(name, False).encode(text).ids, "pieces": pieces(name, text)}
     cases.append(case)
 print("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]")

@@ -1,12 +1,14 @@
 // Tokenizers: ids equal to the library tokenizers' (golden/tiny_tokens.py), edges of a small vocabulary, chats, and work
 // that grows no faster than the text.
 #include "loader/bpe.h"
+#include "loader/pretokenizer.h"
 #include "loader/tokenizer.h"
 #include "support/small_model.h"
 
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -107,6 +109,38 @@ static void test_golden(void **state) {
             check_golden_text(tokenizer, json_object_get(item, "text"), ids, false);
         }
         zs_tokenizer_destroy(&tokenizer);
+    }
+    json_decref(cases);
+}
+
+/// The pieces themselves: the tiny vocabulary would not show where digits and blanks are cut.
+static void test_golden_pieces(void **state) {
+    (void)state;
+    json_error_t problem;
+    zs_error error = {0};
+    json_t *cases = json_load_file(TEST_DATA "/golden/tiny-tokens.json", JSON_ALLOW_NUL, &problem);
+    if (!json_array_size(cases)) fail_msg("%s", problem.text);
+    for (size_t k = 0; k < KINDS; k++) {
+        pretokenizer *splitter = NULL;
+        pretokenizer_walk *walk = NULL;
+        assert_int_equal(pretokenizer_create(kinds[k], strlen(kinds[k]), &splitter, &error), ZS_OK);
+        assert_int_equal(pretokenizer_walk_create(splitter, &walk, &error), ZS_OK);
+        size_t i;
+        json_t *item;
+        json_array_foreach(cases, i, item) {
+            const json_t *text = json_object_get(item, "text"), *sizes = json_object_get(json_object_get(item, kinds[k]), "pieces");
+            const char *piece, *at = json_string_value(text);
+            size_t size, count = 0;
+            pretokenizer_walk_start(walk, at, json_string_length(text));
+            for (; pretokenizer_walk_next(walk, &piece, &size, &error) == ZS_OK && size; at += size, count++) {
+                assert_ptr_equal(piece, at);
+                if ((json_int_t)size != json_integer_value(json_array_get(sizes, count))) fail_msg("%s: piece %zu of \"%s\" has %zu bytes", kinds[k], count, json_string_value(text), size);
+            }
+            assert_int_equal(count, json_array_size(sizes));
+            assert_ptr_equal(at, json_string_value(text) + json_string_length(text));
+        }
+        pretokenizer_walk_destroy(&walk);
+        pretokenizer_destroy(&splitter);
     }
     json_decref(cases);
 }
@@ -215,6 +249,86 @@ static void test_merge_order(void **state) {
     expect_ids(tokenizer, "baaaaa", 6, false, odd, 3);
     expect_ids(tokenizer, "baa", 3, false, pair, 1);
     zs_tokenizer_destroy(&tokenizer);
+}
+
+static uint64_t next_random(uint64_t *state) {
+    uint64_t x = *state += 0x9E3779B97F4A7C15u; // splitmix64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+/// One merge after another: of the pair of lowest rank, the leftmost. Returns the number left.
+static size_t merge_plainly(const bpe *table, uint32_t *ids, size_t count) {
+    for (;;) {
+        size_t best = table->count, where = 0;
+        for (size_t i = 0; i + 1 < count; i++) {
+            for (size_t rank = 0; rank < best; rank++) {
+                if (table->merges[rank].left == ids[i] && table->merges[rank].right == ids[i + 1]) best = rank, where = i;
+            }
+        }
+        if (best == table->count) return count;
+        ids[where] = table->merges[best].result;
+        memmove(&ids[where + 1], &ids[where + 2], (count - where - 2) * sizeof *ids);
+        count--;
+    }
+}
+
+enum { WORDS = 30, PAIRS = 68 }; // all words of 1 to 4 letters, a or b; all pairs of them that make one
+
+/// Merges of those words in random order, some left out.
+static void make_dense_merges(uint64_t *random, vocabulary *vocab, bpe *table) {
+    char words[WORDS][5] = {0}, texts[PAIRS][16];
+    const char *tokens[WORDS], *pairs[PAIRS];
+    uint32_t count = 0, pair_count = 0;
+    for (uint32_t length = 1; length <= 4; length++) {
+        for (uint32_t bits = 0; bits < 1u << length; bits++, count++) {
+            for (uint32_t i = 0; i < length; i++) words[count][i] = bits >> i & 1 ? 'b' : 'a';
+            tokens[count] = words[count];
+        }
+    }
+    for (uint32_t l = 0; l < WORDS; l++) {
+        for (uint32_t r = 0; r < WORDS; r++) {
+            if (strlen(words[l]) + strlen(words[r]) > 4) continue;
+            snprintf(texts[pair_count], sizeof texts[0], "%s %s", words[l], words[r]);
+            uint32_t place = (uint32_t)(next_random(random) % (pair_count + 1)); // a shuffle as it grows
+            pairs[pair_count] = pairs[place];
+            pairs[place] = texts[pair_count++];
+        }
+    }
+    gguf_image image = {0};
+    gguf_file file;
+    zs_error error = {0};
+    gguf_image_strings(&image, "tokenizer.ggml.tokens", tokens, WORDS);
+    gguf_image_strings(&image, "tokenizer.ggml.merges", pairs, PAIRS - (size_t)(next_random(random) % 40));
+    byte_buffer bytes = gguf_image_finish(&image);
+    if (gguf_open_memory(bytes.data, bytes.size, &file, &error) || vocabulary_create(&file, vocab, &error) || bpe_create(&file, vocab, table, &error)) fail_msg("%s", error.message);
+    gguf_close(&file);
+    byte_buffer_free(&bytes);
+}
+
+/// Merges so dense that nearly every one makes others stale, against the plain way.
+static void test_random_merges(void **state) {
+    (void)state;
+    uint64_t random = 5;
+    for (int round = 0; round < 200; round++) {
+        vocabulary vocab;
+        bpe table;
+        bpe_workspace workspace = {0};
+        make_dense_merges(&random, &vocab, &table);
+        for (int text = 0; text < 20; text++) {
+            uint32_t ids[120], same[120];
+            size_t length = 1 + next_random(&random) % 120, left = length;
+            for (size_t i = 0; i < length; i++) ids[i] = same[i] = next_random(&random) >> 63 ? 1 : 0;
+            size_t expected = merge_plainly(&table, same, length);
+            assert_int_equal(bpe_apply(&table, &workspace, ids, &left, NULL), ZS_OK);
+            assert_int_equal(left, expected);
+            assert_memory_equal(ids, same, left * sizeof *ids);
+        }
+        bpe_workspace_free(&workspace);
+        bpe_free(&table);
+        vocabulary_free(&vocab);
+    }
 }
 
 /// User-defined tokens always count, control tokens when asked for; the longest wins; neither comes out of plain text.
@@ -383,7 +497,7 @@ static void test_too_long_a_piece(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),         cmocka_unit_test(test_nothing),      cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_golden),         cmocka_unit_test(test_golden_pieces), cmocka_unit_test(test_random_merges), cmocka_unit_test(test_nothing),      cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_every_byte_pair), cmocka_unit_test(test_whole_pieces), cmocka_unit_test(test_merge_order),
         cmocka_unit_test(test_special_tokens), cmocka_unit_test(test_missing_byte), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_ends),           cmocka_unit_test(test_chat),         cmocka_unit_test(test_long_texts),
