@@ -16,7 +16,9 @@ static const char *find(const char *text, size_t size, const char *part) {
     return NULL;
 }
 
-static bool starts_with(const char *text, size_t size, const char *part) { return size >= strlen(part) && memcmp(text, part, strlen(part)) == 0; }
+static bool starts_with(const char *text, size_t size, const char *part) {
+    return size >= strlen(part) && memcmp(text, part, strlen(part)) == 0;
+}
 
 static bool copy(const char *text, size_t size, char **to) {
     free(*to);
@@ -53,7 +55,8 @@ static bool read_default_system(const jinja_walk *walk, chat_template *tmpl) {
 /// Llama 3.1's templates open the system message with "Cutting Knowledge Date: …\nToday Date: …\n\n"; the day is the one
 /// they name for when nobody tells another. Llama 3's have nothing of it.
 static bool read_preamble(const jinja_walk *walk, char **knowledge, char **date) {
-    if (!*knowledge && starts_with(walk->text, walk->text_size, "Cutting Knowledge Date: ")) return copy(walk->text, walk->text_size, knowledge);
+    if (!*knowledge && starts_with(walk->text, walk->text_size, "Cutting Knowledge Date: "))
+        return copy(walk->text, walk->text_size, knowledge);
     if (!*date && is_assigned_to(walk, "date_string")) return copy(walk->text, walk->text_size, date);
     return true;
 }
@@ -70,9 +73,12 @@ static bool join_preamble(const char *knowledge, const char *date, chat_template
 
 zs_status chat_template_read(const char *text, size_t size, chat_template *tmpl, zs_error *error) {
     *tmpl = (chat_template){0};
-    if (find(text, size, "<|im_start|>")) tmpl->family = CHAT_CHATML;
-    else if (find(text, size, "<|start_header_id|>")) tmpl->family = CHAT_LLAMA3;
-    else return ZS_OK;
+    if (find(text, size, "<|im_start|>"))
+        tmpl->family = CHAT_CHATML;
+    else if (find(text, size, "<|start_header_id|>"))
+        tmpl->family = CHAT_LLAMA3;
+    else
+        return ZS_OK;
     char *knowledge = NULL, *date = NULL;
     jinja_walk walk = {.source = text, .size = size};
     bool failed = false;
@@ -96,7 +102,9 @@ void chat_template_free(chat_template *tmpl) {
 
 // ---- rendering -----------------------------------------------------------------------------------------------------
 
-static zs_status text(const chat_sink *sink, const char *s, size_t size, zs_error *error) { return sink->put(sink->user, s, size, false, error); }
+static zs_status text(const chat_sink *sink, const char *s, size_t size, zs_error *error) {
+    return sink->put(sink->user, s, size, false, error);
+}
 static zs_status control(const chat_sink *sink, const char *s, zs_error *error) { return sink->put(sink->user, s, strlen(s), true, error); }
 
 /// content NULL: an open turn, header only.
@@ -113,7 +121,8 @@ static zs_status put_chatml(const chat_sink *sink, const char *role, const char 
 /// What Python's str.strip takes away.
 static bool is_blank(uint32_t point) {
     return (point >= 0x9 && point <= 0xd) || (point >= 0x1c && point <= 0x20) || point == 0x85 || point == 0xa0 || point == 0x1680 ||
-           (point >= 0x2000 && point <= 0x200a) || point == 0x2028 || point == 0x2029 || point == 0x202f || point == 0x205f || point == 0x3000;
+           (point >= 0x2000 && point <= 0x200a) || point == 0x2028 || point == 0x2029 || point == 0x202f || point == 0x205f ||
+           point == 0x3000;
 }
 
 /// The part of text[*size] between its blanks.
@@ -143,14 +152,16 @@ static zs_status put_llama3(const chat_sink *sink, const char *role, const char 
     return status ? status : control(sink, "<|eot_id|>", error);
 }
 
-static zs_status render_chatml(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer, const chat_sink *sink, zs_error *error) {
+static zs_status render_chatml(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer,
+                               const chat_sink *sink, zs_error *error) {
     zs_status status = ZS_OK;
     if (!has_system && tmpl->default_system) status = put_chatml(sink, "system", tmpl->default_system, error);
     for (size_t i = 0; i < count && !status; i++) status = put_chatml(sink, messages[i].role, messages[i].content, error);
     return !status && open_answer ? put_chatml(sink, "assistant", NULL, error) : status;
 }
 
-static zs_status render_llama3(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer, const chat_sink *sink, zs_error *error) {
+static zs_status render_llama3(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer,
+                               const chat_sink *sink, zs_error *error) {
     zs_status status = control(sink, "<|begin_of_text|>", error);
     size_t i = 0;
     if (!status && tmpl->system_preamble) {
@@ -160,11 +171,15 @@ static zs_status render_llama3(const chat_template *tmpl, const zs_message *mess
     return !status && open_answer ? put_llama3(sink, "assistant", NULL, NULL, error) : status;
 }
 
-zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink, zs_error *error) {
+zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink,
+                               zs_error *error) {
     if (tmpl->family == CHAT_UNKNOWN)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the model's chat template is of no known family (chatml, llama3): give the prompt in full and raw");
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "the model's chat template is of no known family (chatml, llama3): give the prompt in full and raw");
     for (size_t i = 0; i < count; i++) {
-        if (!messages[i].role || !messages[i].content) return zs_error_set(error, ZS_ERROR_ARGUMENT, "message %zu of the conversation has no %s", i, messages[i].role ? "content" : "role");
+        if (!messages[i].role || !messages[i].content)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "message %zu of the conversation has no %s", i,
+                                messages[i].role ? "content" : "role");
     }
     bool has_system = count && strcmp(messages[0].role, "system") == 0;
     return tmpl->family == CHAT_CHATML ? render_chatml(tmpl, messages, count, has_system, open_answer, sink, error)

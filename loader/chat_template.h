@@ -24,6 +24,7 @@ typedef struct chat_sink {
 
 /// Renders a conversation. Pieces of plain text that follow one another belong to one run (they may merge). A message
 /// without role or content is ZS_ERROR_ARGUMENT, told before anything is put.
-zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink, zs_error *error);
+zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink,
+                               zs_error *error);
 
 #endif

@@ -11,10 +11,10 @@ typedef struct jinja_walk {
     const char *source;
     size_t size;
     size_t at;
-    bool inside;      // of a tag: {{ … }} or {% … %}
-    size_t start;     // where the text found last begins in the source: at its quote if literal
-    bool literal;     // it is a string literal
-    char *text;       // [text_size], escapes resolved, terminated; valid until the next call
+    bool inside;  // of a tag: {{ … }} or {% … %}
+    size_t start; // where the text found last begins in the source: at its quote if literal
+    bool literal; // it is a string literal
+    char *text;   // [text_size], escapes resolved, terminated; valid until the next call
     size_t text_size;
     size_t capacity;
 } jinja_walk;

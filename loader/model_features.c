@@ -39,16 +39,22 @@ static bool read_number(const model_file *file, const char *key, char *name, siz
     bool truth;
     snprintf(name, size, "%s.%s", file->config.architecture, key);
     if (!gguf_find_value(&file->gguf, name)) return false;
-    if (gguf_get_u64(&file->gguf, name, &whole)) *number = (double)whole;
-    else if (gguf_get_f32(&file->gguf, name, &real)) *number = (double)real;
-    else if (gguf_get_bool(&file->gguf, name, &truth)) *number = truth;
-    else *number = NAN;
+    if (gguf_get_u64(&file->gguf, name, &whole))
+        *number = (double)whole;
+    else if (gguf_get_f32(&file->gguf, name, &real))
+        *number = (double)real;
+    else if (gguf_get_bool(&file->gguf, name, &truth))
+        *number = truth;
+    else
+        *number = NAN;
     return true;
 }
 
 static zs_status refuse_key(const model_file *file, const char *name, double number, const char *what, zs_error *error) {
-    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key %s is %g: %s not implemented, and without it the answers would be wrong; use a model that does not need it", path_of(file), name,
-                        number, what);
+    return zs_error_set(
+        error, ZS_ERROR_UNSUPPORTED,
+        "%s: key %s is %g: %s not implemented, and without it the answers would be wrong; use a model that does not need it", path_of(file),
+        name, number, what);
 }
 
 /// Sizes of attention heads in part: what the file says twice must agree, or heads rotate in part only or differ in width.
@@ -58,7 +64,8 @@ static zs_status check_head_sizes(const model_file *file, zs_error *error) {
     char name[128];
     double number;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        if (read_number(file, sizes[i], name, sizeof name, &number) && number != (double)file->config.head_dim) return refuse_key(file, name, number, what[i], error);
+        if (read_number(file, sizes[i], name, sizeof name, &number) && number != (double)file->config.head_dim)
+            return refuse_key(file, name, number, what[i], error);
     }
     return ZS_OK;
 }
@@ -79,8 +86,11 @@ zs_status model_features_check_keys(const model_file *file, zs_error *error) {
         return refuse_key(file, name, number, "attention in a window shorter than the context is", error);
     }
     snprintf(name, sizeof name, "%s.rope.scaling.type", file->config.architecture);
-    if (gguf_find_value(&file->gguf, name) && !(gguf_get_string(&file->gguf, name, &scaling) && scaling.size == 4 && memcmp(scaling.data, "none", 4) == 0)) {
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key %s is not \"none\": support for scaled rotary positions is not implemented, and without it the answers would be wrong; use a model that does not need it",
+    if (gguf_find_value(&file->gguf, name) &&
+        !(gguf_get_string(&file->gguf, name, &scaling) && scaling.size == 4 && memcmp(scaling.data, "none", 4) == 0)) {
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "%s: key %s is not \"none\": support for scaled rotary positions is not implemented, and without it the "
+                            "answers would be wrong; use a model that does not need it",
                             path_of(file), name);
     }
     return check_head_sizes(file, error);
@@ -105,7 +115,9 @@ zs_status model_features_check_tensors(const model_file *file, const bool *used,
     for (size_t i = 0; i < file->gguf.tensor_count; i++) {
         const char *name = file->gguf.tensors[i].name;
         if (used[i] || belongs_to_images(name)) continue;
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s is none that a llama model of this size uses: support for %s is not implemented, and without it the answers would be wrong; use a model that does not need it",
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "%s: tensor %s is none that a llama model of this size uses: support for %s is not implemented, and without it "
+                            "the answers would be wrong; use a model that does not need it",
                             path_of(file), name, what_tensor_means(name));
     }
     return ZS_OK;

@@ -93,8 +93,10 @@ static void use_tokenizer(const gguf_file *file) {
 
 static void use_matrix(const model_file *file, const model_matrix *m) {
     require(strlen(m->canonical) > 0 && m->rank > 0 && m->rank <= m->out && m->rank <= m->in);
-    if (m->dense) require(m->dense->elements == (uint64_t)m->out * m->in);
-    else require(m->u->elements == (uint64_t)m->out * m->rank && m->s->elements == m->rank && m->vt->elements == (uint64_t)m->rank * m->in);
+    if (m->dense)
+        require(m->dense->elements == (uint64_t)m->out * m->in);
+    else
+        require(m->u->elements == (uint64_t)m->out * m->rank && m->s->elements == m->rank && m->vt->elements == (uint64_t)m->rank * m->in);
     if (m->sketch) read_bytes(m->sketch, 8 * sizeof *m->sketch);
     for (uint32_t row = 0; row < m->out; row++) require(model_matrix_file_row(m, row) < m->out);
     used += file->config.layers;

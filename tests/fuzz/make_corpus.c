@@ -62,9 +62,10 @@ static byte_buffer make_tokenizer(small_model_params params) {
 }
 
 static void make_safetensors(const char *folder) {
-    static const char plain[] = "{'b': {'dtype': 'F16', 'shape': [2, 1], 'data_offsets': [8, 12]}, 'a': {'dtype': 'F32', 'shape': [2], "
-                                "'data_offsets': [0, 8]}, 'c': {'dtype': 'BF16', 'shape': [], 'data_offsets': [12, 14]}, 'e': {'dtype': 'F32', "
-                                "'shape': [0, 3], 'data_offsets': [14, 14]}}";
+    static const char plain[] =
+        "{'b': {'dtype': 'F16', 'shape': [2, 1], 'data_offsets': [8, 12]}, 'a': {'dtype': 'F32', 'shape': [2], "
+        "'data_offsets': [0, 8]}, 'c': {'dtype': 'BF16', 'shape': [], 'data_offsets': [12, 14]}, 'e': {'dtype': 'F32', "
+        "'shape': [0, 3], 'data_offsets': [14, 14]}}";
     static const char expert[] =
         "{'__metadata__': {'format': 'zsigma-expert', 'version': '1', 'name': 'math', 'description': 'sums', 'role': 'expert', "
         "'parameterisation': 'sigmoid', 'max_mult': '1.5', 'normalise': 'trace', 'sources': 'a,b', 'alpha': '0.5,0.5'}, "
@@ -83,7 +84,8 @@ static void make_texts(const char *folder) {
     static const char *const texts[][2] = {
         {"english", "\1The system's user isn't well: hello, I'LL be at 12345 and 6.\n\n  the end  \r\n"},
         {"controls", "\4<|im_start|>user\nhello<|im_end|><|endoftext|><|im_"},
-        {"unicode", "\2na\xc3\xafve caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x99\x82\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd \xe2\x80\x8b\xc2\xa0\xe3\x80\x80 \xd9\xa1\xd9\xa2\xd9\xa3 e\xcc\x81"},
+        {"unicode", "\2na\xc3\xafve caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x99\x82\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd "
+                    "\xe2\x80\x8b\xc2\xa0\xe3\x80\x80 \xd9\xa1\xd9\xa2\xd9\xa3 e\xcc\x81"},
         {"invalid", "\5ok \xff\xfe \xc3( \xe2\x82 \xed\xa0\x80 \xf4\x90\x80\x80 \xc0\xaf end"},
         {"blanks", "\6   \t\t \n \r\n\r\n          a    b\v\f      "},
         {"letters", "ttttttttttttttthehehehehehehe andandandandand usersystemusersystem"},

@@ -30,8 +30,10 @@ void small_model_add_tokenizer(gguf_image *image, const small_model_params *p) {
     add_string(image, p, "tokenizer.ggml.model", "gpt2");
     add_string(image, p, "tokenizer.ggml.pre", p->pre ? p->pre : "smollm");
     if (kept(p, "tokenizer.ggml.tokens")) gguf_image_strings(image, "tokenizer.ggml.tokens", vocab.tokens, count);
-    if (kept(p, "tokenizer.ggml.token_type")) gguf_image_array(image, "tokenizer.ggml.token_type", GGUF_I32, count, vocab.types, count * sizeof *vocab.types);
-    if (kept(p, "tokenizer.ggml.merges")) gguf_image_strings(image, "tokenizer.ggml.merges", vocab.merges, count == TINY_VOCAB ? TINY_MERGES : 0);
+    if (kept(p, "tokenizer.ggml.token_type"))
+        gguf_image_array(image, "tokenizer.ggml.token_type", GGUF_I32, count, vocab.types, count * sizeof *vocab.types);
+    if (kept(p, "tokenizer.ggml.merges"))
+        gguf_image_strings(image, "tokenizer.ggml.merges", vocab.merges, count == TINY_VOCAB ? TINY_MERGES : 0);
     add_u32(image, p, "tokenizer.ggml.eos_token_id", TINY_IM_END);
     add_string(image, p, "tokenizer.chat_template", p->chat ? p->chat : tiny_chat_template);
 }
@@ -54,7 +56,8 @@ static void add_keys(gguf_image *image, const small_model_params *p) {
 }
 
 /// [out, in] as it is, or as factors of full rank.
-static void add_matrix(gguf_image *image, const small_model_params *p, uint32_t layer, const char *which, uint64_t out, uint64_t in, bool factored) {
+static void add_matrix(gguf_image *image, const small_model_params *p, uint32_t layer, const char *which, uint64_t out, uint64_t in,
+                       bool factored) {
     char name[64];
     uint64_t rank = out < in ? out : in;
     if (!factored) {

@@ -33,7 +33,8 @@ static chat_template read_template(const char *text) {
     return tmpl;
 }
 
-static void expect_rendering(const char *name, const chat_template *tmpl, const zs_message *messages, size_t count, bool open, const char *expected) {
+static void expect_rendering(const char *name, const chat_template *tmpl, const zs_message *messages, size_t count, bool open,
+                             const char *expected) {
     rendering r = {0};
     zs_error error = {0};
     if (chat_template_render(tmpl, messages, count, open, &(chat_sink){put, &r}, &error)) fail_msg("%s: %s", name, error.message);
@@ -49,7 +50,8 @@ static void check_renderings(const json_t *item, const chat_template *tmpl) {
     json_array_foreach(json_object_get(item, "renderings"), i, case_of) {
         zs_message messages[8];
         json_array_foreach(json_object_get(case_of, "messages"), k, entry) {
-            messages[k] = (zs_message){json_string_value(json_object_get(entry, "role")), json_string_value(json_object_get(entry, "content"))};
+            messages[k] =
+                (zs_message){json_string_value(json_object_get(entry, "role")), json_string_value(json_object_get(entry, "content"))};
         }
         expect_rendering(name, tmpl, messages, k, false, json_string_value(json_object_get(case_of, "closed")));
         expect_rendering(name, tmpl, messages, k, true, json_string_value(json_object_get(case_of, "open")));
@@ -86,7 +88,8 @@ static void test_default_system(void **state) {
         {"{{ '<|im_start|>system\\n' + x + '<|im_end|>' }}{{ '<|im_start|>system\\nHi<|im_end|>' }}", "Hi"}, // not only the first
         {"{{ '<|im_start|>system\\nHi<|im_end|>' }}{{ '<|im_start|>system\\nHo<|im_end|>' }}", "Hi"},
         {"{{ '<|im_start|>system\\nIt\\'s {me}<|im_end|>' }}", "It's {me}"},
-        {"{{ '<|im_start|>system\\n\\u00E9\\x41\\t\\\\n\\\"<|im_end|>' }}", "\xc3\xa9" "A\t\\n\""},
+        {"{{ '<|im_start|>system\\n\\u00E9\\x41\\t\\\\n\\\"<|im_end|>' }}", "\xc3\xa9"
+                                                                            "A\t\\n\""},
         {"{{ '<|im_start|>system\\n\\u12\\xZZ\\ud800\\q<|im_end|>' }}", "\\u12\\xZZ\\ud800\\q"}, // no escapes
         {"{{ '<|im_start|>system\\n' + system + '<|im_end|>' }}", NULL},
         {"{{ '<|im_start|>system\\n' }}Hi{{ '<|im_end|>' }}", NULL},
@@ -115,12 +118,14 @@ static void test_default_system(void **state) {
 
 static void test_preamble(void **state) {
     (void)state;
-    chat_template tmpl = read_template("{{ '<|start_header_id|>' }}{% set date_string = \"26 Jul 2024\" %}{{ 'Cutting Knowledge Date: December 2023\\n' }}");
+    chat_template tmpl =
+        read_template("{{ '<|start_header_id|>' }}{% set date_string = \"26 Jul 2024\" %}{{ 'Cutting Knowledge Date: December 2023\\n' }}");
     assert_int_equal(tmpl.family, CHAT_LLAMA3);
     assert_string_equal(tmpl.system_preamble, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n");
     chat_template_free(&tmpl);
     // Llama 3.2 asks for today's date and names one for when nobody tells it; the format is no date.
-    tmpl = read_template("{{ '<|start_header_id|>' }}{% set date_string = strftime_now(\"%d %b %Y\") %}{% set date_string = \"26 Jul 2024\" %}{{ \"Cutting Knowledge Date: December 2023\\n\" }}");
+    tmpl = read_template("{{ '<|start_header_id|>' }}{% set date_string = strftime_now(\"%d %b %Y\") %}{% set date_string = \"26 Jul "
+                         "2024\" %}{{ \"Cutting Knowledge Date: December 2023\\n\" }}");
     assert_string_equal(tmpl.system_preamble, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n");
     chat_template_free(&tmpl);
     tmpl = read_template("{{ '<|start_header_id|>' }}{% set date_string = \"26 Jul 2024\" %}");
@@ -180,7 +185,8 @@ static void test_refused(void **state) {
 /// Cut anywhere, a template is read within its bytes.
 static void test_cut_everywhere(void **state) {
     (void)state;
-    static const char text[] = "<|im_start|>{# c #}{%- set system_message = 'a\\n\\u00e9\\'' -%}{{ \"<|im_start|>system\\nHi\\x41<|im_end|>\" }}x";
+    static const char text[] =
+        "<|im_start|>{# c #}{%- set system_message = 'a\\n\\u00e9\\'' -%}{{ \"<|im_start|>system\\nHi\\x41<|im_end|>\" }}x";
     guarded area;
     guarded_create(&area, sizeof text);
     for (size_t size = 0; size < sizeof text; size++) {

@@ -22,7 +22,8 @@ static void expect_refused(gguf_image *image, zs_status expected, const char *pa
     byte_buffer bytes;
     zs_error error;
     zs_status status = open_image(image, &bytes, &file, &error);
-    if (status != expected || !strstr(error.message, part)) fail_msg("expected %d '%s', got %d '%s'", expected, part, status, error.message);
+    if (status != expected || !strstr(error.message, part))
+        fail_msg("expected %d '%s', got %d '%s'", expected, part, status, error.message);
     assert_null(file.layers);
     byte_buffer_free(&bytes);
 }
@@ -94,12 +95,22 @@ static void test_missing(void **state) {
         const char *name;
         bool factored;
     } cases[] = {
-        {"general.architecture", false},  {"llama.block_count", false},        {"llama.embedding_length", false},
-        {"llama.context_length", false},  {"llama.feed_forward_length", false}, {"llama.attention.head_count", false},
+        {"general.architecture", false},
+        {"llama.block_count", false},
+        {"llama.embedding_length", false},
+        {"llama.context_length", false},
+        {"llama.feed_forward_length", false},
+        {"llama.attention.head_count", false},
         {"llama.attention.layer_norm_rms_epsilon", false},
-        {"zsigma.base_architecture", true}, {"token_embd.weight", false},      {"output_norm.weight", false},
-        {"blk.0.attn_norm.weight", false}, {"blk.1.ffn_norm.weight", false},   {"blk.1.attn_q.weight", false},
-        {"blk.1.ffn_down.weight", false}, {"blk.0.ffn_up.zs_u", true},         {"blk.1.ffn_up.zs_vt", true},
+        {"zsigma.base_architecture", true},
+        {"token_embd.weight", false},
+        {"output_norm.weight", false},
+        {"blk.0.attn_norm.weight", false},
+        {"blk.1.ffn_norm.weight", false},
+        {"blk.1.attn_q.weight", false},
+        {"blk.1.ffn_down.weight", false},
+        {"blk.0.ffn_up.zs_u", true},
+        {"blk.1.ffn_up.zs_vt", true},
         {"blk.1.ffn_gate.zs_s", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -224,11 +235,11 @@ static void test_keys_refused(void **state) {
         const char *key;
         float value, neutral;
     } numbers[] = {
-        {"llama.rope.scaling.factor", 8, 1},         {"llama.rope.scale_linear", 4, 1},          {"llama.rope.scaling.attn_factor", 0.5f, 1},
-        {"llama.rope.dimension_count", 2, 4},        {"llama.attention.value_length", 8, 4},     {"llama.attention.sliding_window", 32, 64},
-        {"llama.attention.max_alibi_bias", 8, 0},    {"llama.attention.clamp_kqv", 8, 0},        {"llama.attention.scale", 0.125f, 0},
-        {"llama.attn_logit_softcapping", 50, 0},     {"llama.final_logit_softcapping", 30, 0},   {"llama.logit_scale", 0.0625f, 1},
-        {"llama.embedding_scale", 12, 1},            {"llama.residual_scale", 0.5f, 1},          {"llama.expert_count", 8, 0},
+        {"llama.rope.scaling.factor", 8, 1},      {"llama.rope.scale_linear", 4, 1},        {"llama.rope.scaling.attn_factor", 0.5f, 1},
+        {"llama.rope.dimension_count", 2, 4},     {"llama.attention.value_length", 8, 4},   {"llama.attention.sliding_window", 32, 64},
+        {"llama.attention.max_alibi_bias", 8, 0}, {"llama.attention.clamp_kqv", 8, 0},      {"llama.attention.scale", 0.125f, 0},
+        {"llama.attn_logit_softcapping", 50, 0},  {"llama.final_logit_softcapping", 30, 0}, {"llama.logit_scale", 0.0625f, 1},
+        {"llama.embedding_scale", 12, 1},         {"llama.residual_scale", 0.5f, 1},        {"llama.expert_count", 8, 0},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         for (int whole = 0; whole < 2; whole++) {
@@ -254,8 +265,10 @@ static void test_keys_refused(void **state) {
         for (uint8_t value = 0; value < 2; value++) {
             gguf_image image = small_model_image(&(small_model_params){0});
             gguf_image_value(&image, flags[i].key, GGUF_BOOL, &value, 1);
-            if (value == flags[i].value) expect_refused(&image, ZS_ERROR_UNSUPPORTED, flags[i].key);
-            else expect_opened(&image);
+            if (value == flags[i].value)
+                expect_refused(&image, ZS_ERROR_UNSUPPORTED, flags[i].key);
+            else
+                expect_opened(&image);
         }
     }
 }
@@ -288,7 +301,7 @@ static void test_tensors_refused(void **state) {
         {"blk.0.ffn_gate_inp.weight", "support for a mixture of experts"},
         {"blk.0.ffn_up_exps.weight", "support for a mixture of experts"},
         {"blk.0.attn_q_norm.weight", "support for this tensor"},
-        {"blk.2.attn_q.weight", "of this size"}, // a layer too many
+        {"blk.2.attn_q.weight", "of this size"},               // a layer too many
         {"blk.0.attn_output.zs_s", "support for this tensor"}, // factors beside the dense matrix: which of them counts?
     };
     const uint64_t shape[] = {SMALL_HIDDEN};
@@ -312,11 +325,10 @@ static void test_tensors_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),         cmocka_unit_test(test_factored),        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_missing),       cmocka_unit_test(test_misshapen),       cmocka_unit_test(test_singular_values),
-        cmocka_unit_test(test_sizes),         cmocka_unit_test(test_architectures),   cmocka_unit_test(test_more_tokens_than_rows),
-        cmocka_unit_test(test_keys_refused),  cmocka_unit_test(test_rope_scaling_types),
-        cmocka_unit_test(test_tensors_refused),
+        cmocka_unit_test(test_dense),        cmocka_unit_test(test_factored),           cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_missing),      cmocka_unit_test(test_misshapen),          cmocka_unit_test(test_singular_values),
+        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_architectures),      cmocka_unit_test(test_more_tokens_than_rows),
+        cmocka_unit_test(test_keys_refused), cmocka_unit_test(test_rope_scaling_types), cmocka_unit_test(test_tensors_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,7 +50,8 @@ static void test_formula(void **state) {
                 for (size_t j = 0; j < in; j++) t += s(2 * k, i) * (double)w[i * in + j] * s(2 * k + 1, j);
             t /= sqrt((double)(out * in));
             // Sums of at most 8,256 terms below 1 in double, and one rounding to float.
-            if (!(fabs((double)sketch[k] - t) <= fabs(t) * 0x1p-24 + 1e-11)) fail_msg("[%zu, %zu] sketch %d: %g instead of %g", out, in, (int)k, (double)sketch[k], t);
+            if (!(fabs((double)sketch[k] - t) <= fabs(t) * 0x1p-24 + 1e-11))
+                fail_msg("[%zu, %zu] sketch %d: %g instead of %g", out, in, (int)k, (double)sketch[k], t);
         }
     }
     free(w);
@@ -107,7 +108,7 @@ static void test_tells_bases_apart(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_numbers), cmocka_unit_test(test_formula), cmocka_unit_test(test_known),
+        cmocka_unit_test(test_random_numbers), cmocka_unit_test(test_formula),           cmocka_unit_test(test_known),
         cmocka_unit_test(test_cosine),         cmocka_unit_test(test_tells_bases_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,7 +124,8 @@ static void test_dequantise(void **state) {
             double top = types[t] == TENSOR_Q4_1 ? fmax(fabs(half_value(half_bits(data))) * 15, fabs(half_value(half_bits(data + 2)))) : 0;
             // Exactly as many bytes as the elements take, then a guard page; unaligned by the odd block sizes.
             check_all(types[t], guarded_place(&area, data, size), ELEMENTS, isfinite(top) ? top * 0x1p-23 : 0);
-            check_all(types[t], guarded_place(&area, data, block), tensor_type_get_info(types[t])->block_elements, isfinite(top) ? top * 0x1p-23 : 0);
+            check_all(types[t], guarded_place(&area, data, block), tensor_type_get_info(types[t])->block_elements,
+                      isfinite(top) ? top * 0x1p-23 : 0);
         }
     }
     guarded_destroy(&area);
@@ -136,13 +137,26 @@ static void test_sizes(void **state) {
         uint32_t type;
         uint64_t elements, bytes;
     } cases[] = {
-        {TENSOR_F32, 3, 12}, {TENSOR_F16, 3, 6}, {TENSOR_BF16, 3, 6}, {TENSOR_Q8_0, 64, 68}, {TENSOR_Q4_0, 64, 36}, {TENSOR_Q4_1, 64, 40}, {TENSOR_Q6_K, 512, 420},
-        {TENSOR_Q8_0, 33, 0}, {TENSOR_Q4_0, 16, 0}, {TENSOR_Q4_1, 31, 0}, {TENSOR_Q6_K, 128, 0}, // part of a block
-        {TENSOR_F32, UINT64_MAX / 4 + 1, 0}, {TENSOR_Q8_0, UINT64_MAX - 31, 0},                  // overflow: the latter is 2^64 − 32
-        {TENSOR_F32, UINT64_MAX / 4, UINT64_MAX - 3}, {99, 32, 0}, {7, 32, 0},
+        {TENSOR_F32, 3, 12},
+        {TENSOR_F16, 3, 6},
+        {TENSOR_BF16, 3, 6},
+        {TENSOR_Q8_0, 64, 68},
+        {TENSOR_Q4_0, 64, 36},
+        {TENSOR_Q4_1, 64, 40},
+        {TENSOR_Q6_K, 512, 420},
+        {TENSOR_Q8_0, 33, 0},
+        {TENSOR_Q4_0, 16, 0},
+        {TENSOR_Q4_1, 31, 0},
+        {TENSOR_Q6_K, 128, 0}, // part of a block
+        {TENSOR_F32, UINT64_MAX / 4 + 1, 0},
+        {TENSOR_Q8_0, UINT64_MAX - 31, 0}, // overflow: the latter is 2^64 − 32
+        {TENSOR_F32, UINT64_MAX / 4, UINT64_MAX - 3},
+        {99, 32, 0},
+        {7, 32, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        if (tensor_type_bytes(cases[i].type, cases[i].elements) != cases[i].bytes) fail_msg("type %u, %llu elements", cases[i].type, (unsigned long long)cases[i].elements);
+        if (tensor_type_bytes(cases[i].type, cases[i].elements) != cases[i].bytes)
+            fail_msg("type %u, %llu elements", cases[i].type, (unsigned long long)cases[i].elements);
     }
     static const uint32_t unknown[] = {4, 5, 6, 7, 9, 10, 11, 12, 13, 15, 29, 31, UINT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) assert_null(tensor_type_get_info(unknown[i]));
@@ -190,7 +204,8 @@ static void test_quantise(void **state) {
     for (int magnitude = -3; magnitude <= 3; magnitude++) {
         for (size_t i = 0; i < ELEMENTS; i++) in[i] = ((float)(next_random() >> 40) * 0x1p-23f - 1) * powf(10, (float)magnitude);
         for (size_t t = 0; t < TYPES; t++) {
-            bool written = types[t] == TENSOR_F32 || types[t] == TENSOR_F16 || types[t] == TENSOR_BF16 || types[t] == TENSOR_Q8_0 || types[t] == TENSOR_Q4_0;
+            bool written = types[t] == TENSOR_F32 || types[t] == TENSOR_F16 || types[t] == TENSOR_BF16 || types[t] == TENSOR_Q8_0 ||
+                           types[t] == TENSOR_Q4_0;
             assert_int_equal(tensor_type_quantise(types[t], in, data, ELEMENTS), written);
             if (!written) continue;
             tensor_type_dequantise(types[t], data, out, ELEMENTS);
@@ -203,7 +218,8 @@ static void test_quantise(void **state) {
                 if (types[t] == TENSOR_BF16) step = fabs((double)in[i]) * 0x1p-8;
                 if (types[t] == TENSOR_Q8_0) step = top / 127 * (0.5 + 127 * 0x1p-11 + 0x1p-16) + 127 * 0x1p-25;
                 if (types[t] == TENSOR_Q4_0) step = top / 8 * (1 + 8 * 0x1p-11 + 0x1p-16) + 8 * 0x1p-25;
-                if (!(fabs((double)out[i] - (double)in[i]) <= step)) fail_msg("type %u: %g became %g", types[t], (double)in[i], (double)out[i]);
+                if (!(fabs((double)out[i] - (double)in[i]) <= step))
+                    fail_msg("type %u: %g became %g", types[t], (double)in[i], (double)out[i]);
             }
         }
     }
