@@ -20,7 +20,7 @@ typedef struct bpe_workspace {
     uint32_t *links; // [2 · capacity]: previous and next neighbour of each position
     uint32_t capacity;
     uint64_t *heap; // candidates: rank << 32 | position of the left one
-    size_t heap_count, heap_capacity;
+    size_t heap_count;
 } bpe_workspace;
 
 /// Reads tokenizer.ggml.merges ("left right" each). Every part and every result must be a token; a pair that occurs twice
@@ -28,7 +28,7 @@ typedef struct bpe_workspace {
 zs_status bpe_create(const gguf_file *file, const vocabulary *vocab, bpe *table, zs_error *error);
 void bpe_free(bpe *table);
 
-/// Merges ids[*count] in place in O(n log n); *count (at most BPE_MAX_IDS) becomes the number left.
+/// Merges ids[*count] in place in O(n log n); *count becomes the number left. More than BPE_MAX_IDS are an error.
 zs_status bpe_apply(const bpe *table, bpe_workspace *workspace, uint32_t *ids, size_t *count, zs_error *error);
 void bpe_workspace_free(bpe_workspace *workspace);
 

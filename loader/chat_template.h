@@ -8,7 +8,8 @@ typedef enum chat_family { CHAT_UNKNOWN, CHAT_CHATML, CHAT_LLAMA3 } chat_family;
 
 typedef struct chat_template {
     chat_family family;
-    char *default_system; // what the template says when a conversation has no system message; NULL: nothing
+    char *default_system;  // ChatML: what the template says when a conversation has no system message; NULL: nothing
+    char *system_preamble; // Llama 3.1 and later: what a system message begins with, and the whole of an absent one; NULL: nothing
 } chat_template;
 
 /// Recognises a template; CHAT_UNKNOWN is no error yet.
@@ -21,7 +22,9 @@ typedef struct chat_sink {
     void *user;
 } chat_sink;
 
-/// Renders a conversation. Pieces of plain text that follow one another belong to one run (they may merge).
-zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink, zs_error *error);
+/// Renders a conversation. Pieces of plain text that follow one another belong to one run (they may merge). A message
+/// without role or content is ZS_ERROR_ARGUMENT, told before anything is put.
+zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink,
+                               zs_error *error);
 
 #endif

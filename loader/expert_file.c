@@ -1,4 +1,5 @@
 #include "loader/expert_file.h"
+#include "loader/number.h"
 #include "loader/safetensors.h"
 
 #include <math.h>
@@ -43,10 +44,8 @@ static zs_status read_metadata(const safetensors_file *from, expert_file *to, zs
     if (!status) status = choose(from, "parameterisation", "scale", "sigmoid", &to->sigmoid, error);
     if (!status) status = choose(from, "normalise", "none", "trace", &to->trace, error);
     if (status) return status;
-    char *end;
     const char *max_mult = meta_or(from, "max_mult", "1");
-    to->max_mult = strtod(max_mult, &end);
-    if (*end || end == max_mult || !isfinite(to->max_mult) || to->max_mult <= 0)
+    if (!number_read(max_mult, &to->max_mult) || !isfinite(to->max_mult) || to->max_mult <= 0)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: max_mult '%.40s' is no positive number", path_of(from), max_mult);
     const struct {
         char **to;
@@ -152,8 +151,8 @@ static void add_entry(const char *matrix, const char *suffix, uint32_t count, co
 }
 
 zs_status expert_file_save(const char *path, bool force, const expert_file *file, zs_error *error) {
-    char max_mult[40];
-    snprintf(max_mult, sizeof max_mult, "%.17g", file->max_mult);
+    char max_mult[NUMBER_BYTES];
+    number_write(file->max_mult, max_mult);
     const safetensors_meta meta[] = {
         {"format", "zsigma-expert"},
         {"version", "1"},

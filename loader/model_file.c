@@ -1,4 +1,4 @@
-#include "loader/model_file.h"
+#include "loader/model_features.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -58,12 +58,11 @@ static zs_status read_config(model_file *file, zs_error *error) {
     snprintf(key, sizeof key, "%s.attention.key_length", c->architecture);
     if (!status && gguf_find_value(&file->gguf, key)) status = read_count(file, "attention.key_length", &c->head_dim, error);
     if (status) return status;
-    c->norm_eps = 1e-5f;
     snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", c->architecture);
-    gguf_get_f32(&file->gguf, key, &c->norm_eps);
+    if (!gguf_get_f32(&file->gguf, key, &c->norm_eps)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no number", path_of(file), key);
     c->rope_base = 10000;
     snprintf(key, sizeof key, "%s.rope.freq_base", c->architecture);
-    gguf_get_f32(&file->gguf, key, &c->rope_base);
+    if (gguf_find_value(&file->gguf, key) && !gguf_get_f32(&file->gguf, key, &c->rope_base)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is no number", path_of(file), key);
     if (c->layers > 1000 || c->heads % c->kv_heads || c->head_dim % 4 || c->head_dim > 256 || c->heads / c->kv_heads > 16 || (uint64_t)c->heads * c->head_dim > LIMIT)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path_of(file), c->layers, c->heads, c->kv_heads, c->head_dim);
     if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->rope_base > 1 && isfinite(c->rope_base)))
@@ -71,9 +70,16 @@ static zs_status read_config(model_file *file, zs_error *error) {
     return ZS_OK;
 }
 
+/// A tensor by name, which the model is known to use from then on; NULL when absent.
+static const gguf_tensor *use(const model_file *file, const char *name) {
+    const gguf_tensor *t = gguf_find_tensor(&file->gguf, name);
+    if (t) file->used[t - file->gguf.tensors] = true;
+    return t;
+}
+
 /// A tensor of a shape; cols 0: a vector of rows. NULL and an error when missing (unless optional) or misshapen.
 static zs_status find(const model_file *file, const char *name, uint32_t rows, uint32_t cols, bool optional, const gguf_tensor **tensor, zs_error *error) {
-    const gguf_tensor *t = gguf_find_tensor(&file->gguf, name);
+    const gguf_tensor *t = use(file, name);
     *tensor = t;
     if (!t) return optional ? ZS_OK : zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is missing", path_of(file), name);
     bool fits = cols ? t->dims == 2 && t->shape[0] == rows && t->shape[1] == cols : t->dims == 1 && t->shape[0] == rows;
@@ -86,7 +92,7 @@ static zs_status find(const model_file *file, const char *name, uint32_t rows, u
 static zs_status find_factors(const model_file *file, const char *prefix, model_matrix *m, zs_error *error) {
     char name[NAME_BYTES + 16];
     snprintf(name, sizeof name, "%s.zs_s", prefix);
-    const gguf_tensor *s = gguf_find_tensor(&file->gguf, name);
+    const gguf_tensor *s = use(file, name);
     uint32_t full = m->out < m->in ? m->out : m->in;
     if (!s || s->dims != 1 || s->type != TENSOR_F32 || s->shape[0] == 0 || s->shape[0] > full)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensors %s.weight and %s are missing or misshapen", path_of(file), prefix, name);
@@ -109,7 +115,8 @@ static zs_status find_sketch(const model_file *file, const char *prefix, model_m
     const gguf_tensor *t;
     snprintf(name, sizeof name, "%s.zs_sketch", prefix);
     zs_status status = find(file, name, 8, 0, true, &t, error);
-    if (status || !t || t->type != TENSOR_F32) return status;
+    if (status || !t) return status;
+    if (t->type != TENSOR_F32) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of type F32", path_of(file), name);
     float *copy = malloc(8 * sizeof *copy);
     if (!copy) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
     memcpy(copy, t->data, 8 * sizeof *copy);
@@ -159,7 +166,7 @@ static zs_status find_layer(model_file *file, uint32_t index, zs_error *error) {
 
 static zs_status find_tensors(model_file *file, zs_error *error) {
     model_config *c = &file->config;
-    const gguf_tensor *embedding = gguf_find_tensor(&file->gguf, "token_embd.weight");
+    const gguf_tensor *embedding = use(file, "token_embd.weight");
     if (!embedding || embedding->dims != 2 || embedding->shape[0] == 0 || embedding->shape[0] > LIMIT)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor token_embd.weight is missing or misshapen", path_of(file));
     c->vocab = (uint32_t)embedding->shape[0];
@@ -175,10 +182,25 @@ static zs_status find_tensors(model_file *file, zs_error *error) {
     return status;
 }
 
+/// A tokenizer may know fewer tokens than the embedding has rows (padding), never more.
+static zs_status check_vocabulary(const model_file *file, zs_error *error) {
+    const gguf_value *tokens = gguf_find_value(&file->gguf, "tokenizer.ggml.tokens");
+    if (!tokens || tokens->type != GGUF_ARRAY || tokens->count <= file->config.vocab) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key tokenizer.ggml.tokens has %llu tokens and tensor token_embd.weight %u rows: they are of different models", path_of(file),
+                        (unsigned long long)tokens->count, file->config.vocab);
+}
+
 static zs_status parse(model_file *file, zs_error *error) {
     zs_status status = read_architecture(file, error);
     if (!status) status = read_config(file, error);
+    if (!status) status = model_features_check_keys(file, error);
+    file->used = calloc(file->gguf.tensor_count + 1, sizeof *file->used);
+    if (!status && !file->used) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
     if (!status) status = find_tensors(file, error);
+    if (!status) status = check_vocabulary(file, error);
+    if (!status) status = model_features_check_tensors(file, file->used, error);
+    free(file->used);
+    file->used = NULL;
     if (status) model_file_close(file);
     return status;
 }

@@ -40,10 +40,12 @@ typedef struct model_file {
     const gguf_tensor *embedding; // [vocab, hidden]
     const gguf_tensor *head;      // [vocab, hidden]; == embedding when tied
     const gguf_tensor *output_norm;
+    bool *used; // [gguf.tensor_count] while the file is being opened, NULL after it
 } model_file;
 
 /// Opens a GGUF file of architecture llama, or zsigma over it. Checks that every tensor is there with the right shape
-/// and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen tensor is named.
+/// and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen tensor is named. What would
+/// change the computation and is not implemented is refused (model_features.h).
 zs_status model_file_open(const char *path, model_file *file, zs_error *error);
 zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error);
 void model_file_close(model_file *file);

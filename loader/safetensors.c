@@ -63,7 +63,8 @@ static zs_status read_tensor(const safetensors_file *file, const char *name, con
     uint64_t begin, end;
     if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !read_u64(json_array_get(offsets, 0), &begin) || !read_u64(json_array_get(offsets, 1), &end))
         return tensor_error(file, name, ZS_ERROR_FORMAT, "has no data_offsets", error);
-    t->size = t->elements ? tensor_type_bytes(t->type, t->elements) : 0;
+    t->size = tensor_type_bytes(t->type, t->elements);
+    if (t->elements && !t->size) return tensor_error(file, t->name, ZS_ERROR_FORMAT, "has an absurd shape", error);
     if (begin > end || end > data_size || end - begin != t->size)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s (bytes %llu to %llu of %llu) does not fit its shape or the file: it is truncated or damaged", path_of(file), name,
                             (unsigned long long)begin, (unsigned long long)end, (unsigned long long)data_size);

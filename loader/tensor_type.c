@@ -75,11 +75,12 @@ static void dequantise_q6_k(const uint8_t *src, float *out, size_t n) {
 static void dequantise_q4(bool has_minimum, const uint8_t *src, float *out, size_t n) {
     for (size_t i = 0; i < n / 32; i++, out += 32) {
         float d = load_half(src);
-        float m = has_minimum ? load_half(src + 2) : -8 * d;
+        float m = has_minimum ? load_half(src + 2) : 0;
+        int zero = has_minimum ? 0 : 8; // not d · q − 8 · d, which is NaN for an infinite d
         src += has_minimum ? 4 : 2;
         for (size_t j = 0; j < 16; j++) {
-            out[j] = (float)(src[j] & 15) * d + m;
-            out[j + 16] = (float)(src[j] >> 4) * d + m;
+            out[j] = (float)((src[j] & 15) - zero) * d + m;
+            out[j + 16] = (float)((src[j] >> 4) - zero) * d + m;
         }
         src += 16;
     }

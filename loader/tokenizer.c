@@ -178,6 +178,7 @@ static zs_status encode_plain(encoder *e, const char *text, size_t size, zs_erro
 static zs_status encode_text(encoder *e, const char *text, size_t size, bool parse_control, zs_error *error) {
     zs_status status = ZS_OK;
     size_t start = 0;
+    if (size == 0) return ZS_OK; // text may be NULL
     for (size_t at = 0; at < size && !status;) {
         uint32_t id;
         size_t length = vocabulary_match_special(&e->t->vocab, text + at, size - at, parse_control, &id);

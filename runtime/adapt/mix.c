@@ -1,5 +1,6 @@
 /// Mixing experts: z' = Σ α z (DESIGN.md §4).
 #include "adapt/expert.h"
+#include "loader/number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,8 +119,8 @@ static zs_status describe(const mixing *mix, expert_file *file, zs_error *error)
     if (!file->name || !file->description || !file->training || !file->base_model || !file->sources || !file->alpha) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a mix");
     for (uint32_t e = 0; e < mix->count; e++) append_item(file->sources, sources, mix->experts[e]->file.name);
     for (size_t i = 0; i < columns * mix->count; i++) {
-        char number[26];
-        snprintf(number, sizeof number, "%.17g", mix->alpha[i]);
+        char number[NUMBER_BYTES];
+        number_write(mix->alpha[i], number);
         append_item(file->alpha, weights, number);
     }
     return ZS_OK;

@@ -1,5 +1,7 @@
 // Expert files: everything is kept, everything unknown or damaged is refused.
 #include "loader/expert_file.h"
+#include "loader/number.h"
+#include "support/comma_locale.h"
 #include "support/guarded.h"
 #include "support/safetensors_image.h"
 
@@ -92,6 +94,33 @@ static void test_defaults(void **state) {
     byte_buffer_free(&bytes);
 }
 
+/// Files are the same everywhere, also inside a program that runs in a locale with decimal commas.
+static void test_comma_locale(void **state) {
+    (void)state;
+    static const double numbers[] = {1.0 / 3, 0.5, -2.25e-300, 1e22, 4};
+    expert_file written = sample(), read;
+    zs_error error = {0};
+    if (!comma_locale_enter(TEST_OUTPUT)) skip();
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        char text[NUMBER_BYTES];
+        double back = 0;
+        number_write(numbers[i], text);
+        assert_null(strchr(text, ','));
+        assert_true(number_read(text, &back) && back == numbers[i]);
+    }
+    double unused;
+    assert_false(number_read("0,5", &unused));
+    assert_int_equal(expert_file_save(path, true, &written, &error), ZS_OK);
+    assert_int_equal(expert_file_load(path, &read, &error), ZS_OK); // written in this locale, read in it
+    assert_true(read.max_mult == 1.0 / 3);
+    expert_file_free(&read);
+    comma_locale_leave();
+    if (expert_file_load(path, &read, &error)) fail_msg("%s", error.message); // and in another
+    assert_true(read.max_mult == 1.0 / 3);
+    expert_file_free(&read);
+    remove(path);
+}
+
 #define META(more) "{'__metadata__': {'format': 'zsigma-expert', 'version': '1'" more "}, "
 #define TENSOR(name, shape, end) "'" name "': {'dtype': 'F32', 'shape': " shape ", 'data_offsets': [0, " end "]}}"
 #define GOOD TENSOR("m.z", "[2]", "8")
@@ -113,6 +142,8 @@ static void test_refused(void **state) {
         {META(", 'max_mult': ''") GOOD, ZS_ERROR_FORMAT, "max_mult ''"},
         {META(", 'max_mult': 'two'") GOOD, ZS_ERROR_FORMAT, "max_mult 'two'"},
         {META(", 'max_mult': '2x'") GOOD, ZS_ERROR_FORMAT, "max_mult '2x'"},
+        {META(", 'max_mult': '0x2'") GOOD, ZS_ERROR_FORMAT, "max_mult '0x2'"},
+        {META(", 'max_mult': ' 2'") GOOD, ZS_ERROR_FORMAT, "max_mult ' 2'"},
         {META(", 'max_mult': '-1'") GOOD, ZS_ERROR_FORMAT, "max_mult"},
         {META(", 'max_mult': '0'") GOOD, ZS_ERROR_FORMAT, "max_mult"},
         {META(", 'max_mult': 'inf'") GOOD, ZS_ERROR_FORMAT, "max_mult"},
@@ -209,6 +240,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_defaults),   cmocka_unit_test(test_refused),
         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_long_names), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_comma_locale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

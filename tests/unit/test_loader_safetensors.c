@@ -77,7 +77,8 @@ static void test_refused(void **state) {
         {"{'a': {'dtype': 'F32', 'shape': [-1], 'data_offsets': [0, 4]}}", ZS_ERROR_FORMAT, "absurd shape"},
         {"{'a': {'dtype': 'F32', 'shape': [1.0], 'data_offsets': [0, 4]}}", ZS_ERROR_FORMAT, "absurd shape"},
         {"{'a': {'dtype': 'F32', 'shape': [4294967296, 4294967296], 'data_offsets': [0, 4]}}", ZS_ERROR_FORMAT, "absurd shape"},
-        {"{'a': {'dtype': 'F32', 'shape': [9223372036854775807], 'data_offsets': [0, 4]}}", ZS_ERROR_FORMAT, "does not fit"},
+        {"{'a': {'dtype': 'F32', 'shape': [9223372036854775807], 'data_offsets': [0, 4]}}", ZS_ERROR_FORMAT, "absurd shape"},
+        {"{'a': {'dtype': 'F32', 'shape': [4611686018427387904], 'data_offsets': [0, 0]}}", ZS_ERROR_FORMAT, "absurd shape"}, // 2^64 bytes
         {"{'a': {'dtype': 'F32', 'shape': [0, 9223372036854775807], 'data_offsets': [0, 4]}}", ZS_ERROR_FORMAT, "does not fit"},
         {"{'a': {'dtype': 'F32', 'shape': [1]}}", ZS_ERROR_FORMAT, "no data_offsets"},
         {"{'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0]}}", ZS_ERROR_FORMAT, "no data_offsets"},

@@ -1,0 +1,116 @@
+// Makes the seed corpora: make_corpus FOLDER (README.md). The same files every time.
+#include "support/safetensors_image.h"
+#include "support/small_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char llama3_template[] =
+    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = \"26 Jul 2024\" %}{%- endif %}"
+    "{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}{{- \"Cutting Knowledge Date: December 2023\\n\" }}"
+    "{{- \"Today Date: \" + date_string + \"\\n\\n\" }}{{- system_message }}{{- \"<|eot_id|>\" }}{# \\u0041 #}";
+
+static void write_file(const char *folder, const char *name, const void *data, size_t size) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(data, 1, size, file) != size || fclose(file)) {
+        fprintf(stderr, "cannot write %s\n", path);
+        exit(1);
+    }
+}
+
+static void write_image(const char *folder, const char *name, byte_buffer bytes) {
+    write_file(folder, name, bytes.data, bytes.size);
+    byte_buffer_free(&bytes);
+}
+
+/// Every value type and every tensor type.
+static byte_buffer make_types(void) {
+    static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q6_K};
+    static const char *const words[] = {"one", "", "three"};
+    const double eight = 0.25;
+    gguf_image image = {.alignment = 64};
+    for (uint32_t type = GGUF_U8; type <= GGUF_F64; type++) {
+        static const uint8_t sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+        char key[16];
+        snprintf(key, sizeof key, "key.%u", type);
+        if (sizes[type]) gguf_image_value(&image, key, type, &eight, sizes[type]);
+    }
+    gguf_image_u32(&image, "general.alignment", 64);
+    gguf_image_strings(&image, "words", words, 3);
+    gguf_image_array(&image, "halves", GGUF_U16, 4, &eight, sizeof eight);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const uint64_t shape[] = {1, 1, 256};
+        char name[16];
+        snprintf(name, sizeof name, "tensor.%zu", i);
+        gguf_image_tensor(&image, name, types[i], 1 + i % 3, shape + 2 - i % 3, NULL);
+    }
+    return gguf_image_finish(&image);
+}
+
+static byte_buffer make_model(small_model_params params) {
+    gguf_image image = small_model_image(&params);
+    return gguf_image_finish(&image);
+}
+
+static byte_buffer make_tokenizer(small_model_params params) {
+    gguf_image image = {0};
+    small_model_add_tokenizer(&image, &params);
+    return gguf_image_finish(&image);
+}
+
+static void make_safetensors(const char *folder) {
+    static const char plain[] =
+        "{'b': {'dtype': 'F16', 'shape': [2, 1], 'data_offsets': [8, 12]}, 'a': {'dtype': 'F32', 'shape': [2], "
+        "'data_offsets': [0, 8]}, 'c': {'dtype': 'BF16', 'shape': [], 'data_offsets': [12, 14]}, 'e': {'dtype': 'F32', "
+        "'shape': [0, 3], 'data_offsets': [14, 14]}}";
+    static const char expert[] =
+        "{'__metadata__': {'format': 'zsigma-expert', 'version': '1', 'name': 'math', 'description': 'sums', 'role': 'expert', "
+        "'parameterisation': 'sigmoid', 'max_mult': '1.5', 'normalise': 'trace', 'sources': 'a,b', 'alpha': '0.5,0.5'}, "
+        "'model.layers.0.mlp.up_proj.z': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}, "
+        "'model.layers.0.mlp.up_proj.sketch': {'dtype': 'F32', 'shape': [8], 'data_offsets': [8, 40]}}";
+    static const char dispatcher[] = "{'__metadata__': {'format': 'zsigma-expert', 'version': '1', 'role': 'dispatcher'}, "
+                                     "'m.z': {'dtype': 'BF16', 'shape': [3], 'data_offsets': [0, 6]}}";
+    static const uint8_t data[40] = {0, 0, 0x80, 0x3f};
+    write_image(folder, "plain.safetensors", safetensors_image(plain, data, 14));
+    write_image(folder, "expert.safetensors", safetensors_image(expert, data, 40));
+    write_image(folder, "dispatcher.safetensors", safetensors_image(dispatcher, data, 6));
+}
+
+/// The first byte is the target's choice of pre-tokenizer (bits 0 and 1) and of control tokens (bit 2).
+static void make_texts(const char *folder) {
+    static const char *const texts[][2] = {
+        {"english", "\1The system's user isn't well: hello, I'LL be at 12345 and 6.\n\n  the end  \r\n"},
+        {"controls", "\4<|im_start|>user\nhello<|im_end|><|endoftext|><|im_"},
+        {"unicode", "\2na\xc3\xafve caf\xc3\xa9 \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x99\x82\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd "
+                    "\xe2\x80\x8b\xc2\xa0\xe3\x80\x80 \xd9\xa1\xd9\xa2\xd9\xa3 e\xcc\x81"},
+        {"invalid", "\5ok \xff\xfe \xc3( \xe2\x82 \xed\xa0\x80 \xf4\x90\x80\x80 \xc0\xaf end"},
+        {"blanks", "\6   \t\t \n \r\n\r\n          a    b\v\f      "},
+        {"letters", "ttttttttttttttthehehehehehehe andandandandand usersystemusersystem"},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) write_file(folder, texts[i][0], texts[i][1], strlen(texts[i][1]));
+    char chat[1 + 2048];
+    write_file(folder, "chatml", chat, (size_t)snprintf(chat, sizeof chat, "\4%s", tiny_chat_template));
+    write_file(folder, "llama3", chat, (size_t)snprintf(chat, sizeof chat, "\2%s", llama3_template));
+}
+
+int main(int argc, char **argv) {
+    char folder[900];
+    if (argc != 2) {
+        fprintf(stderr, "usage: make_corpus FOLDER, which has folders gguf, safetensors and tokenizer\n");
+        return 2;
+    }
+    snprintf(folder, sizeof folder, "%s/gguf", argv[1]);
+    write_image(folder, "types.gguf", make_types());
+    write_image(folder, "model.gguf", make_model((small_model_params){.vocab = 12}));
+    write_image(folder, "factored.gguf", make_model((small_model_params){.vocab = 5, .factored = true, .untied = true}));
+    write_image(folder, "tokenizer.gguf", make_tokenizer((small_model_params){.pre = "gpt-2"}));
+    write_image(folder, "llama3.gguf", make_tokenizer((small_model_params){.vocab = 260, .pre = "llama-bpe", .chat = llama3_template}));
+    snprintf(folder, sizeof folder, "%s/safetensors", argv[1]);
+    make_safetensors(folder);
+    snprintf(folder, sizeof folder, "%s/tokenizer", argv[1]);
+    make_texts(folder);
+    return 0;
+}
