@@ -26,14 +26,21 @@ mkdir -p build
 build $build -DCMAKE_BUILD_TYPE=Release
 say "Building with AddressSanitizer and UndefinedBehaviorSanitizer"
 build build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DZSIGMA_SANITIZE=address,undefined
+say "Building the fuzz targets"
+build build/fuzz -DCMAKE_C_COMPILER=clang -DZSIGMA_FUZZ=ON
 
 # The tests' own caches, so that a run does not lean on what an earlier program left.
 mkdir -p build/check-cache
 XDG_CACHE_HOME=$(realpath build/check-cache)
 export XDG_CACHE_HOME
 
+VK_DRIVER_FILES=$(tests/drivers.sh lavapipe)
+export VK_DRIVER_FILES
+
+say "Fuzzing"
+ctest --test-dir build/fuzz --output-on-failure --no-tests=error
 say "Tests under the sanitizers"
-# The drivers keep what they allocate until the process ends; leaks are looked for in the loader's tests only.
-VK_DRIVER_FILES=$(tests/drivers.sh lavapipe) ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build/sanitize -L sanitize --output-on-failure --no-tests=error
+# Drivers keep what they allocate until the process ends: no leaks are looked for.
+ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build/sanitize -L sanitize --output-on-failure --no-tests=error
 say "Tests"
-ctest --test-dir $build --output-on-failure --no-tests=error "$@"
+ctest --test-dir $build -j2 --output-on-failure --no-tests=error "$@"
