@@ -29,13 +29,30 @@ static bool copy(const char *text, size_t size, char **to) {
     return true;
 }
 
-/// Whether the template has `NAME = ` in front of a literal.
+static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
+/// The first character behind a literal and its blanks; 0 at the template's end, '}' at the tag's, whatever it trims.
+static char follower(const jinja_walk *walk) {
+    size_t at = walk->at;
+    while (at < walk->size && is_space(walk->source[at])) at++;
+    size_t end = at < walk->size && (walk->source[at] == '-' || walk->source[at] == '+') ? at + 1 : at;
+    if (walk->size - end >= 2 && (walk->source[end] == '%' || walk->source[end] == '}') && walk->source[end + 1] == '}') return '}';
+    return at < walk->size ? walk->source[at] : '\0';
+}
+
+/// Whether the text is a literal that a filter, a method, a format or a slice changes before it is seen.
+static bool is_changed(const jinja_walk *walk) {
+    char next = walk->literal ? follower(walk) : '\0';
+    return next == '|' || next == '.' || next == '%' || next == '[' || next == '*';
+}
+
+/// Whether the template has `{% set NAME = LITERAL %}`: the whole value, not a part of an expression.
 static bool is_assigned_to(const jinja_walk *walk, const char *name) {
     size_t at = walk->start, length = strlen(name);
-    if (!walk->literal) return false;
-    while (at && walk->source[at - 1] == ' ') at--;
+    if (!walk->literal || follower(walk) != '}') return false;
+    while (at && is_space(walk->source[at - 1])) at--;
     if (!at || walk->source[--at] != '=') return false;
-    while (at && walk->source[at - 1] == ' ') at--;
+    while (at && is_space(walk->source[at - 1])) at--;
     return at >= length && memcmp(walk->source + at - length, name, length) == 0;
 }
 
@@ -43,7 +60,7 @@ static bool is_assigned_to(const jinja_walk *walk, const char *name) {
 /// content to the variable system_message. What they put together from parts is an expression, no default.
 static bool read_default_system(const jinja_walk *walk, chat_template *tmpl) {
     static const char opening[] = "<|im_start|>system\n";
-    if (tmpl->default_system) return true;
+    if (tmpl->default_system || is_changed(walk)) return true;
     if (is_assigned_to(walk, "system_message") && walk->text_size) return copy(walk->text, walk->text_size, &tmpl->default_system);
     const char *start = find(walk->text, walk->text_size, opening);
     if (!start) return true;

@@ -109,6 +109,7 @@ typedef struct encoder {
     bpe_workspace merging;
     uint32_t *ids;
     size_t count, capacity;
+    char *spelling; // [2 · vocab.longest], where whole pieces are looked up
     char *run; // plain text of a chat message that is not encoded yet
     size_t run_size, run_capacity;
 } encoder;
@@ -126,17 +127,17 @@ static zs_status reserve(encoder *e, size_t more, zs_error *error) {
 }
 
 /// The whole piece as one token, where the pre-tokenizer asks for that; longer pieces than any token are not looked up.
-static uint32_t whole_token(const zs_tokenizer *t, const char *piece, size_t size) {
-    char spelling[2 * 256];
-    if (!pretokenizer_ignores_merges(t->splitter) || size > 256) return VOCABULARY_NONE;
-    uint32_t id = vocabulary_find(&t->vocab, spelling, byte_map_spell(piece, size, spelling));
+static uint32_t whole_token(const encoder *e, const char *piece, size_t size) {
+    const zs_tokenizer *t = e->t;
+    if (!e->spelling || size > t->vocab.longest) return VOCABULARY_NONE;
+    uint32_t id = vocabulary_find(&t->vocab, e->spelling, byte_map_spell(piece, size, e->spelling));
     return id != VOCABULARY_NONE && t->vocab.tokens[id].kind == TOKEN_CONTROL ? VOCABULARY_NONE : id;
 }
 
 static zs_status encode_piece(encoder *e, const char *piece, size_t size, zs_error *error) {
     zs_status status = reserve(e, size, error);
     if (status) return status;
-    uint32_t whole = whole_token(e->t, piece, size);
+    uint32_t whole = whole_token(e, piece, size);
     if (whole != VOCABULARY_NONE) {
         e->ids[e->count++] = whole;
         return ZS_OK;
@@ -197,6 +198,10 @@ static zs_status encode_text(encoder *e, const char *text, size_t size, bool par
 
 static zs_status encoder_start(const zs_tokenizer *t, encoder *e, zs_error *error) {
     *e = (encoder){.t = t};
+    if (pretokenizer_ignores_merges(t->splitter)) {
+        e->spelling = malloc(2 * (size_t)t->vocab.longest + 1);
+        if (!e->spelling) return out_of_memory(error);
+    }
     return pretokenizer_walk_create(t->splitter, &e->walk, error);
 }
 
@@ -204,6 +209,7 @@ static zs_status encoder_start(const zs_tokenizer *t, encoder *e, zs_error *erro
 static void encoder_finish(encoder *e, zs_status status, uint32_t **ids, size_t *count) {
     pretokenizer_walk_destroy(&e->walk);
     bpe_workspace_free(&e->merging);
+    free(e->spelling);
     free(e->run);
     if (status || e->count == 0) {
         free(e->ids);

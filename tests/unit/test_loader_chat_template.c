@@ -99,7 +99,18 @@ static void test_default_system(void **state) {
         {"{{ '<|im_start|>user\\nHi<|im_end|>' }}", NULL},
         {"{% set system_message = 'Hi' %}<|im_start|>", "Hi"},
         {"{% set default_system_message='Hi' %}<|im_start|>", "Hi"},
+        {"{%- set system_message\n= 'Hi'\n-%}<|im_start|>", "Hi"},
         {"{% set system_message = '' %}<|im_start|>", NULL},
+        {"{% set system_message = 'Hi ' + name %}<|im_start|>", NULL}, // parts of expressions
+        {"{% set system_message = 'Hi' ~ name %}<|im_start|>", NULL},
+        {"{% set system_message = 'Hi' if polite else 'Ho' %}<|im_start|>", NULL},
+        {"{% set system_message = 'Hi %s' % name %}<|im_start|>", NULL},
+        {"{{ f(system_message='Hi') }}<|im_start|>", NULL},
+        {"{{ '<|im_start|>system\\nHi {}<|im_end|>'.format(name) }}", NULL},
+        {"{{ '<|im_start|>system\\nHi %s<|im_end|>' % name }}", NULL},
+        {"{{ '<|im_start|>system\\n hi <|im_end|>' | upper }}", NULL},
+        {"{{ '<|im_start|>system\\nHi<|im_end|>'[1:] }}", NULL},
+        {"{{ '<|im_start|>system\\nHi<|im_end|>' + '\\n' }}", "Hi"},
         {"{% if system_message == 'Hi' %}<|im_start|>", NULL},
         {"{{ '<|im_start|>system\\nHi", NULL}, // literals and tags without an end
         {"{{ '<|im_start|>system\\nHi<|im_end|>\\", NULL},

@@ -243,6 +243,17 @@ static void test_whole_pieces(void **state) {
         expect_ids(tokenizer, "abcabc", 6, false, longer, 4);
         zs_tokenizer_destroy(&tokenizer);
     }
+    // However long.
+    static const uint32_t long_one[] = {7};
+    char word[1001];
+    memset(word, 'c', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    v.tokens[7] = word;
+    v.kinds[7] = 1;
+    gguf_image image = custom_image(&v); // llama-bpe, the last one
+    zs_tokenizer *tokenizer = from_image(&image);
+    expect_ids(tokenizer, word, sizeof word - 1, false, long_one, 1);
+    zs_tokenizer_destroy(&tokenizer);
 }
 
 /// Lowest rank first, leftmost first among equals: "aaa" is "aa" "a"; and what has merged merges on.
