@@ -60,14 +60,16 @@ static zs_status plan(work *w, uint32_t matrices, zs_error *error) {
     return ZS_OK;
 }
 
-/// What a partial file is good for: this input as it is now, these parameters.
+/// The parameters that a partial file is good for.
 static uint64_t work_key(const work *w, uint32_t matrices) {
-    struct stat info = {0};
-    stat(w->input, &info);
-    const uint64_t parts[] = {(uint64_t)info.st_size, (uint64_t)info.st_mtim.tv_sec, (uint64_t)info.st_mtim.tv_nsec, (uint64_t)w->params->type, matrices, w->count, 1};
-    uint64_t hash = 0xcbf29ce484222325u; // FNV-1a
-    for (size_t i = 0; i < sizeof parts; i++) hash = (hash ^ ((const uint8_t *)parts)[i]) * 0x100000001b3u;
-    return hash;
+    const uint64_t parts[] = {(uint64_t)w->params->type, matrices, w->count};
+    return partial_hash(0, parts, sizeof parts);
+}
+
+/// All that a matrix's factors come from. The file's name and time say nothing: a file may be replaced by another of its size.
+static uint64_t weights_key(const model_matrix *m) {
+    const uint64_t shape[] = {m->out, m->in, m->permute_heads, m->dense->type};
+    return partial_hash(partial_hash(0, shape, sizeof shape), m->dense->data, (size_t)m->dense->size);
 }
 
 // ---- the threads ---------------------------------------------------------------------------------------------------
@@ -98,8 +100,9 @@ static void *run_thread(void *argument) {
         zs_error error;
         factored f = w->plans[i];
         zs_status status = factored_compute(w->jobs[i].matrix, w->input, &f, &error);
+        uint64_t weights = status ? 0 : weights_key(w->jobs[i].matrix);
         pthread_mutex_lock(&w->lock);
-        if (!status) status = partial_append(&w->partial, i, &f, &error);
+        if (!status) status = partial_append(&w->partial, i, weights, &f, &error);
         if (status) {
             fail(w, &error);
         } else {
@@ -236,8 +239,10 @@ static zs_status check_paths(const char *input, const char *output, bool force, 
     return ZS_OK;
 }
 
-static void count_resumed(work *w) {
+/// Takes over the matrices of an interrupted run whose weights are still the same.
+static void resume(work *w) {
     for (uint32_t i = 0; i < w->count; i++) {
+        if (w->partial.offsets[i] && w->partial.weights[i] != weights_key(w->jobs[i].matrix)) w->partial.offsets[i] = 0;
         if (!w->partial.offsets[i]) continue;
         w->finished++;
         w->done += svd_cost(w->plans[i].out, w->plans[i].in);
@@ -255,9 +260,10 @@ zs_status zs_factor_file(const char *input, const char *output, const zs_factor_
     if (status) return status;
     if (w.model.config.factored) status = zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is factored already", input);
     if (!status) status = plan(&w, matrices, error);
-    if (!status) status = partial_open(output, work_key(&w, matrices), w.count, w.plans, &w.partial, &result.resumed, error);
+    if (!status) status = partial_open(output, work_key(&w, matrices), w.count, w.plans, &w.partial, error);
     if (!status) {
-        count_resumed(&w);
+        resume(&w);
+        result.resumed = w.finished;
         status = run_threads(&w, error);
         if (!status) status = write_output(&w, matrices, error);
         partial_close(&w.partial, status == ZS_OK);

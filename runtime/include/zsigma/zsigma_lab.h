@@ -39,8 +39,10 @@ typedef struct zs_factor_report {
 } zs_factor_report;
 
 /// Factors every adapted matrix of a dense GGUF model by SVD in double precision and writes a factored model
-/// (DESIGN.md §4). Interrupted work leaves OUT.partial, from which the same call goes on. Memory stays bounded by a few
-/// matrices per thread. Errors: ZS_ERROR_NUMERIC (NaN in a weight, named), ZS_ERROR_EXISTS, ZS_ERROR_IO (full disk), …
+/// (DESIGN.md §4). Interrupted work leaves OUT.partial, from which the same call goes on: with the matrices whose weights
+/// are still the same, the others are done again. Memory stays bounded by a few matrices per thread. Errors:
+/// ZS_ERROR_NUMERIC (NaN in a weight, named), ZS_ERROR_EXISTS (OUT, or an OUT.partial that is another program's or that
+/// another run works on), ZS_ERROR_IO (full disk), …
 zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report, zs_error *error);
 
 // ---- measuring -----------------------------------------------------------------------------------------------------
