@@ -9,7 +9,7 @@
 typedef struct bench {
     // as typed
     const char *model_path, *only, *experts_folder;
-    uint32_t runs, prefill_tokens, decode_tokens, depth;
+    uint32_t runs, prefill_tokens, decode_tokens, depth, pairs;
     bool kernels;
 
     cli_common *common;
@@ -19,7 +19,7 @@ typedef struct bench {
     uint32_t random;       // state of the token ids
 } bench;
 
-enum { BENCH_DEPTH = 16, BENCH_BATCH = 8 };
+enum { BENCH_DEPTH = 16, BENCH_BATCH = 8, BENCH_PASS1_CONTEXT = 1024 };
 
 /// Milliseconds of a monotonic clock.
 double bench_now_ms(void);
@@ -30,10 +30,21 @@ void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count);
 zs_status bench_time_decode(bench *b, const uint32_t *experts, uint32_t count, uint32_t depth, uint32_t tokens, double *ms,
                             zs_error *error);
 
+/// Times one session's prompt of ids[count] and `tokens` tokens after it, all of it.
+zs_status bench_time_answer(bench *b, const uint32_t *ids, size_t count, uint32_t tokens, double *ms, zs_error *error);
+
 /// The parts. Each warms up, measures b->runs times and adds its figures.
 zs_status bench_prefill(bench *b, zs_error *error);
 zs_status bench_decode(bench *b, zs_error *error);
 zs_status bench_batch(bench *b, zs_error *error);
+/// From the program's start to the first byte of an answer; runs before anything is opened.
+zs_status bench_start(bench *b, zs_error *error);
+/// What the process holds, against weights, KV pool and 100 MB.
+zs_status bench_memory(bench *b, zs_error *error);
+/// What an expert costs: putting another one into the table, and eight of them in a batch of eight.
+zs_status bench_experts(bench *b, zs_error *error);
+/// What pass 1 adds to an answer, where an earlier question was dispatched already.
+zs_status bench_two_pass(bench *b, zs_error *error);
 zs_status bench_kernels(bench *b, zs_error *error);
 
 #endif

@@ -60,6 +60,18 @@ zs_status bench_time_decode(bench *b, const uint32_t *experts, uint32_t count, u
     return status;
 }
 
+zs_status bench_time_answer(bench *b, const uint32_t *ids, size_t count, uint32_t tokens, double *ms, zs_error *error) {
+    zs_session *session = NULL;
+    double start = bench_now_ms();
+    zs_status status = zs_session_create(b->stack.engine, &(zs_session_params){.ignore_end = true}, &session, error);
+    if (!status) status = zs_session_set_prompt(session, ids, count, error);
+    if (!status) status = zs_session_generate(session, tokens, error);
+    if (!status) status = zs_engine_run(b->stack.engine, NULL, NULL, error);
+    *ms = bench_now_ms() - start;
+    zs_session_destroy(&session);
+    return status;
+}
+
 static zs_status measure_prefill(bench *b, uint32_t tokens, zs_error *error) {
     double *rates = calloc(b->runs, sizeof *rates), ms;
     char name[48];
@@ -100,6 +112,8 @@ zs_status bench_decode(bench *b, zs_error *error) {
     char name[48];
     snprintf(name, sizeof name, "decode_%u", b->decode_tokens);
     zs_status status = measure_decode(b, name, 1, BENCH_DEPTH, error);
+    uint32_t dispatches = zs_engine_get_info(b->stack.engine)->decode_dispatches_per_layer;
+    if (!status) figures_add_value(&b->figures, "decode_dispatches_per_layer", "dispatches", dispatches);
     if (status || !b->depth) return status;
     snprintf(name, sizeof name, "decode_%u_depth_%u", b->decode_tokens, b->depth);
     return measure_decode(b, name, 1, b->depth, error);

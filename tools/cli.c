@@ -167,21 +167,31 @@ static zs_status check_mode(const cli_common *common, const zs_model *model, con
     return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "--mode dense: %s is a factored model; dense mode needs the model that it was made from", path);
 }
 
-zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error) {
     *stack = (cli_stack){0};
-    zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
     cli_watch(NULL);
-    engine_options(common, &params);
     zs_status status = ZS_OK;
     // A wrong file should be told before a device is looked for.
     if (access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
     if (!status) status = cli_open_device(common, &stack->device, error);
     if (!status) status = zs_model_load(stack->device, model_path, &(zs_model_params){.progress = cli_progress(common)}, &stack->model, error);
     if (!status) status = check_mode(common, stack->model, model_path, error);
-    if (!status) status = zs_engine_create(stack->model, &params, &stack->engine, error);
+    if (status) cli_close(stack);
+    return status;
+}
+
+zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+    zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
+    engine_options(common, &params);
+    zs_status status = zs_engine_create(stack->model, &params, &stack->engine, error);
     if (status) cli_close(stack);
     else cli_watch(stack->engine);
     return status;
+}
+
+zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+    zs_status status = cli_open_model(common, model_path, stack, error);
+    return status ? status : cli_open_engine(common, engine_params, stack, error);
 }
 
 void cli_close(cli_stack *stack) {

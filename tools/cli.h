@@ -77,6 +77,10 @@ typedef struct cli_stack {
     zs_engine *engine;
 } cli_stack;
 zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error *error);
+/// Device and model, then the engine: for parameters that go by the model.
+zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error);
+zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
+/// Both.
 zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
 void cli_close(cli_stack *stack);
 

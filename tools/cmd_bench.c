@@ -3,14 +3,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef enum bench_needs {
+    NEEDS_FILE = 1 << 0,     // a model file, which brings a tokenizer
+    NEEDS_FACTORED = 1 << 1, // experts work on factors
+    NEEDS_EXPERTS = 1 << 2,  // --experts
+} bench_needs;
+
 static const struct {
     const char *name;
     zs_status (*run)(bench *b, zs_error *error);
+    unsigned needs;
+    bool first, by_name; // before anything is opened; only when asked for
 } parts[] = {
-    {"prefill", bench_prefill},
-    {"decode", bench_decode},
-    {"batch", bench_batch},
-    {"kernels", bench_kernels},
+    {.name = "start", .run = bench_start, .needs = NEEDS_FILE, .first = true},
+    {.name = "memory", .run = bench_memory},
+    {.name = "prefill", .run = bench_prefill},
+    {.name = "decode", .run = bench_decode},
+    {.name = "batch", .run = bench_batch},
+    {.name = "experts", .run = bench_experts, .needs = NEEDS_FACTORED},
+    {.name = "two_pass", .run = bench_two_pass, .needs = NEEDS_FILE | NEEDS_FACTORED | NEEDS_EXPERTS},
+    {.name = "kernels", .run = bench_kernels, .by_name = true},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
@@ -24,35 +36,61 @@ static bool listed(const char *list, const char *name) {
     return false;
 }
 
-static bool wanted(const bench *b, const char *name) {
-    if (strcmp(name, "kernels") == 0 && b->kernels) return true;
-    return b->only ? listed(b->only, name) : strcmp(name, "kernels") != 0;
+static bool asked_for(const bench *b, size_t part) {
+    if (strcmp(parts[part].name, "kernels") == 0 && b->kernels) return true;
+    return b->only && listed(b->only, parts[part].name);
 }
 
 static int check_only(const bench *b, const cli_command *command) {
     for (const char *at = b->only; at && *at;) {
         size_t length = strcspn(at, ","), i = 0;
         while (i < PARTS && !(strlen(parts[i].name) == length && strncmp(at, parts[i].name, length) == 0)) i++;
-        if (i == PARTS) return cli_usage(command, "--only is a list of prefill, decode, batch and kernels");
+        if (i == PARTS) return cli_usage(command, "--only is a list of start, memory, prefill, decode, batch, experts, two_pass and kernels");
+        if (parts[i].needs & NEEDS_EXPERTS && !b->experts_folder) return cli_usage(command, "--only two_pass needs --experts DIR");
         at += length + (at[length] == ',');
     }
     return CLI_DONE;
 }
 
-static zs_status open_all(bench *b, zs_error *error) {
+/// Room for the longest part: a prompt, a batch of answers, or pass 1 with its instructions.
+static zs_engine_params engine_params(const bench *b) {
+    const uint32_t most = zs_model_get_info(b->stack.model)->context;
     uint32_t deepest = b->depth > BENCH_DEPTH ? b->depth : BENCH_DEPTH, decode = deepest + b->decode_tokens + 4 * b->runs;
     uint32_t context = (b->prefill_tokens > decode ? b->prefill_tokens : decode) + 64;
-    const zs_engine_params params = {.context = context,
-                                     .max_sessions = BENCH_BATCH,
-                                     .kv_tokens = context + BENCH_BATCH * (decode + 64),
-                                     .max_rows = b->prefill_tokens > 512 ? b->prefill_tokens : 0};
-    return cli_open(b->common, b->model_path, &params, &b->stack, error);
+    if (b->experts_folder && context < BENCH_PASS1_CONTEXT) context = BENCH_PASS1_CONTEXT < most ? BENCH_PASS1_CONTEXT : most;
+    return (zs_engine_params){.context = context,
+                              .max_sessions = BENCH_BATCH,
+                              .kv_tokens = context + BENCH_BATCH * (decode + 64),
+                              .max_rows = b->prefill_tokens > 512 ? b->prefill_tokens : 0};
 }
 
-static zs_status run_parts(bench *b, zs_error *error) {
+static zs_status open_all(bench *b, zs_error *error) {
+    zs_status status = cli_open_model(b->common, b->model_path, &b->stack, error);
+    if (status) return status;
+    zs_engine_params params = engine_params(b);
+    return cli_open_engine(b->common, &params, &b->stack, error);
+}
+
+/// What the part needs and the bench was not given; NULL when nothing is missing.
+static const char *missing(const bench *b, unsigned needs) {
+    if (needs & NEEDS_FILE && !b->model_path) return "a model file";
+    if (needs & NEEDS_FACTORED && !zs_model_get_info(b->stack.model)->factored) return "a factored model";
+    if (needs & NEEDS_EXPERTS && !b->experts_folder) return "--experts DIR";
+    return NULL;
+}
+
+/// The parts before or after opening. Without --only, one that lacks something is passed over; one that was asked for fails.
+static zs_status run_parts(bench *b, bool first, zs_error *error) {
     zs_status status = ZS_OK;
     for (size_t i = 0; i < PARTS && !status; i++) {
-        if (!wanted(b, parts[i].name)) continue;
+        bool asked = asked_for(b, i);
+        if (parts[i].first != first || !(asked || (!b->only && !parts[i].by_name))) continue;
+        const char *lack = missing(b, parts[i].needs);
+        if (lack && asked) return zs_error_set(error, ZS_ERROR_ARGUMENT, "bench: part %s needs %s", parts[i].name, lack);
+        if (lack) {
+            cli_note(b->common, "bench: %s is left out, it needs %s", parts[i].name, lack);
+            continue;
+        }
         cli_note(b->common, "bench: %s …", parts[i].name);
         status = parts[i].run(b, error);
     }
@@ -109,8 +147,9 @@ static void print_table(bench *b) {
 
 static int run(bench *b) {
     zs_error error;
-    zs_status status = open_all(b, &error);
-    if (!status) status = run_parts(b, &error);
+    zs_status status = run_parts(b, true, &error);
+    if (!status) status = open_all(b, &error);
+    if (!status) status = run_parts(b, false, &error);
     if (!status && b->common->json)
         print_json(b);
     else if (!status)
@@ -122,14 +161,16 @@ static int run(bench *b) {
 
 int cmd_bench(int argc, char **argv) {
     cli_common common = {0};
-    bench b = {.runs = 5, .prefill_tokens = 512, .decode_tokens = 128, .common = &common, .random = 1};
+    bench b = {.runs = 5, .prefill_tokens = 512, .decode_tokens = 128, .common = &common, .random = 1, .pairs = 30};
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model, GGUF"},
         {"runs", 0, CLI_UINT, &b.runs, "N", "runs of each measurement, after one that warms up; default 5"},
         {"prefill-tokens", 0, CLI_UINT, &b.prefill_tokens, "N", "length of the prompt that is timed; default 512"},
         {"decode-tokens", 0, CLI_UINT, &b.decode_tokens, "N", "length of the answer that is timed; default 128"},
         {"depth", 0, CLI_UINT, &b.depth, "N", "time decoding behind N tokens too"},
-        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: prefill,decode,batch,kernels"},
+        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: start,memory,prefill,decode,batch,experts,two_pass,kernels"},
+        {"experts", 0, CLI_STRING, &b.experts_folder, "DIR", "folder of experts: what choosing among them adds to an answer"},
+        {"pairs", 0, CLI_UINT, &b.pairs, "N", "batches timed with and without experts; default 30"},
         {"kernels", 0, CLI_FLAG, &b.kernels, NULL, "a table of kernel times for a prefill and a decode step too"},
         {0},
     };
@@ -142,8 +183,8 @@ int cmd_bench(int argc, char **argv) {
     if (result || stop) return result;
     if (positional) return cli_usage(&command, "nothing but options is expected");
     if (!b.model_path) return cli_usage(&command, "which model? give -m FILE");
-    if (!b.runs || !b.prefill_tokens || !b.decode_tokens)
-        return cli_usage(&command, "--runs, --prefill-tokens and --decode-tokens are 1 or more");
+    if (!b.runs || !b.pairs || !b.prefill_tokens || !b.decode_tokens)
+        return cli_usage(&command, "--runs, --pairs, --prefill-tokens and --decode-tokens are 1 or more");
     result = check_only(&b, &command);
     return result ? result : run(&b);
 }

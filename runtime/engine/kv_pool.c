@@ -1,6 +1,14 @@
 #include "engine/kv_pool.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+/// Pages are zeroed: a masked key's value is multiplied by zero, and zero times NaN is NaN. The device does it here and now; where
+/// the memory is the host's (CPU drivers), page by page when first taken: hundreds of megabytes need not be touched at start.
+static zs_status create_buffer(zs_device *device, uint64_t bytes, gpu_buffer *buffer, zs_error *error) {
+    zs_status status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, bytes, false, "KV pages", buffer, error);
+    return status || buffer->mapped ? status : gpu_buffer_zero(device, buffer, error);
+}
 
 zs_status kv_pool_create(zs_device *device, uint64_t page_bytes, uint32_t page_count, kv_pool *pool, zs_error *error) {
     uint64_t limit = gpu_device_caps(device)->max_allocation;
@@ -18,8 +26,7 @@ zs_status kv_pool_create(zs_device *device, uint64_t page_bytes, uint32_t page_c
     for (uint32_t i = 0; i < buffers && !status; i++) {
         uint32_t left = page_count - i * pool->pages_per_buffer;
         uint32_t pages = left < pool->pages_per_buffer ? left : pool->pages_per_buffer;
-        // Zeroed: a masked key's value is multiplied by zero, and zero times NaN is NaN.
-        status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, pages * page_bytes, true, "KV pages", &pool->buffers[i], error);
+        status = create_buffer(device, pages * page_bytes, &pool->buffers[i], error);
         if (!status) pool->buffer_count++;
     }
     if (status) {
@@ -41,6 +48,11 @@ void kv_pool_destroy(kv_pool *pool) {
 uint32_t kv_pool_take(kv_pool *pool) {
     if (pool->free_count == 0) return KV_NO_PAGE;
     uint32_t page = pool->free_pages[--pool->free_count];
+    if (page >= pool->touched) { // new pages lie at the bottom of the stack, in order
+        const gpu_buffer *buffer = &pool->buffers[page / pool->pages_per_buffer];
+        if (buffer->mapped) memset((uint8_t *)buffer->mapped + page % pool->pages_per_buffer * pool->page_bytes, 0, pool->page_bytes);
+        pool->touched = page + 1;
+    }
     pool->references[page] = 1;
     return page;
 }

@@ -9,6 +9,7 @@ typedef struct kv_pool {
     gpu_buffer *buffers;
     uint32_t buffer_count, pages_per_buffer;
     uint32_t page_count, free_count;
+    uint32_t touched; // pages from here on were never taken
     uint64_t page_bytes;
     uint32_t *references; // [page_count]
     uint32_t *free_pages; // stack [free_count]

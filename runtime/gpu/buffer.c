@@ -7,8 +7,7 @@
 /// Bytes of one submit when a transfer has to be made on the device.
 static const uint64_t transfer_bytes = 16u << 20;
 
-/// Fills with zeros: by the host where it can, else on the device, waiting.
-static zs_status clear(zs_device *device, const gpu_buffer *buffer, zs_error *error) {
+zs_status gpu_buffer_zero(zs_device *device, const gpu_buffer *buffer, zs_error *error) {
     if (buffer->mapped) {
         memset(buffer->mapped, 0, buffer->size);
         return ZS_OK;
@@ -60,7 +59,7 @@ zs_status gpu_buffer_create(zs_device *device, gpu_memory memory, uint64_t size,
                             name, (double)size / (1 << 20), device->physical.info.name, (double)device->caps.max_allocation / (1 << 20));
     gpu_buffer made = {.size = (size + 3) / 4 * 4}; // fills and copies go by words
     status = create(device, memory, name, &made, error);
-    if (!status && zero) status = clear(device, &made, error);
+    if (!status && zero) status = gpu_buffer_zero(device, &made, error);
     made.size = size;
     if (status)
         gpu_buffer_destroy(device, &made);

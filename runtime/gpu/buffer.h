@@ -22,6 +22,8 @@ typedef struct gpu_buffer {
 /// Zeroed when zero is set (by the host or by a fill on the device). name is for debugging tools and messages. Errors:
 /// ZS_ERROR_DEVICE_MEMORY with name, bytes asked and free.
 zs_status gpu_buffer_create(zs_device *device, gpu_memory memory, uint64_t size, bool zero, const char *name, gpu_buffer *buffer, zs_error *error);
+/// Fills with zeros: by the host where it can, else on the device, waiting.
+zs_status gpu_buffer_zero(zs_device *device, const gpu_buffer *buffer, zs_error *error);
 /// Waits for nothing: the caller knows that no submit uses it any more. A zeroed struct is fine.
 void gpu_buffer_destroy(zs_device *device, gpu_buffer *buffer);
 

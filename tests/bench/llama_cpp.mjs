@@ -1,4 +1,4 @@
-// Measures llama.cpp (the prebuilt inside node-llama-cpp) on a GGUF file: prefill and decode, medians over runs.
+// Measures llama.cpp (the prebuilt inside node-llama-cpp) on a GGUF file: prefill and decode, medians over runs, after one that warms up.
 //   usage: node llama_cpp.mjs MODEL.gguf vulkan|cuda|cpu [runs] [prefill tokens] [decode tokens]
 // Prints one JSON object: {"backend", "device", "prefill_tokens_per_s", "decode_tokens_per_s"}.
 import { getLlama } from "node-llama-cpp";
@@ -16,6 +16,11 @@ function randomId() {
     return 1000 + (state % 30000);
 }
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+// Kernels are compiled when first used; 128 tokens and one more take all that the runs do.
+const warm = Array.from({ length: Math.min(128, Number(prefill)) }, randomId);
+await sequence.evaluateWithoutGeneratingNewTokens(warm);
+for await (const _ of sequence.evaluate([warm[0]], { temperature: 0, yieldEogToken: true })) break;
 
 const prefillRates = [], decodeRates = [];
 for (let run = 0; run < Number(runs); run++) {

@@ -68,6 +68,10 @@ typedef struct zs_kernel_time {
 /// device has no timestamps, ZS_ERROR_ARGUMENT, and those of zs_engine_run.
 zs_status zs_bench_kernels(zs_engine *engine, const zs_kernel_params *params, zs_kernel_time **times, size_t *count, zs_error *error);
 
+/// An expert for every factored matrix of the model with multipliers spread evenly over 0.9 … 1.1; other seeds, other
+/// numbers. Its name is "random". Errors: ZS_ERROR_ARGUMENT when the model is dense.
+zs_status zs_expert_create_random(const zs_model *model, uint64_t seed, zs_expert **expert, zs_error *error);
+
 #ifdef __cplusplus
 }
 #endif
