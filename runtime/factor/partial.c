@@ -48,7 +48,7 @@ static zs_status start(partial_file *p, uint64_t key, const factored *plans, uin
     }
     if (p->stream) fclose(p->stream);
     p->stream = fopen(p->path, "w+b");
-    if (!p->stream) return io_error(p, error);
+    if (!p->stream) return zs_error_set(error, ZS_ERROR_IO, "cannot create %s: %s", p->path, strerror(errno));
     memcpy(h.magic, magic, sizeof magic);
     h.key = key;
     return fwrite(&h, sizeof h, 1, p->stream) == 1 ? ZS_OK : io_error(p, error);
