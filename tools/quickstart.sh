@@ -18,7 +18,7 @@ build_program() {
     local options=()
     [ -e build/CMakeCache.txt ] || options=(-DZSIGMA_TESTS=OFF)
     cmake -S . -B build -G Ninja "${options[@]}" >build/cmake.log || { cat build/cmake.log >&2; exit 1; }
-    if [ -t 1 ]; then ninja -C build zsigma_program; else ninja -C build --quiet zsigma_program; fi
+    if [ -t 1 ]; then ninja -C build zsigma_program; else ninja -C build --quiet zsigma_program | sed '/no work to do/d'; fi
     tell "build/zsigma, $(du -h build/zsigma | cut -f 1)"
 }
 
