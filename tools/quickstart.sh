@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to answers in two passes: installs what is missing, builds into build/, gets SmolLM2-135M-Instruct (93 MB),
-# factors it (350 MB) and asks one question of each kind. What is there already is kept: the next run takes seconds and
+# factors it (350 MB) and asks one question of each kind. What is there already is kept: the next run is quick and
 # uses no network.
 #   usage: tools/quickstart.sh
 set -euo pipefail
