@@ -89,10 +89,20 @@ static zs_status read_alpha(asking *a, zs_error *error) {
     return ZS_OK;
 }
 
+static zs_status no_such_expert(const asking *a, zs_error *error) {
+    if (!a->experts) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: there is no file %s; a name goes with --experts DIR", a->expert_name);
+    char names[512] = "";
+    for (uint32_t i = 0; i < zs_expert_set_count(a->experts); i++) {
+        size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", zs_expert_get_info(zs_expert_set_get(a->experts, i))->name);
+    }
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: %s holds no expert named '%s' (it has %s), and there is no such file", a->experts_folder, a->expert_name, names);
+}
+
 static zs_status find_expert(asking *a, zs_error *error) {
     a->params.expert = a->experts ? zs_expert_set_find(a->experts, a->expert_name) : NULL;
     if (a->params.expert) return ZS_OK;
-    if (a->experts && access(a->expert_name, R_OK)) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: %s holds no expert named '%s', and there is no such file", a->experts_folder, a->expert_name);
+    if (access(a->expert_name, F_OK)) return no_such_expert(a, error);
     zs_status status = zs_expert_load(a->expert_name, &a->expert, error);
     a->params.expert = a->expert;
     return status;

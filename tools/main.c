@@ -37,6 +37,11 @@ int main(int argc, char **argv) {
         print_help();
         return CLI_USAGE;
     }
+    static char help[] = "--help";
+    if (argc == 3 && strcmp(argv[1], "help") == 0) { // help COMMAND: COMMAND --help
+        argv[1] = argv[2];
+        argv[2] = help;
+    }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         print_help();
         return finish(CLI_DONE);

@@ -72,7 +72,7 @@ size_t cli_distance(const char *a, const char *b) {
 
 static int unknown_option(const cli_command *command, const option_list *list, const char *text) {
     const char *name = text + strspn(text, "-");
-    size_t length = strcspn(name, "="), best = 3;
+    size_t length = strcspn(name, "="), best = length < 3 ? length : 3; // of a letter or two nothing is near
     const cli_option *nearest = NULL;
     char asked[64];
     snprintf(asked, sizeof asked, "%.*s", (int)(length < 60 ? length : 60), name);
@@ -138,12 +138,12 @@ static int take_option(const cli_command *command, const option_list *list, int 
     if (option->kind != CLI_FLAG) {
         value = equals ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
         if (!value) {
-            cli_error("%s: --%s needs a value (%s)", command->name, option->name, option->argument);
+            cli_error("%s: %s needs a value (%s)", command->name, text, option->argument);
             return CLI_USAGE;
         }
     }
     if (store(option, value)) return CLI_DONE;
-    cli_error("%s: --%s %s: %s is expected", command->name, option->name, value, option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
+    cli_error("%s: %.*s %s: %s is expected", command->name, (int)strcspn(text, "="), text, value, option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
     return CLI_USAGE;
 }
 

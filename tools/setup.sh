@@ -9,12 +9,16 @@ build=${1:?usage: tools/setup.sh BUILD [tests|driver|pip]}
 purpose=${2:-}
 mkdir -p "$build"
 build=$(cd "$build" && pwd)
-as_root=()
-if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
 # shellcheck source=/dev/null
 . /etc/os-release
+as_root=()
+if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
 
 say() { printf '%s\n' "$*" >&2; }
+if ! command -v apt-get >/dev/null; then
+    say "${PRETTY_NAME:-This system} has no apt-get: install by hand what README.md lists under \"Without the scripts\", then run its cmake lines"
+    exit 1
+fi
 updated=
 # Installs those of the packages that are missing; asks for no password when there is nothing to do.
 install_missing() {
@@ -23,6 +27,10 @@ install_missing() {
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     [ ${#missing[@]} = 0 ] && return
+    if [ ${#as_root[@]} != 0 ] && ! command -v sudo >/dev/null; then
+        say "there is no sudo here; as root, run: apt-get install --no-install-recommends ${missing[*]}"
+        exit 1
+    fi
     say "installing ${missing[*]}"
     if [ -z "$updated" ]; then "${as_root[@]}" apt-get update -qq >&2 && updated=1; fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$build/setup.log" 2>&1 ||
@@ -73,11 +81,15 @@ unpack_newer_tools() {
     touch "$build/sys/complete"
 }
 
-# Debian 12's lavapipe is too old for half of what the tests look at: the one of its backports.
-install_newer_mesa() {
+# Debian 12's lavapipe is too old for half of what the tests look at, and several times slower than the one of its backports.
+install_mesa() {
     local version
+    if [ "$ID-$VERSION_ID" != debian-12 ]; then
+        install_missing mesa-vulkan-drivers
+        return
+    fi
     version=$(dpkg-query -W -f '${Version}' mesa-vulkan-drivers 2>/dev/null || echo 0)
-    dpkg --compare-versions "$version" ge 24 && return
+    if dpkg --compare-versions "$version" ge 24; then return; fi
     say "installing mesa-vulkan-drivers from the backports"
     own_apt "$build/backports" /var/lib/dpkg/status "$VERSION_CODENAME" "$VERSION_CODENAME-updates" "$VERSION_CODENAME-backports"
     "${as_root[@]}" env APT_CONFIG="$build/backports/apt.conf" DEBIAN_FRONTEND=noninteractive \
@@ -86,7 +98,7 @@ install_newer_mesa() {
 }
 
 case $purpose in
-driver) install_missing mesa-vulkan-drivers; exit ;;
+driver) install_mesa; exit ;;
 pip) install_missing ca-certificates python3-pip; exit ;;
 esac
 install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev libvulkan1
@@ -100,6 +112,6 @@ fi
 [ "$purpose" = tests ] || exit 0
 
 install_missing libcmocka-dev clang libclang-rt-dev clang-format clang-tidy python3 unzip
-if [ "$ID-$VERSION_ID" = debian-12 ]; then install_newer_mesa; else install_missing mesa-vulkan-drivers; fi
+install_mesa
 # SwiftShader and the validation layer: in Debian's Chromium; on Ubuntu there is no such package (a snap), and tests/drivers.sh says what is left out.
 if [ "$ID" = debian ]; then install_missing chromium-common; else install_missing vulkan-validationlayers; fi

@@ -233,6 +233,8 @@ static void fill_report(const work *w, zs_factor_report *report_out) {
 static zs_status check_paths(const char *input, const char *output, bool force, zs_error *error) {
     struct stat in, out;
     if (stat(output, &out)) return ZS_OK;
+    // The writer refuses that too, but only when the work is done.
+    if (!S_ISREG(out.st_mode)) return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: it is %s", output, S_ISDIR(out.st_mode) ? "a folder" : "no regular file");
     if (!force) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", output);
     if (stat(input, &in) == 0 && in.st_ino == out.st_ino && in.st_dev == out.st_dev)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is input and output at once", input);

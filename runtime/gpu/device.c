@@ -104,9 +104,9 @@ static zs_status no_such_device(const gpu_physical *list, uint32_t count, const 
     char names[512] = "";
     for (uint32_t i = 0; i < count; i++) {
         size_t length = strlen(names);
-        snprintf(names + length, sizeof names - length, "%s%u: %s", length ? ", " : "", i, list[i].info.name);
+        snprintf(names + length, sizeof names - length, "%s[%u] %s", length ? ", " : "", i, list[i].info.name);
     }
-    return zs_error_set(error, ZS_ERROR_ARGUMENT, "no device \"%s\"; there are %s", wanted, names);
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "no device \"%s\"; there %s %s", wanted, count == 1 ? "is" : "are", names);
 }
 
 static zs_status choose_physical(zs_device *device, const char *wanted, zs_error *error) {

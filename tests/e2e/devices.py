@@ -45,7 +45,7 @@ class Choice(program.TinyTest):
     def test_a_device_that_is_not_there(self):
         name = self.ok_json("devices")[0]["name"]
         for wanted in ["Voodoo 2", "99", "ab" * 16]:
-            self.refused(1, f'no device "{wanted}"', name, by=["ask", "-m", self.factored, "--device", wanted, "Hello"])
+            self.refused(1, f'no device "{wanted}"; there ', f"[0] {name}", by=["ask", "-m", self.factored, "--device", wanted, "Hello"])
 
     @unittest.skipUnless(os.path.exists(SWIFTSHADER) and os.path.exists(LAVAPIPE), "needs lavapipe and SwiftShader")
     def test_among_two_drivers(self):

@@ -23,7 +23,10 @@ class WrongModels(program.TinyTest):
         self.refused_by_all(self.path("none.gguf"), "No such file")
 
     def test_directory(self):
-        self.refused_by_all(self.folder, "not a regular file")
+        self.refused_by_all(self.folder, "is a folder; a file is expected")
+
+    def test_device(self):
+        self.refused_by_all("/dev/null", "not a regular file")
 
     def test_empty(self):
         self.refused_by_all(self.write("empty.gguf", b""))
@@ -67,9 +70,9 @@ class WrongExperts(program.TinyTest):
         return self.refused(1, *words, by=["ask", "-m", self.factored, "--expert", file, "-n", "1", "Hello"], **options)
 
     def test_missing_file_and_name(self):
-        self.refused_expert(self.path("none.safetensors"), "none.safetensors", "No such file")
+        self.refused_expert(self.path("none.safetensors"), "there is no file", "none.safetensors", "a name goes with --experts DIR")
         expert_files.tiny(self.folder, "math")
-        self.refused(1, "holds no expert named 'maths'", by=["ask", "-m", self.factored, "--experts", self.folder, "--expert", "maths", "Hello"])
+        self.refused(1, "holds no expert named 'maths' (it has math), and there is no such file", by=["ask", "-m", self.factored, "--experts", self.folder, "--expert", "maths", "Hello"])
 
     def test_another_kind(self):
         self.refused_expert(self.write("text.safetensors", "no expert" * 100), "text.safetensors")
@@ -140,6 +143,13 @@ class Outputs(program.TinyTest):
         with open(self.dense, "rb") as file:
             model = self.write("model.gguf", file.read())
         self.refused(1, "input and output at once", by=["factor", model, "-o", model, "--force"])
+
+    def test_output_that_is_no_file(self):
+        """Told before the work, not after it."""
+        for output, kind in [(self.folder, "a folder"), ("/dev/null", "no regular file")]:
+            for more in [[], ["--force"]]:
+                self.refused(1, f"cannot write {output}: it is {kind}", by=self.factor(output, *more))
+        self.assertFalse(os.path.exists(self.folder + ".partial") or os.path.exists("/dev/null.partial"))
 
     def test_folder_that_does_not_exist(self):
         self.refused(1, self.path("none"), "No such file", by=self.factor(self.path("none/out.gguf")))

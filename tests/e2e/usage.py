@@ -4,7 +4,7 @@ import unittest
 import program
 from program import zsigma
 
-COMMANDS = ["devices", "factor", "ask", "chat", "score", "tokenize", "expert"]
+COMMANDS = ["devices", "factor", "ask", "chat", "score", "tokenize", "expert", "bench"]
 
 
 class Help(program.ProgramTest):
@@ -27,6 +27,10 @@ class Help(program.ProgramTest):
             lines = self.ok(command, "--help").out.split("\n")
             self.assertEqual([line for line in lines if line.endswith(" ")], [])
 
+    def test_help_of_a_command(self):
+        self.assertEqual(self.ok("help", "score").out, self.ok("score", "--help").out)
+        self.refused(2, "unknown command scor; did you mean score?", by=["help", "scor"])
+
     def test_version(self):
         self.assertRegex(self.ok("--version").out, r"^zsigma \d+\.\d+\.\d+\n$")
 
@@ -45,7 +49,7 @@ class WrongUse(program.ProgramTest):
     def test_unknown_options(self):
         self.refused(2, "unknown option --exprt; did you mean --expert?", by=["ask", "--exprt", "math", "q"])
         self.refused(2, "unknown option --frobnicate (see zsigma ask --help)", by=["ask", "--frobnicate", "q"])
-        self.refused(2, "unknown option -x", by=["ask", "-x", "q"])
+        self.refused(2, "unknown option -x (see zsigma ask --help)", by=["ask", "-x", "q"])
 
     def test_values(self):
         for arguments, message in [
@@ -55,6 +59,8 @@ class WrongUse(program.ProgramTest):
             (["--temp", "hot"], "--temp hot: a number from 0 on is expected"),
             (["--temp", "nan"], "a number from 0 on is expected"),
             (["--ctx"], "--ctx needs a value (N)"),
+            (["-n"], "-n needs a value (N)"),
+            (["-n", "-3"], "-n -3: a whole number is expected"),
             (["--json=yes"], "--json takes no value"),
             (["--tier", "high"], "--tier high: one of strict, subgroup, storage, half, dot, matrix, matrix2 is expected"),
             (["--precision", "low"], "--precision low: one of exact, fast is expected"),
