@@ -14,20 +14,20 @@ export ZSIGMA_MODEL
 
 sys=()
 [ -e build/sys/complete ] && sys=(-DZSIGMA_SYS="$PWD/build/sys")
-# configure FOLDER OPTIONS…, then build it.
+# configures FOLDER with OPTIONS… and builds TARGET in it.
 build() {
-    local folder=$1
-    shift
+    local folder=$1 target=$2
+    shift 2
     cmake -S . -B "$folder" -G Ninja -DZSIGMA_WERROR=ON "${sys[@]}" "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; exit 1; }
-    ninja -C "$folder" --quiet
+    ninja -C "$folder" --quiet "$target"
 }
 say "Building"
 mkdir -p build
-build $build -DCMAKE_BUILD_TYPE=Release
+build $build all -DCMAKE_BUILD_TYPE=Release
 say "Building with AddressSanitizer and UndefinedBehaviorSanitizer"
-build build/sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DZSIGMA_SANITIZE=address,undefined
+build build/sanitize all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DZSIGMA_SANITIZE=address,undefined
 say "Building the fuzz targets"
-build build/fuzz -DCMAKE_C_COMPILER=clang -DZSIGMA_FUZZ=ON
+build build/fuzz fuzz -DCMAKE_C_COMPILER=clang -DZSIGMA_FUZZ=ON
 
 # The tests' own caches, so that a run does not lean on what an earlier program left.
 mkdir -p build/check-cache
@@ -38,7 +38,7 @@ VK_DRIVER_FILES=$(tests/drivers.sh lavapipe)
 export VK_DRIVER_FILES
 
 say "Fuzzing"
-ctest --test-dir build/fuzz --output-on-failure --no-tests=error
+ctest --test-dir build/fuzz -L fuzz --output-on-failure --no-tests=error
 say "Tests under the sanitizers"
 # Drivers keep what they allocate until the process ends: no leaks are looked for.
 ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build/sanitize -L sanitize --output-on-failure --no-tests=error
