@@ -8,8 +8,8 @@
 
 typedef struct bench {
     // as typed
-    const char *model_path, *only, *experts_folder;
-    uint32_t runs, prefill_tokens, decode_tokens, depth, pairs;
+    const char *model_path, *arch, *type, *only, *experts_folder;
+    uint32_t runs, prefill_tokens, decode_tokens, depth, pairs, layers;
     bool kernels;
 
     cli_common *common;

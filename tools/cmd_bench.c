@@ -64,8 +64,21 @@ static zs_engine_params engine_params(const bench *b) {
                               .max_rows = b->prefill_tokens > 512 ? b->prefill_tokens : 0};
 }
 
+static zs_status make_model(bench *b, zs_error *error) {
+    const zs_random_model_params params = {.arch = b->arch,
+                                           .type = b->type,
+                                           .layers = b->layers,
+                                           .factored = b->common->mode && strcmp(b->common->mode, "factored") == 0,
+                                           .progress = cli_progress(b->common)};
+    cli_watch(NULL);
+    zs_status status = cli_open_device(b->common, &b->stack.device, error);
+    if (!status) status = zs_model_create_random(b->stack.device, &params, &b->stack.model, error);
+    if (status) cli_close(&b->stack);
+    return status;
+}
+
 static zs_status open_all(bench *b, zs_error *error) {
-    zs_status status = cli_open_model(b->common, b->model_path, &b->stack, error);
+    zs_status status = b->arch ? make_model(b, error) : cli_open_model(b->common, b->model_path, &b->stack, error);
     if (status) return status;
     zs_engine_params params = engine_params(b);
     return cli_open_engine(b->common, &params, &b->stack, error);
@@ -145,6 +158,18 @@ static void print_table(bench *b) {
     json_object_foreach(b->kernel_tables, step, rows) print_kernels(step, rows);
 }
 
+/// Which names --arch takes.
+static int check_arch(const bench *b, const cli_command *command) {
+    char problem[512] = "--arch is one of";
+    const char *name;
+    for (uint32_t i = 0; (name = zs_random_model_arch(i)); i++) {
+        if (strcmp(name, b->arch) == 0) return CLI_DONE;
+        size_t length = strlen(problem);
+        snprintf(problem + length, sizeof problem - length, "%s %s", i ? "," : "", name);
+    }
+    return cli_usage(command, problem);
+}
+
 static int run(bench *b) {
     zs_error error;
     zs_status status = run_parts(b, true, &error);
@@ -164,6 +189,9 @@ int cmd_bench(int argc, char **argv) {
     bench b = {.runs = 5, .prefill_tokens = 512, .decode_tokens = 128, .common = &common, .random = 1, .pairs = 30};
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model, GGUF"},
+        {"arch", 0, CLI_STRING, &b.arch, "NAME", "no file: random weights in the shape of smollm2-135m, llama3-8b, …"},
+        {"type", 0, CLI_STRING, &b.type, "TYPE", "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode factored makes factors"},
+        {"layers", 0, CLI_UINT, &b.layers, "N", "with --arch: so many layers instead of the model's"},
         {"runs", 0, CLI_UINT, &b.runs, "N", "runs of each measurement, after one that warms up; default 5"},
         {"prefill-tokens", 0, CLI_UINT, &b.prefill_tokens, "N", "length of the prompt that is timed; default 512"},
         {"decode-tokens", 0, CLI_UINT, &b.decode_tokens, "N", "length of the answer that is timed; default 128"},
@@ -175,14 +203,18 @@ int cmd_bench(int argc, char **argv) {
         {0},
     };
     const cli_command command = {
-        "bench", "-m MODEL", "measures this device with a model", "zsigma bench -m smollm2.gguf --only prefill,decode --kernels",
+        "bench", "-m MODEL | --arch NAME", "measures this device with a model", "zsigma bench -m smollm2.gguf --only prefill,decode --kernels",
         options, &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
     if (positional) return cli_usage(&command, "nothing but options is expected");
-    if (!b.model_path) return cli_usage(&command, "which model? give -m FILE");
+    if (!b.model_path && !b.arch) return cli_usage(&command, "which model? give -m FILE, or --arch NAME for random weights");
+    if (b.model_path && b.arch) return cli_usage(&command, "-m and --arch exclude each other");
+    if (!b.arch && (b.type || b.layers)) return cli_usage(&command, "--type and --layers go with --arch");
+    if (b.arch) result = check_arch(&b, &command);
+    if (result) return result;
     if (!b.runs || !b.pairs || !b.prefill_tokens || !b.decode_tokens)
         return cli_usage(&command, "--runs, --pairs, --prefill-tokens and --decode-tokens are 1 or more");
     result = check_only(&b, &command);

@@ -19,6 +19,8 @@ static int compare_names(const void *a, const void *b) {
 static zs_status fill_matrix(const model_weight *weight, uint64_t *state, expert_matrix *to, zs_error *error) {
     *to = (expert_matrix){.name = copy_text(weight->canonical), .rank = weight->rank, .values = malloc(weight->rank * sizeof(float))};
     if (!to->name || !to->values) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
+    to->has_sketch = weight->has_sketch;
+    memcpy(to->sketch, weight->sketch, sizeof to->sketch);
     for (uint32_t i = 0; i < weight->rank; i++) {
         *state = *state * 6364136223846793005u + 1442695040888963407u; // Knuth's MMIX generator; its high bits
         to->values[i] = 0.9f + 0.2f * (float)(*state >> 40) / 16777216.0f;

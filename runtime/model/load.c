@@ -158,27 +158,29 @@ static uint64_t next_id(void) {
     return atomic_fetch_add(&counter, 1) + 1;
 }
 
+zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **out, zs_error *error) {
+    zs_model *model = calloc(1, sizeof *model);
+    if (!model) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
+    model->device = device;
+    model->config = file->config;
+    model->id = next_id();
+    zs_status status = allocate(model, file, path, error);
+    if (!status && file->gguf.value_count) status = tokenizer_from_gguf(&file->gguf, &model->tokenizer, error);
+    if (!status) status = load_tensors(model, file, params, error);
+    if (status) {
+        zs_model_destroy(&model);
+        return status;
+    }
+    fill_info(model);
+    *out = model;
+    return ZS_OK;
+}
+
 zs_status zs_model_load(zs_device *device, const char *path, const zs_model_params *params, zs_model **out, zs_error *error) {
     model_file file = {0};
     zs_status status = model_file_open(path, &file, error);
     if (status) return status;
-    zs_model *model = calloc(1, sizeof *model);
-    if (!model) {
-        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
-        goto done;
-    }
-    model->device = device;
-    model->config = file.config;
-    model->id = next_id();
-    status = allocate(model, &file, path, error);
-    if (!status) status = tokenizer_from_gguf(&file.gguf, &model->tokenizer, error);
-    if (!status) status = load_tensors(model, &file, params, error);
-    if (status) goto done;
-    fill_info(model);
-    *out = model;
-    model = NULL;
-done:
-    zs_model_destroy(&model);
+    status = model_from_file(device, path, &file, params, out, error);
     model_file_close(&file);
     return status;
 }

@@ -1,3 +1,4 @@
+#include "model/random.h"
 #include "model/upload.h"
 
 #include <math.h>
@@ -13,6 +14,8 @@ struct model_upload {
     double done, total;
     uint8_t *scratch; // one chunk in the device layout
     size_t scratch_bytes;
+    uint8_t *random; // one chunk of a tensor without data
+    size_t random_bytes;
 };
 
 zs_status model_upload_create(zs_model *model, const zs_model_params *params, uint64_t total_bytes, model_upload **upload, zs_error *error) {
@@ -31,6 +34,7 @@ zs_status model_upload_finish(model_upload **upload, zs_error *error) {
     if (!*upload) return ZS_OK;
     zs_status status = gpu_upload_finish(&(*upload)->ring, error);
     free((*upload)->scratch);
+    free((*upload)->random);
     free(*upload);
     *upload = NULL;
     return status;
@@ -54,12 +58,24 @@ static zs_status report(model_upload *up, double bytes, zs_error *error) {
     return ZS_OK;
 }
 
-static zs_status grow_scratch(model_upload *up, size_t bytes, zs_error *error) {
-    if (bytes <= up->scratch_bytes) return ZS_OK;
-    free(up->scratch);
-    up->scratch = malloc(bytes);
-    up->scratch_bytes = up->scratch ? bytes : 0;
-    return up->scratch ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", up->model->path);
+static zs_status grow(const model_upload *up, uint8_t **buffer, size_t *capacity, size_t bytes, zs_error *error) {
+    if (bytes <= *capacity) return ZS_OK;
+    free(*buffer);
+    *buffer = malloc(bytes);
+    *capacity = *buffer ? bytes : 0;
+    return *buffer ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", up->model->path);
+}
+
+/// Rows first … of a tensor: the file's, or made up where it has none.
+static zs_status get_rows(model_upload *up, const gguf_tensor *tensor, uint32_t first, uint32_t rows, const uint8_t **src, zs_error *error) {
+    size_t row_bytes = (size_t)(tensor->size / tensor->shape[0]);
+    *src = (const uint8_t *)tensor->data + first * row_bytes;
+    if (tensor->data) return ZS_OK;
+    zs_status status = grow(up, &up->random, &up->random_bytes, rows * row_bytes, error);
+    if (status) return status;
+    random_weights_fill(tensor, first, rows, up->random);
+    *src = up->random;
+    return ZS_OK;
 }
 
 /// Sends rows first … of `whole`, packed in scratch as the matrix `part`, to their places plane by plane.
@@ -96,14 +112,16 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
     for (uint32_t first = 0; first < out; first += step) {
         uint32_t rows = out - first < step ? out - first : step;
         matrix part = matrix_of(weight->type, rows, in);
-        status = grow_scratch(up, matrix_bytes(part.type, rows, in), error);
+        const uint8_t *src;
+        status = grow(up, &up->scratch, &up->scratch_bytes, matrix_bytes(part.type, rows, in), error);
+        if (!status && permutation && permutation->permute_heads) src = tensor->data;
+        else if (!status) status = get_rows(up, tensor, first, rows, &src, error);
         if (status) return status;
-        const uint8_t *src = tensor->data;
         if (permutation && permutation->permute_heads) {
             for (uint32_t i = 0; i < rows; i++)
                 matrix_pack_rows(&part, tensor->type, src + model_matrix_file_row(permutation, first + i) * src_row, i, 1, up->scratch);
         } else {
-            matrix_pack_rows(&part, tensor->type, src + first * src_row, 0, rows, up->scratch);
+            matrix_pack_rows(&part, tensor->type, src, 0, rows, up->scratch);
         }
         status = send_part(up, buffer, weight, &part, first, error);
         if (!status) status = report(up, (double)rows * (double)src_row, error);

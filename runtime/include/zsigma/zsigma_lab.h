@@ -68,6 +68,21 @@ typedef struct zs_kernel_time {
 /// device has no timestamps, ZS_ERROR_ARGUMENT, and those of zs_engine_run.
 zs_status zs_bench_kernels(zs_engine *engine, const zs_kernel_params *params, zs_kernel_time **times, size_t *count, zs_error *error);
 
+typedef struct zs_random_model_params {
+    const char *arch; // "smollm2-135m", "llama3-8b", … (zs_random_model_arch)
+    const char *type; // "f32", "f16", "bf16", "q8_0", "q4_0" or "q4_1"; NULL: "f16"
+    uint32_t layers;  // 0: as many as the model has
+    bool factored;    // factors of full rank, in the type, instead of dense matrices
+    zs_progress progress;
+} zs_random_model_params;
+
+/// A model of a known shape with random weights, made on the device tensor by tensor without a file: for measurements. It has
+/// no tokenizer (zs_model_get_tokenizer gives NULL), so zs_ask must not be called on it. Errors: ZS_ERROR_ARGUMENT (unknown
+/// arch or type), and those of zs_model_load.
+zs_status zs_model_create_random(zs_device *device, const zs_random_model_params *params, zs_model **model, zs_error *error);
+/// i-th known arch; NULL when i is out of range.
+const char *zs_random_model_arch(uint32_t i);
+
 /// An expert for every factored matrix of the model with multipliers spread evenly over 0.9 … 1.1; other seeds, other
 /// numbers. Its name is "random". Errors: ZS_ERROR_ARGUMENT when the model is dense.
 zs_status zs_expert_create_random(const zs_model *model, uint64_t seed, zs_expert **expert, zs_error *error);

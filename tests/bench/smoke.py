@@ -1,0 +1,76 @@
+"""bench prints every figure that the project promises, as JSON, on the tiny model and on random weights. The values are not
+judged: a tiny model's speed means nothing."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import expert_files  # noqa: E402
+import program  # noqa: E402
+
+SMALL = ["--runs", "2", "--pairs", "2", "--prefill-tokens", "140", "--decode-tokens", "8", "--depth", "24", "--json"]
+MOST_DISPATCHES = 13  # per layer of a decode step
+
+SPEEDS = {"prefill_140": "tokens/s", "prefill_128": "tokens/s", "decode_8": "tokens/s", "decode_8_depth_24": "tokens/s", "decode_8_batch_8": "tokens/s",
+          "decode_dispatches_per_layer": "dispatches"}
+MEMORY = {"model_memory": "MB", "kv_memory": "MB", "resident_memory": "MB"}
+EXPERTS = {"decode_step": "ms", "expert_switch": "ms", "experts_8_batch_8_ratio": "ratio", "experts_8_batch_8_ratio_upper_95": "ratio"}
+TWO_PASS = {"two_pass_first_pass1": "ms", "two_pass_pass1": "ms", "two_pass_answer": "ms", "two_pass_overhead": "%"}
+START = {"first_token_after_start": "ms"}
+BARS = ["first_token_after_start", "resident_memory", "expert_switch", "experts_8_batch_8_ratio_upper_95", "two_pass_overhead"]
+
+
+class Figures(program.TinyTest):
+    def check(self, result, expected):
+        figures = result["figures"]
+        self.assertEqual({name: figure["unit"] for name, figure in figures.items()}, expected)
+        for name, figure in figures.items():
+            self.assertGreater(figure["value"], 0, name)
+            self.assertLessEqual(figure["min"], figure["value"], name)
+            self.assertLessEqual(figure["value"], figure["max"], name)
+            self.assertEqual("bar" in figure, name in BARS, name)
+        self.assertLessEqual(figures["decode_dispatches_per_layer"]["value"], MOST_DISPATCHES)
+        for name in ["device", "driver", "model", "type", "mode"]:
+            self.assertTrue(result[name], name)
+
+    def test_factored(self):
+        folder = self.path("experts")
+        for seed, name in enumerate(["math", "code"]):
+            expert_files.tiny(folder, name, seed)
+        result = self.ok_json("bench", "-m", self.factored, "--experts", folder, *SMALL)
+        self.check(result, {**SPEEDS, **MEMORY, **EXPERTS, **TWO_PASS, **START})
+        self.assertEqual(result["mode"], "factored")
+
+    def test_dense_has_no_experts(self):
+        self.check(self.ok_json("bench", "-m", self.dense, *SMALL), {**SPEEDS, **MEMORY, **START})
+
+    def test_random_weights(self):
+        by = ["bench", "--arch", "smollm2-135m", "--layers", "2", "--type", "q8_0", "--only", "decode", "--runs", "1", "--decode-tokens", "2", "--json"]
+        for mode in ["dense", "factored"]:
+            result = self.ok_json(*by, "--mode", mode)
+            self.assertEqual((result["model"], result["mode"], result["type"]), ("smollm2-135m", mode, "q8"))
+            self.check(result, {"decode_2": "tokens/s", "decode_dispatches_per_layer": "dispatches"})
+
+    def test_random_experts_are_known_to_fit(self):
+        for model in [["-m", self.factored], ["--arch", "smollm2-135m", "--layers", "1", "--type", "q8_0", "--mode", "factored"]]:
+            err = self.ok("bench", *model, "--only", "experts", "--runs", "1", "--pairs", "1", "--prefill-tokens", "16", "--decode-tokens", "2").err
+            self.assertNotIn("expert random", err)
+
+
+class Refusals(program.TinyTest):
+    def test_what_makes_no_sense(self):
+        for words, by in [(["which model"], []), (["exclude"], ["-m", self.dense, "--arch", "smollm2-135m"]), (["llama3-8b"], ["--arch", "gpt5"]),
+                          (["--arch"], ["-m", self.dense, "--layers", "1"]), (["--arch"], ["-m", self.dense, "--type", "f16"]),
+                          (["--experts"], ["-m", self.factored, "--only", "two_pass"]), (["two_pass"], ["-m", self.dense, "--only", "speed"]),
+                          (["--pairs"], ["-m", self.dense, "--pairs", "0"])]:
+            self.refused(2, *words, by=["bench", *by])
+
+    def test_a_part_that_cannot_run(self):
+        by = ["--prefill-tokens", "16", "--decode-tokens", "4", "--quiet"]
+        self.refused(1, "experts", "a factored model", by=["bench", "-m", self.dense, "--only", "experts", *by])
+        self.refused(1, "start", "a model file", by=["bench", "--arch", "smollm2-135m", "--layers", "1", "--only", "start", *by])
+        self.refused(1, "q2_k", "q8_0", by=["bench", "--arch", "smollm2-135m", "--layers", "1", "--type", "q2_k", *by])
+
+
+if __name__ == "__main__":
+    program.main()
