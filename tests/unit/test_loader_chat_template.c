@@ -110,6 +110,7 @@ static void test_default_system(void **state) {
         {"{{ '<|im_start|>system\\nHi %s<|im_end|>' % name }}", NULL},
         {"{{ '<|im_start|>system\\n hi <|im_end|>' | upper }}", NULL},
         {"{{ '<|im_start|>system\\nHi<|im_end|>'[1:] }}", NULL},
+        {"{{ '<|im_start|>system\\nHi<|im_end|>' * 2 }}", NULL},
         {"{{ '<|im_start|>system\\nHi<|im_end|>' + '\\n' }}", "Hi"},
         {"{% if system_message == 'Hi' %}<|im_start|>", NULL},
         {"{{ '<|im_start|>system\\nHi", NULL}, // literals and tags without an end
