@@ -197,7 +197,7 @@ static void test_nan(void **state) {
     for (uint32_t i = 0; i < PROMPT; i++) good[i] = 100 + i;
     memcpy(bad, good, sizeof bad);
     bad[PROMPT - 1] = 77;
-    zs_session *sound = tiny_session(engine, (zs_session_params){0}, good, PROMPT, 20), *sick = tiny_session(engine, (zs_session_params){0}, bad, PROMPT, 20);
+    zs_session *sick = tiny_session(engine, (zs_session_params){0}, bad, PROMPT, 20), *sound = tiny_session(engine, (zs_session_params){0}, good, PROMPT, 20);
     tiny_need(zs_session_restrict(sound, (uint32_t[]){101}, 1, &error), &error);
     assert_int_equal(zs_engine_run(engine, NULL, NULL, &error), ZS_ERROR_NUMERIC);
     assert_non_null(strstr(error.message, "position 9"));
