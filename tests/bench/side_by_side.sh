@@ -4,12 +4,14 @@
 # FOLDER keeps node-llama-cpp (installed by npm when it is not there) and the results as JSON. DENSE is
 # SmolLM2-135M-Instruct.Q4_1.gguf, which llama.cpp reads too; FACTORED was made from it by `zsigma factor --type f16`.
 # ZSIGMA is the program, build/zsigma by default. Every round (default 3) measures each once, so that what else the machine
-# does hits all alike; the table has medians, and how many processors each got. Status 1 when a bar is missed.
+# does hits all alike; the table has medians, and how many processors each got. PREFILL and DECODE are numbers of tokens,
+# 512 and 128 by default, which the bars are for. Status 1 when a bar is missed.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,7s/^# \?//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,8s/^# \?//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 folder=$(cd "$1" && pwd) dense=$(realpath "$2") factored=$(realpath "$3") rounds=${4:-3}
+prefill=${PREFILL:-512} decode=${DECODE:-128}
 zsigma=$(realpath "${ZSIGMA:-$here/../../build/zsigma}")
 version=3.22.1
 
@@ -33,15 +35,15 @@ measure() {
     mv "$folder/$name.part" "$folder/$name.json"
 }
 for ((round = 1; round <= rounds; round++)); do
-    measure llama-vulkan node "$folder/llama_cpp.mjs" "$dense" vulkan 1
-    measure zsigma-dense "$zsigma" bench -m "$dense" --only prefill,decode --runs 1 --json
-    measure zsigma-factored "$zsigma" bench -m "$factored" --only prefill,decode --runs 1 --json
-    measure llama-cpu node "$folder/llama_cpp.mjs" "$dense" cpu 1
+    measure llama-vulkan node "$folder/llama_cpp.mjs" "$dense" vulkan 1 "$prefill" "$decode"
+    measure zsigma-dense "$zsigma" bench -m "$dense" --only prefill,decode --runs 1 --prefill-tokens "$prefill" --decode-tokens "$decode" --json
+    measure zsigma-factored "$zsigma" bench -m "$factored" --only prefill,decode --runs 1 --prefill-tokens "$prefill" --decode-tokens "$decode" --json
+    measure llama-cpu node "$folder/llama_cpp.mjs" "$dense" cpu 1 "$prefill" "$decode"
 done
 
-python3 - "$folder" "$rounds" "$(nproc)" <<'END'
+python3 - "$folder" "$rounds" "$(nproc)" "$prefill" "$decode" <<'END'
 import json, statistics, sys
-folder, rounds, processors = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+folder, rounds, processors, prefill, decode = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 def load(name, round):
     with open(f"{folder}/{name}-{round}.json") as file:
         result = json.load(file)
@@ -53,14 +55,14 @@ def figures(name):
     for round in range(1, rounds + 1):
         result, share = load(name, round)
         if "figures" in result:
-            rates = [result["figures"][figure]["value"] for figure in ("prefill_512", "decode_128")]
+            rates = [result["figures"][figure]["value"] for figure in (f"prefill_{prefill}", f"decode_{decode}")]
         else:
             rates = [result["prefill_tokens_per_s"], result["decode_tokens_per_s"]]
         rows.append([*rates, share])
     return [statistics.median(column) for column in zip(*rows)]
 device = load("zsigma-dense", 1)[0]
 print(f"{device['device']}, {device['driver']}, {processors} processors, medians of {rounds} rounds\n")
-print(f"{'tokens/s':32} {'prefill 512':>12} {'ratio':>8} {'bar':>7} {'decode 128':>12} {'ratio':>8} {'bar':>7} {'processors':>11}")
+print(f"{'tokens/s':32} {'prefill ' + prefill:>12} {'ratio':>8} {'bar':>7} {'decode ' + decode:>12} {'ratio':>8} {'bar':>7} {'processors':>11}")
 base, missed = figures("llama-vulkan"), False
 for name, title, bars in [("llama-vulkan", "llama.cpp, Vulkan, Q4_1", None), ("zsigma-dense", "zsigma, dense Q4_1", (30, 4.5)),
                           ("zsigma-factored", "zsigma, factored f16", (20, 2.8)), ("llama-cpu", "llama.cpp, CPU backend, Q4_1", None)]:
