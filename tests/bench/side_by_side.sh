@@ -7,7 +7,7 @@
 # does hits all alike; the table has medians, and how many processors each got. PREFILL and DECODE are numbers of tokens,
 # 512 and 128 by default, which the bars are for. Status 1 when a bar is missed.
 set -euo pipefail
-[ $# -ge 3 ] || { sed -n '2,8s/^# \?//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,9s/^# \?//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 folder=$(cd "$1" && pwd) dense=$(realpath "$2") factored=$(realpath "$3") rounds=${4:-3}
