@@ -6,7 +6,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { TURNS = 4 }; // of rounding a factor; more gain less than 1 %
 
@@ -79,13 +78,12 @@ static zs_status round_both(svd *s, const float *w, factored *f, zs_error *error
     zs_status status = e && scratch && f->u && f->vt ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the factors of a %u x %u matrix", s->out, s->in);
     if (!status) {
         bool turn_of_u = s->out < s->in;
-        memset(e, 0, count * sizeof *e); // U Σ Vᵀ = W before anything is rounded
         for (int turn = 0; turn < TURNS; turn++, turn_of_u = !turn_of_u) {
             if (turn_of_u) {
-                refine_u(s, e, scratch);
+                if (turn > 0) refine_u(s, e, scratch);
                 round_factor(s->u, (size_t)s->out * s->rank, f->u_type, f->u);
             } else {
-                refine_vt(s, e, scratch);
+                if (turn > 0) refine_vt(s, e, scratch); // before, nothing is rounded and U Σ Vᵀ = W
                 round_factor(s->vt, (size_t)s->rank * s->in, f->vt_type, f->vt);
             }
             refine_residual(s, w, scratch, e);
