@@ -1,7 +1,7 @@
 // x[t, :] = embedding[rows[t].token, :].
 //
 // Grid: x = units (8 values) of a row / workgroup size, y = rows. An invocation dequantises one unit.
-// Constants: 0 workgroup size
+// Constants: 0 workgroup size · 1 WEIGHT_GROUP
 // Tiers: strict; STORAGE16.
 #version 450
 #include "refs.glsl"

@@ -6,8 +6,8 @@
 // by whole cache lines of a row of its own).
 // Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / ROWS of x.
 //
-// Constants: 0 workgroup size · 1 LANES · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments · 6, 7 the norm's width and eps
-// (bits)
+// Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 LANES · 3 ROWS · 4 TOKENS · 5 FLAGS (shared.h) · 6 number of segments · 7, 8 the
+// norm's width and eps (bits)
 // Tiers: strict (sums over lanes in shared memory); SUBGROUP: LANES = subgroup size, sums by subgroupAdd; STORAGE16: halves read
 // as such.
 #version 450
@@ -20,13 +20,13 @@
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 32;
-layout(constant_id = 1) const uint LANES = 1;
-layout(constant_id = 2) const uint ROWS = 2;
-layout(constant_id = 3) const uint TOKENS = 1;
-layout(constant_id = 4) const uint FLAGS = 0;
-layout(constant_id = 5) const uint SEGMENTS = 1;
-layout(constant_id = 6) const uint NORM_WIDTH = 1;
-layout(constant_id = 7) const uint NORM_EPS = 0;
+layout(constant_id = 2) const uint LANES = 1;
+layout(constant_id = 3) const uint ROWS = 2;
+layout(constant_id = 4) const uint TOKENS = 1;
+layout(constant_id = 5) const uint FLAGS = 0;
+layout(constant_id = 6) const uint SEGMENTS = 1;
+layout(constant_id = 7) const uint NORM_WIDTH = 1;
+layout(constant_id = 8) const uint NORM_EPS = 0;
 
 const uint SUMS = ROWS * TOKENS; // of an invocation
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u;

@@ -7,8 +7,8 @@
 // every turn blends all sums by the execution mask.
 // Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / (ROWS · SUBGROUP_SIZE) of x.
 //
-// Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 ROWS · 2 TOKENS · 3 FLAGS (shared.h) · 4 number of segments · 5, 6 the norm's
-// width and eps (bits)
+// Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 WEIGHT_GROUP · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments ·
+// 6, 7 the norm's width and eps (bits)
 // Tiers: subgroup.
 #version 450
 #include "refs.glsl"
@@ -19,12 +19,12 @@
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint SUBGROUP_SIZE = 8;
-layout(constant_id = 1) const uint ROWS = 4;
-layout(constant_id = 2) const uint TOKENS = 8;
-layout(constant_id = 3) const uint FLAGS = 0;
-layout(constant_id = 4) const uint SEGMENTS = 1;
-layout(constant_id = 5) const uint NORM_WIDTH = 1;
-layout(constant_id = 6) const uint NORM_EPS = 0;
+layout(constant_id = 2) const uint ROWS = 4;
+layout(constant_id = 3) const uint TOKENS = 8;
+layout(constant_id = 4) const uint FLAGS = 0;
+layout(constant_id = 5) const uint SEGMENTS = 1;
+layout(constant_id = 6) const uint NORM_WIDTH = 1;
+layout(constant_id = 7) const uint NORM_EPS = 0;
 
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
 const uint SUMS = ROWS * TOKENS;

@@ -4,7 +4,7 @@
 // 8 output rows × 4 step rows of it in registers. The inner dimension goes in chunks of 16.
 // Memory per output: in / 64 of a weight, in / 64 of an x.
 //
-// Constants: 0 workgroup size (128) · 1 FLAGS (shared.h) · 2 number of segments · 3, 4 the norm's width and eps (bits)
+// Constants: 0 workgroup size (128) · 1 WEIGHT_GROUP · 2 FLAGS (shared.h) · 3 number of segments · 4, 5 the norm's width and eps (bits)
 // Tiers: strict.
 #version 450
 #include "refs.glsl"
@@ -13,10 +13,10 @@
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 128;
-layout(constant_id = 1) const uint FLAGS = 0;
-layout(constant_id = 2) const uint SEGMENTS = 1;
-layout(constant_id = 3) const uint NORM_WIDTH = 1;
-layout(constant_id = 4) const uint NORM_EPS = 0;
+layout(constant_id = 2) const uint FLAGS = 0;
+layout(constant_id = 3) const uint SEGMENTS = 1;
+layout(constant_id = 4) const uint NORM_WIDTH = 1;
+layout(constant_id = 5) const uint NORM_EPS = 0;
 
 const uint TILE = 64u;          // output rows and step rows of a workgroup
 const uint CHUNK = 16u;         // inner dimension of a chunk: two units

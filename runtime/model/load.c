@@ -1,5 +1,6 @@
 #include "loader/tokenizer.h"
 #include "model/upload.h"
+#include "ops/ops.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -14,27 +15,28 @@ static char *copy_string(const char *s) {
     return copy;
 }
 
-static uint64_t tensor_device_bytes(const gguf_tensor *tensor) {
+static uint64_t tensor_device_bytes(const gguf_tensor *tensor, uint32_t group) {
     if (!tensor) return 0;
     if (tensor->dims == 1) return tensor->elements * sizeof(float);
-    return matrix_bytes(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1]);
+    matrix shape = matrix_of(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1], group);
+    return matrix_bytes(&shape);
 }
 
 /// What the weights will take on the device; file bytes for the progress.
-static uint64_t weight_bytes(const model_file *file, uint64_t *file_bytes) {
-    uint64_t bytes = tensor_device_bytes(file->embedding) + tensor_device_bytes(file->output_norm);
+static uint64_t weight_bytes(const model_file *file, uint32_t group, uint64_t *file_bytes) {
+    uint64_t bytes = tensor_device_bytes(file->embedding, group) + tensor_device_bytes(file->output_norm, group);
     *file_bytes = file->embedding->size;
     if (!file->config.tied) {
-        bytes += tensor_device_bytes(file->head);
+        bytes += tensor_device_bytes(file->head, group);
         *file_bytes += file->head->size;
     }
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *layer = &file->layers[i];
-        bytes += tensor_device_bytes(layer->attention_norm) + tensor_device_bytes(layer->ffn_norm);
+        bytes += tensor_device_bytes(layer->attention_norm, group) + tensor_device_bytes(layer->ffn_norm, group);
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const gguf_tensor *parts[] = {layer->matrices[m].dense, layer->matrices[m].u, layer->matrices[m].vt};
             for (size_t p = 0; p < 3; p++) {
-                bytes += tensor_device_bytes(parts[p]);
+                bytes += tensor_device_bytes(parts[p], group);
                 *file_bytes += parts[p] ? parts[p]->size : 0;
             }
         }
@@ -107,7 +109,7 @@ static zs_status load_layers(zs_model *model, model_upload *upload, const model_
 }
 
 static zs_status load_tensors(zs_model *model, const model_file *file, const zs_model_params *params, zs_error *error) {
-    uint64_t file_bytes, bytes = weight_bytes(file, &file_bytes);
+    uint64_t file_bytes, bytes = weight_bytes(file, op_policy_of(model->device).weight_group, &file_bytes);
     model->info.weight_bytes = bytes;
     zs_status status = check_memory(model->device, model->path, bytes, error);
     if (status) return status;

@@ -1,5 +1,6 @@
 #include "model/random.h"
 #include "model/upload.h"
+#include "ops/ops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -78,12 +79,14 @@ static zs_status get_rows(model_upload *up, const gguf_tensor *tensor, uint32_t 
     return ZS_OK;
 }
 
+static uint32_t round_up(uint32_t n, uint32_t step) { return (n + step - 1) / step * step; }
+
 /// Sends rows first … of `whole`, packed in scratch as the matrix `part`, to their places plane by plane.
 static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const matrix *whole, const matrix *part, uint32_t first, zs_error *error) {
     matrix_planes to = matrix_get_planes(whole), from = matrix_get_planes(part);
     for (uint32_t p = 0; p < to.count; p++) {
         uint64_t offset = to.offset[p] + first * to.row_bytes[p];
-        uint64_t size = part->out * to.row_bytes[p];
+        uint64_t size = (uint64_t)round_up(part->out, part->group) * to.row_bytes[p];
         uint64_t rounded = (size + 3) / 4 * 4; // only the very last plane's end may be odd, and it has room behind
         void *host;
         zs_status status = gpu_upload_map(up->ring, buffer, offset, rounded, &host, error);
@@ -94,40 +97,55 @@ static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const mat
     return ZS_OK;
 }
 
+/// Packs rows first … of a tensor as rows `at` … of the matrix `to`, whose bytes begin at dst.
+static zs_status pack(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *to, uint32_t first, uint32_t rows, uint32_t at, void *dst, zs_error *error) {
+    const uint8_t *src = tensor->data;
+    if (permutation && permutation->permute_heads) {
+        size_t row = (size_t)(tensor->size / tensor->shape[0]);
+        for (uint32_t i = 0; i < rows; i++)
+            matrix_pack_rows(to, tensor->type, src + model_matrix_file_row(permutation, first + i) * row, at + i, 1, dst);
+        return ZS_OK;
+    }
+    zs_status status = get_rows(up, tensor, first, rows, &src, error);
+    if (!status) matrix_pack_rows(to, tensor->type, src, at, rows, dst);
+    return status;
+}
+
+/// Where the host sees the device's memory, rows go straight to their places.
+static zs_status pack_mapped(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight, const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
+    return pack(up, tensor, permutation, weight, first, rows, first, buffer->mapped, error);
+}
+
+static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight, const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
+    matrix part = matrix_of(weight->type, rows, weight->in, weight->group);
+    zs_status status = grow(up, &up->scratch, &up->scratch_bytes, matrix_bytes(&part), error);
+    if (!status) status = pack(up, tensor, permutation, &part, first, rows, 0, up->scratch, error);
+    return status ? status : send_part(up, buffer, weight, &part, first, error);
+}
+
 zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight, zs_error *error) {
-    uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1];
-    *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in);
+    uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1], group = op_policy_of(up->model->device).weight_group;
+    *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in, group);
     if (weight->type == MATRIX_TYPES)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);
     gpu_buffer *buffer = NULL;
-    zs_status status = add_buffer(up->model, matrix_bytes(weight->type, out, in), tensor->name, &buffer, error);
+    zs_status status = add_buffer(up->model, matrix_bytes(weight), tensor->name, &buffer, error);
     if (status) return status;
     weight->address = buffer->address;
 
     size_t src_row = (size_t)(tensor->size / out);
-    uint64_t row_bytes = matrix_bytes(weight->type, 1, in);
-    uint64_t limit = gpu_upload_max(up->ring) < CHUNK_BYTES ? gpu_upload_max(up->ring) : CHUNK_BYTES;
-    uint32_t step = (uint32_t)(limit / row_bytes) / 16 * 16; // whole words in every plane
-    if (step == 0) step = 16;
-    for (uint32_t first = 0; first < out; first += step) {
+    matrix row = matrix_of(weight->type, 1, in, 1);
+    uint64_t limit = buffer->mapped || gpu_upload_max(up->ring) > CHUNK_BYTES ? CHUNK_BYTES : gpu_upload_max(up->ring);
+    uint32_t whole = group > 16 ? group : 16; // whole groups, and whole words in every plane
+    uint32_t step = (uint32_t)(limit / matrix_bytes(&row)) / whole * whole;
+    if (step == 0) step = whole;
+    for (uint32_t first = 0; first < out && !status; first += step) {
         uint32_t rows = out - first < step ? out - first : step;
-        matrix part = matrix_of(weight->type, rows, in);
-        const uint8_t *src;
-        status = grow(up, &up->scratch, &up->scratch_bytes, matrix_bytes(part.type, rows, in), error);
-        if (!status && permutation && permutation->permute_heads) src = tensor->data;
-        else if (!status) status = get_rows(up, tensor, first, rows, &src, error);
-        if (status) return status;
-        if (permutation && permutation->permute_heads) {
-            for (uint32_t i = 0; i < rows; i++)
-                matrix_pack_rows(&part, tensor->type, src + model_matrix_file_row(permutation, first + i) * src_row, i, 1, up->scratch);
-        } else {
-            matrix_pack_rows(&part, tensor->type, src, 0, rows, up->scratch);
-        }
-        status = send_part(up, buffer, weight, &part, first, error);
+        status = buffer->mapped ? pack_mapped(up, tensor, permutation, weight, buffer, first, rows, error)
+                                : pack_and_send(up, tensor, permutation, weight, buffer, first, rows, error);
         if (!status) status = report(up, (double)rows * (double)src_row, error);
-        if (status) return status;
     }
-    return ZS_OK;
+    return status;
 }
 
 zs_status model_upload_vector(model_upload *up, const gguf_tensor *tensor, uint64_t *address, zs_error *error) {

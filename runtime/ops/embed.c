@@ -9,7 +9,7 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op) {
     const matrix *e = op->embedding;
     PushEmbed push = {.embedding = e->address, .step = op->step, .x = op->x, .vocab = e->out, .in_units = e->padded / 8, .width = e->in, .stride = op->stride, .rows = op->rows};
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = modules[e->type], .constant_count = 1, .constants = {WORKGROUP}},
+                            .key = {.module = modules[e->type], .constant_count = 2, .constants = {WORKGROUP, e->group}},
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},

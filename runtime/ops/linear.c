@@ -16,9 +16,9 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const op_segment *segment = &op->segments[s];
         const matrix *w = segment->weight;
-        if (w->type != op->segments[0].weight->type || w->in == 0 || w->out == 0 || segment->x_offset % 4 || segment->y_offset % 4 ||
+        if (w->type != op->segments[0].weight->type || w->group != op->segments[0].weight->group || w->in == 0 || w->out == 0 || segment->x_offset % 4 || segment->y_offset % 4 ||
             op->x_stride % 4 || op->y_stride % 4) {
-            op_fail(recorder, "linear: segment %u [%u, %u] differs in type or is not aligned", s, w->out, w->in);
+            op_fail(recorder, "linear: segment %u [%u, %u] differs in type or grouping, or is not aligned", s, w->out, w->in);
             return false;
         }
         if (segment->x_offset + w->padded > op->x_stride || (!(op->silu_mul && s == 1) && segment->y_offset + w->out > op->y_stride)) {
@@ -61,7 +61,7 @@ static gpu_work work_of(const op_linear *op) {
     gpu_work work = {0};
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const matrix *w = op->segments[s].weight;
-        work.bytes += (double)matrix_bytes(w->type, w->out, w->in) + 4.0 * op->rows * ((double)w->in + w->out);
+        work.bytes += (double)matrix_bytes(w) + 4.0 * op->rows * ((double)w->in + w->out);
         work.flops += 2.0 * op->rows * (double)w->in * w->out;
     }
     return work;
@@ -121,14 +121,14 @@ static uint32_t matmul_module(matrix_type type) {
     return modules[type];
 }
 
-/// CPU drivers with subgroups: blocks of 2 output × up to 16 step rows in registers.
+/// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    const uint32_t rows = 2, tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16;
+    const uint32_t tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16, rows = tokens == 16 ? 4 : 2;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
-        .constant_count = 5,
-        .constants = {policy->subgroup_size, rows, tokens, flags, op->segment_count},
+        .constant_count = 6,
+        .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags, op->segment_count},
     };
     dispatch->groups[0] = row_groups(op, policy->subgroup_size * rows);
     dispatch->groups[1] = divide_up(op->rows, tokens);
@@ -137,7 +137,7 @@ static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t 
 /// GPUs, many rows: 64 × 64 tiles through shared memory.
 static void choose_tiles(const op_linear *op, uint32_t flags, op_dispatch *dispatch) {
     dispatch->key = (gpu_kernel_key){
-        .module = matmul_module(op->segments[0].weight->type), .constant_count = 3, .constants = {128, flags, op->segment_count}};
+        .module = matmul_module(op->segments[0].weight->type), .constant_count = 4, .constants = {128, op->segments[0].weight->group, flags, op->segment_count}};
     dispatch->groups[0] = row_groups(op, 64);
     dispatch->groups[1] = divide_up(op->rows, 64);
 }
@@ -147,8 +147,8 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
     dispatch->key = (gpu_kernel_key){
         .module = linear_module(op->segments[0].weight->type, shape.subgroup, (policy->tiers & ZS_TIER_STORAGE) != 0 && !policy->lanes),
         .subgroup_size = shape.subgroup ? policy->subgroup_size : 0,
-        .constant_count = 6,
-        .constants = {shape.workgroup, shape.lanes, shape.rows, shape.tokens, flags, op->segment_count},
+        .constant_count = 7,
+        .constants = {shape.workgroup, op->segments[0].weight->group, shape.lanes, shape.rows, shape.tokens, flags, op->segment_count},
     };
     dispatch->groups[0] = row_groups(op, shape.workgroup / shape.lanes * shape.rows);
     dispatch->groups[1] = divide_up(op->rows, shape.tokens);

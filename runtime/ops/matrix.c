@@ -8,30 +8,32 @@ static uint32_t padded_inner(matrix_type type, uint32_t in) {
     return type == MATRIX_Q6 ? in : (in + 31) / 32 * 32;
 }
 
-matrix matrix_of(matrix_type type, uint32_t out, uint32_t in) {
-    return (matrix){.type = type, .out = out, .in = in, .padded = padded_inner(type, in)};
+matrix matrix_of(matrix_type type, uint32_t out, uint32_t in, uint32_t group) {
+    return (matrix){.type = type, .out = out, .in = in, .padded = padded_inner(type, in), .group = group};
 }
+
+/// Rows with those that fill the last group.
+static uint64_t padded_rows(const matrix *shape) { return ((uint64_t)shape->out + shape->group - 1) / shape->group * shape->group; }
 
 matrix_planes matrix_get_planes(const matrix *shape) {
     uint64_t n = shape->padded;
     matrix_planes planes = {.count = 1};
     switch (shape->type) {
-    case MATRIX_F32: planes.row_bytes[0] = 4 * n; break;
+    case MATRIX_F32: planes = (matrix_planes){.count = 1, .row_bytes = {4 * n}, .element_bytes = {32}}; break;
     case MATRIX_F16:
-    case MATRIX_BF16: planes.row_bytes[0] = 2 * n; break;
-    case MATRIX_Q8: planes = (matrix_planes){.count = 2, .row_bytes = {n, n / 32 * 2}}; break;
-    case MATRIX_Q4: planes = (matrix_planes){.count = 2, .row_bytes = {n / 2, n / 32 * 4}}; break;
-    case MATRIX_Q6: planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 4, n / 16, n / 256 * 2}}; break;
+    case MATRIX_BF16: planes = (matrix_planes){.count = 1, .row_bytes = {2 * n}, .element_bytes = {16}}; break;
+    case MATRIX_Q8: planes = (matrix_planes){.count = 2, .row_bytes = {n, n / 32 * 2}, .element_bytes = {8, 2}}; break;
+    case MATRIX_Q4: planes = (matrix_planes){.count = 2, .row_bytes = {n / 2, n / 32 * 4}, .element_bytes = {4, 4}}; break;
+    case MATRIX_Q6: planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 4, n / 16, n / 256 * 2}, .element_bytes = {4, 2, 1, 2}}; break;
     case MATRIX_TYPES: break;
     }
-    for (uint32_t i = 1; i < planes.count; i++) planes.offset[i] = planes.offset[i - 1] + shape->out * planes.row_bytes[i - 1];
+    for (uint32_t i = 1; i < planes.count; i++) planes.offset[i] = planes.offset[i - 1] + padded_rows(shape) * planes.row_bytes[i - 1];
     return planes;
 }
 
-uint64_t matrix_bytes(matrix_type type, uint32_t out, uint32_t in) {
-    matrix shape = matrix_of(type, out, in);
-    matrix_planes planes = matrix_get_planes(&shape);
-    uint64_t bytes = planes.offset[planes.count - 1] + out * planes.row_bytes[planes.count - 1];
+uint64_t matrix_bytes(const matrix *shape) {
+    matrix_planes planes = matrix_get_planes(shape);
+    uint64_t bytes = planes.offset[planes.count - 1] + padded_rows(shape) * planes.row_bytes[planes.count - 1];
     return (bytes + 15) / 16 * 16;
 }
 
@@ -53,23 +55,39 @@ matrix_type matrix_type_from_gguf(uint32_t type) {
     }
 }
 
-/// Values of 2 or 4 bytes: rows, padded by zeros.
-static void pack_plain(const matrix *shape, const uint8_t *src, uint32_t first_row, uint32_t rows, uint8_t *dst, size_t width) {
-    size_t used = shape->in * width, pitch = shape->padded * width;
-    for (uint32_t i = 0; i < rows; i++) {
-        uint8_t *row = dst + (size_t)(first_row + i) * pitch;
-        memcpy(row, src + i * used, used);
-        memset(row + used, 0, pitch - used);
+/// Where a row's elements go: element i of plane p to at[p] + i · step[p].
+typedef struct row_places {
+    uint8_t *at[MATRIX_MAX_PLANES];
+    size_t step[MATRIX_MAX_PLANES];
+} row_places;
+
+static row_places places_of(const matrix *shape, const matrix_planes *planes, uint32_t row, uint8_t *dst) {
+    row_places places = {0};
+    uint32_t member = row % shape->group;
+    for (uint32_t p = 0; p < planes->count; p++) {
+        places.at[p] = dst + planes->offset[p] + (row - member) * planes->row_bytes[p] + (size_t)member * planes->element_bytes[p];
+        places.step[p] = (size_t)shape->group * planes->element_bytes[p];
+    }
+    return places;
+}
+
+/// Values of 2 or 4 bytes, padded by zeros.
+static void pack_plain(const matrix *shape, const uint8_t *src, const row_places *to, size_t width) {
+    size_t used = shape->in * width, unit = UNIT * width, at = 0;
+    uint8_t *dst = to->at[0];
+    for (; at + unit <= used; at += unit, dst += to->step[0]) memcpy(dst, src + at, unit);
+    for (; at < shape->padded * width; at += unit, dst += to->step[0]) {
+        size_t left = at < used ? used - at : 0;
+        if (left) memcpy(dst, src + at, left);
+        memset(dst + left, 0, unit - left);
     }
 }
 
 /// GGUF's Q8_0: f16 d, int8 q[32].
-static void pack_q8(const matrix *shape, const uint8_t *src, uint32_t first_row, uint32_t rows, uint8_t *dst) {
-    size_t blocks = shape->padded / 32, first = first_row * blocks;
-    uint8_t *scales = dst + (size_t)shape->out * shape->padded;
-    for (size_t i = 0; i < rows * blocks; i++, src += 34) {
-        memcpy(scales + 2 * (first + i), src, 2);
-        memcpy(dst + 32 * (first + i), src + 2, 32);
+static void pack_q8(const matrix *shape, const uint8_t *src, const row_places *to) {
+    for (size_t block = 0; block < shape->padded / 32; block++, src += 34) {
+        memcpy(to->at[1] + block * to->step[1], src, 2);
+        for (size_t unit = 0; unit < 4; unit++) memcpy(to->at[0] + (4 * block + unit) * to->step[0], src + 2 + UNIT * unit, UNIT);
     }
 }
 
@@ -100,17 +118,16 @@ static uint16_t half_minus_eight(uint16_t d) {
 }
 
 /// GGUF's Q4_0 (f16 d, nibbles) and Q4_1 (f16 d, f16 m, nibbles): low nibble of byte j is value j, high one j + 16.
-static void pack_q4(const matrix *shape, bool has_minimum, const uint8_t *src, uint32_t first_row, uint32_t rows, uint8_t *dst) {
-    size_t blocks = shape->padded / 32, first = first_row * blocks, block_bytes = has_minimum ? 20 : 18;
-    uint8_t *scales = dst + (size_t)shape->out * shape->padded / 2;
-    for (size_t i = 0; i < rows * blocks; i++, src += block_bytes) {
+static void pack_q4(const matrix *shape, bool has_minimum, const uint8_t *src, const row_places *to) {
+    size_t block_bytes = has_minimum ? 20 : 18;
+    for (size_t block = 0; block < shape->padded / 32; block++, src += block_bytes) {
         const uint8_t *nibbles = src + block_bytes - 16;
         uint16_t d, m;
         memcpy(&d, src, 2);
         if (has_minimum) memcpy(&m, src + 2, 2);
         else m = half_minus_eight(d);
-        memcpy(scales + 4 * (first + i), &d, 2);
-        memcpy(scales + 4 * (first + i) + 2, &m, 2);
+        memcpy(to->at[1] + block * to->step[1], &d, 2);
+        memcpy(to->at[1] + block * to->step[1] + 2, &m, 2);
         for (uint32_t unit = 0; unit < 4; unit++) {
             uint8_t values[UNIT];
             for (uint32_t j = 0; j < UNIT; j++) {
@@ -118,16 +135,14 @@ static void pack_q4(const matrix *shape, bool has_minimum, const uint8_t *src, u
                 values[j] = k < 16 ? nibbles[k] & 15 : nibbles[k - 16] >> 4;
             }
             uint32_t word = pack_nibbles(values);
-            memcpy(dst + 16 * (first + i) + 4 * unit, &word, 4);
+            memcpy(to->at[0] + (4 * block + unit) * to->step[0], &word, 4);
         }
     }
 }
 
 /// GGUF's Q6_K, 256 values: ql[128], qh[64], int8 scales[16], f16 d.
-static void pack_q6(const matrix *shape, const uint8_t *src, uint32_t first_row, uint32_t rows, uint8_t *dst) {
-    size_t blocks = shape->padded / 256, first = first_row * blocks, elements = (size_t)shape->out * shape->padded;
-    uint8_t *high = dst + elements / 2, *scales = high + elements / 4, *d = scales + elements / 16;
-    for (size_t i = 0; i < rows * blocks; i++, src += 210) {
+static void pack_q6(const matrix *shape, const uint8_t *src, const row_places *to) {
+    for (size_t block = 0; block < shape->padded / 256; block++, src += 210) {
         uint8_t q[256]; // 6 bits each
         for (uint32_t half = 0; half < 2; half++) {
             const uint8_t *ql = src + 64 * half, *qh = src + 128 + 32 * half;
@@ -147,24 +162,41 @@ static void pack_q6(const matrix *shape, const uint8_t *src, uint32_t first_row,
                 bits = (uint16_t)(bits | (uint32_t)(q[unit * UNIT + j] >> 4) << (2 * j));
             }
             uint32_t word = pack_nibbles(values);
-            memcpy(dst + 128 * (first + i) + 4 * unit, &word, 4);
-            memcpy(high + 64 * (first + i) + 2 * unit, &bits, 2);
+            memcpy(to->at[0] + (32 * block + unit) * to->step[0], &word, 4);
+            memcpy(to->at[1] + (32 * block + unit) * to->step[1], &bits, 2);
         }
-        memcpy(scales + 16 * (first + i), src + 192, 16);
-        memcpy(d + 2 * (first + i), src + 208, 2);
+        for (size_t i = 0; i < 16; i++) to->at[2][(16 * block + i) * to->step[2]] = src[192 + i];
+        memcpy(to->at[3] + block * to->step[3], src + 208, 2);
+    }
+}
+
+static size_t source_row_bytes(uint32_t src_type, uint32_t in) {
+    switch (src_type) { // GGUF's numbers
+    case 0: return 4 * (size_t)in;
+    case 2: return in / 32 * (size_t)18;
+    case 3: return in / 32 * (size_t)20;
+    case 8: return in / 32 * (size_t)34;
+    case 14: return in / 256 * (size_t)210;
+    default: return 2 * (size_t)in; // F16, BF16
     }
 }
 
 bool matrix_pack_rows(const matrix *shape, uint32_t src_type, const void *src, uint32_t first_row, uint32_t rows, void *dst) {
     if (matrix_type_from_gguf(src_type) != shape->type) return false;
-    switch (shape->type) {
-    case MATRIX_F32: pack_plain(shape, src, first_row, rows, dst, 4); return true;
-    case MATRIX_F16:
-    case MATRIX_BF16: pack_plain(shape, src, first_row, rows, dst, 2); return true;
-    case MATRIX_Q8: pack_q8(shape, src, first_row, rows, dst); return true;
-    case MATRIX_Q4: pack_q4(shape, src_type == 3, src, first_row, rows, dst); return true;
-    case MATRIX_Q6: pack_q6(shape, src, first_row, rows, dst); return true;
-    case MATRIX_TYPES: break;
+    size_t row_bytes = source_row_bytes(src_type, shape->in);
+    matrix_planes planes = matrix_get_planes(shape);
+    for (uint32_t i = 0; i < rows; i++) {
+        const uint8_t *row = (const uint8_t *)src + i * row_bytes;
+        row_places to = places_of(shape, &planes, first_row + i, dst);
+        switch (shape->type) {
+        case MATRIX_F32: pack_plain(shape, row, &to, 4); break;
+        case MATRIX_F16:
+        case MATRIX_BF16: pack_plain(shape, row, &to, 2); break;
+        case MATRIX_Q8: pack_q8(shape, row, &to); break;
+        case MATRIX_Q4: pack_q4(shape, src_type == 3, row, &to); break;
+        case MATRIX_Q6: pack_q6(shape, row, &to); break;
+        case MATRIX_TYPES: return false;
+        }
     }
-    return false;
+    return true;
 }

@@ -11,6 +11,7 @@
 typedef struct op_policy {
     uint32_t tiers;     // ZS_TIER_* in use
     uint32_t subgroup_size;
+    uint32_t weight_group; // how new matrices are laid out (matrix.h)
     bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
     bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;

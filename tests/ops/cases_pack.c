@@ -19,35 +19,38 @@ static float read_half(const uint8_t *plane, size_t i) {
     return half_to_float(half);
 }
 
-/// Nibble k of a row-major plane of them: a word per eight values, value i of its first four in bits 8i, of its last four in 8i + 4.
-static uint32_t read_nibble(const uint8_t *plane, size_t k) {
-    uint32_t word, i = (uint32_t)(k % 8);
-    memcpy(&word, plane + k / 8 * 4, 4);
+/// Nibble i of a word: of the first four in bits 8i, of the last four in 8i + 4.
+static uint32_t read_nibble(const uint8_t *from, uint32_t i) {
+    uint32_t word;
+    memcpy(&word, from, 4);
     return word >> (i < 4 ? 8 * i : 8 * (i - 4) + 4) & 15;
 }
 
 static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row, uint32_t column) {
     matrix_planes planes = matrix_get_planes(shape);
-    const uint8_t *plane[MATRIX_MAX_PLANES];
-    for (uint32_t i = 0; i < MATRIX_MAX_PLANES; i++) plane[i] = bytes + planes.offset[i];
-    size_t k = (size_t)row * shape->padded + column;
+    // Element e of the row in plane p, where elements hold 8, 32 or more values each.
+    uint32_t group = shape->group, member = row % group, i = column % 8;
+    const uint8_t *element[MATRIX_MAX_PLANES];
+    static const uint32_t held[MATRIX_TYPES][MATRIX_MAX_PLANES] = {{8}, {8}, {8}, {8, 32}, {8, 32}, {8, 8, 16, 256}};
+    for (uint32_t p = 0; p < planes.count; p++)
+        element[p] = bytes + planes.offset[p] + (row - member) * planes.row_bytes[p] + ((size_t)column / held[shape->type][p] * group + member) * planes.element_bytes[p];
     uint16_t half, high;
     uint32_t word;
     float value;
     switch (shape->type) {
-    case MATRIX_F32: memcpy(&value, plane[0] + 4 * k, 4); return value;
-    case MATRIX_F16: return read_half(plane[0], k);
+    case MATRIX_F32: memcpy(&value, element[0] + 4 * i, 4); return value;
+    case MATRIX_F16: return read_half(element[0], i);
     case MATRIX_BF16:
-        memcpy(&half, plane[0] + 2 * k, 2);
+        memcpy(&half, element[0] + 2 * i, 2);
         word = (uint32_t)half << 16;
         memcpy(&value, &word, 4);
         return value;
-    case MATRIX_Q8: return read_half(plane[1], k / 32) * (float)(int8_t)plane[0][k];
-    case MATRIX_Q4: return read_half(plane[1], k / 32 * 2) * (float)read_nibble(plane[0], k) + read_half(plane[1], k / 32 * 2 + 1);
+    case MATRIX_Q8: return read_half(element[1], 0) * (float)(int8_t)element[0][i];
+    case MATRIX_Q4: return read_half(element[1], 0) * (float)read_nibble(element[0], i) + read_half(element[1], 1);
     case MATRIX_Q6:
-        memcpy(&high, plane[1] + k / 8 * 2, 2);
-        word = read_nibble(plane[0], k) | (uint32_t)(high >> (2 * (k % 8)) & 3) << 4;
-        return read_half(plane[3], k / 256) * (float)(int8_t)plane[2][k / 16] * ((float)word - 32);
+        memcpy(&high, element[1], 2);
+        word = read_nibble(element[0], i) | (uint32_t)(high >> (2 * i) & 3) << 4;
+        return read_half(element[3], 0) * (float)(int8_t)element[2][0] * ((float)word - 32);
     case MATRIX_TYPES: break;
     }
     return NAN;
@@ -65,15 +68,18 @@ static void check_values(harness *h, const weights *w, const uint8_t *bytes) {
 
 /// Packing some rows leaves the others alone.
 static void check_only_own_rows(harness *h, const weights *w, uint32_t first, uint32_t rows) {
-    size_t bytes = (size_t)matrix_bytes(w->shape.type, w->shape.out, w->shape.in), row_bytes = w->block_bytes / w->shape.out;
+    size_t bytes = (size_t)matrix_bytes(&w->shape), row_bytes = w->block_bytes / w->shape.out;
     matrix_planes planes = matrix_get_planes(&w->shape);
     uint8_t *packed = harness_alloc(h, bytes, 1), *expected = harness_alloc(h, bytes, 1), *other = harness_alloc(h, bytes, 1);
     memset(packed, 0xa5, bytes);
     memset(expected, 0xa5, bytes);
     matrix_pack_rows(&w->shape, w->type, w->blocks, 0, w->shape.out, other);
     for (uint32_t p = 0; p < planes.count; p++) {
-        size_t at = (size_t)(planes.offset[p] + first * planes.row_bytes[p]);
-        memcpy(expected + at, other + at, (size_t)(rows * planes.row_bytes[p]));
+        for (uint32_t row = first; row < first + rows; row++) {
+            uint32_t member = row % w->shape.group, size = planes.element_bytes[p];
+            size_t at = (size_t)(planes.offset[p] + (row - member) * planes.row_bytes[p]) + (size_t)member * size;
+            for (uint64_t e = 0; e < planes.row_bytes[p] / size; e++, at += (size_t)w->shape.group * size) memcpy(expected + at, other + at, size);
+        }
     }
     matrix_pack_rows(&w->shape, w->type, (const uint8_t *)w->blocks + first * row_bytes, first, rows, packed);
     if (memcmp(packed, expected, bytes)) harness_fail(h, "packing rows %u to %u touched others", first, first + rows - 1);
@@ -88,7 +94,7 @@ void cases_pack(harness *h) {
             snprintf(op, sizeof op, "pack %s", tensor_type_get_info(type)->name);
             if (!harness_case(h, op, "[%u, %u] %u rows at a time", out, in, step)) continue;
             weights w = weights_random(h, type, out, in);
-            size_t bytes = (size_t)matrix_bytes(w.shape.type, out, in), row_bytes = w.block_bytes / out;
+            size_t bytes = (size_t)matrix_bytes(&w.shape), row_bytes = w.block_bytes / out;
             uint8_t *packed = harness_alloc(h, bytes, 1);
             for (uint32_t o = 0; o < out; o += step) {
                 uint32_t rows = step < out - o ? step : out - o;

@@ -50,6 +50,7 @@ struct harness {
     // the case
     char op[48], label[192];
     uint64_t random;
+    uint64_t seed; // of the running case
     allocation *allocations;
     region regions[MAX_REGIONS];
     uint32_t region_count, run_regions; // the first of a run's own
@@ -193,6 +194,7 @@ bool harness_case(harness *h, const char *op, const char *format, ...) {
     h->random = 0xcbf29ce484222325u; // FNV-1a of the names: a case's data do not depend on the cases before it
     for (const char *c = h->op; *c; c++) h->random = (h->random ^ (uint8_t)*c) * 0x100000001b3u;
     for (const char *c = h->label; *c; c++) h->random = (h->random ^ (uint8_t)*c) * 0x100000001b3u;
+    h->seed = h->random;
     return is_wanted(h->op, h->params.op) && is_wanted(h->label, h->params.only_case);
 }
 
@@ -206,6 +208,8 @@ void *harness_alloc(harness *h, size_t count, size_t size) {
     h->allocations = a;
     return a->bytes;
 }
+
+uint32_t harness_pick(const harness *h, uint32_t n) { return (uint32_t)(h->seed >> 32) % n; }
 
 uint64_t random_bits(harness *h) { // splitmix64
     uint64_t x = h->random += 0x9E3779B97F4A7C15u;

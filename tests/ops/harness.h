@@ -54,6 +54,8 @@ void *harness_alloc(harness *h, size_t count, size_t size);
 
 // ---- random data, the same in every run -----------------------------------------------------------------------------
 
+/// One of n, the same throughout a case.
+uint32_t harness_pick(const harness *h, uint32_t n);
 uint64_t random_bits(harness *h);
 uint32_t random_below(harness *h, uint32_t n);
 /// Uniform in [low, high).

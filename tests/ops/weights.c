@@ -27,9 +27,10 @@ static void fill_blocks(harness *h, uint32_t type, uint8_t *blocks, size_t bytes
 
 weights weights_random(harness *h, uint32_t type, uint32_t out, uint32_t in) {
     const tensor_type_info *info = tensor_type_get_info(type);
+    static const uint32_t groups[] = {1, 4, 16}; // any kernel reads any
     size_t elements = (size_t)out * in;
     weights w = {
-        .shape = matrix_of(matrix_type_from_gguf(type), out, in), .type = type, .block_bytes = (size_t)tensor_type_bytes(type, elements)};
+        .shape = matrix_of(matrix_type_from_gguf(type), out, in, groups[harness_pick(h, 3)]), .type = type, .block_bytes = (size_t)tensor_type_bytes(type, elements)};
     w.blocks = harness_alloc(h, w.block_bytes, 1);
     float *plain = random_floats(h, elements, 0.1f);
     if (!tensor_type_quantise(type, plain, w.blocks, elements)) fill_blocks(h, type, w.blocks, w.block_bytes, info->block_bytes);
@@ -40,7 +41,7 @@ weights weights_random(harness *h, uint32_t type, uint32_t out, uint32_t in) {
 }
 
 void weights_put(harness *h, weights *w) {
-    size_t bytes = (size_t)matrix_bytes(w->shape.type, w->shape.out, w->shape.in);
+    size_t bytes = (size_t)matrix_bytes(&w->shape);
     w->shape.address = harness_put(h, NULL, bytes);
     matrix_pack_rows(&w->shape, w->type, w->blocks, 0, w->shape.out, harness_before(h, w->shape.address));
 }
