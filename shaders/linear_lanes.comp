@@ -4,7 +4,8 @@
 // Grid: x = output rows of all segments / (SUBGROUP_SIZE · ROWS), y = step rows / TOKENS. CPU drivers vectorise over the invocations
 // of a subgroup and, inside loops, load for each of them separately even where they read the same: so an x is loaded once per
 // subgroup, each invocation its share, and handed round by subgroupBroadcast with constant indices. Loops are unrolled because
-// every turn blends all sums by the execution mask.
+// every turn blends all sums by the execution mask. WEIGHT_GROUP rows lie interleaved, the two rows of a subgroup's invocations by
+// default, so what it reads next is what follows.
 // Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / (ROWS · SUBGROUP_SIZE) of x.
 //
 // Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 WEIGHT_GROUP · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments ·
@@ -29,6 +30,7 @@ layout(constant_id = 7) const uint NORM_EPS = 0;
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
 const uint SUMS = ROWS * TOKENS;
 const uint SHARES = SUBGROUP_SIZE < 8u ? 8u / SUBGROUP_SIZE : 1u; // values of a unit of x that an invocation loads
+const uint UNROLL = SUMS > 32u ? 2u : SCALE_UNITS; // units: the code of large blocks stays short, which shortens the start
 const uint SPREAD = SUBGROUP_SIZE < 8u ? SUBGROUP_SIZE : 8u;
 
 // sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
@@ -43,10 +45,10 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     float squares[TOKENS];
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) squares[t] = 0.0;
 
-    for (uint chunk = 0u; chunk < units; chunk += SCALE_UNITS) {
+    for (uint chunk = 0u; chunk < units; chunk += UNROLL) {
         vec2 scale[ROWS];
         [[unroll]] for (uint r = 0u; r < ROWS; r++) scale[r] = weight_scale(rows[r], chunk);
-        [[unroll]] for (uint u = 0u; u < SCALE_UNITS; u++) {
+        [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
             const uint unit = chunk + u;
             vec4 a[ROWS], b[ROWS];
             [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);

@@ -28,6 +28,7 @@ struct gpu_command {
     size_t part_count, made_count;
     bool recording, recorded;
     bool profiling, profile_next; // of what is recorded, and of what will be
+    bool empty;                   // dispatches have no workgroups
     zs_error error; // first failure while recording
     const gpu_kernel *bound;
     const char *label;
@@ -42,6 +43,7 @@ struct gpu_command {
 
 zs_device *gpu_command_device(const gpu_command *command) { return command->device; }
 uint32_t gpu_command_dispatch_count(const gpu_command *command) { return command->dispatch_count; }
+void gpu_command_set_empty(gpu_command *command, bool on) { command->empty = on; }
 void gpu_command_set_profiling(gpu_command *command, bool on) { command->profile_next = on; }
 
 zs_status gpu_command_create(zs_device *device, const char *name, gpu_command **command, zs_error *error) {
@@ -119,7 +121,7 @@ static void collect(gpu_command *command) {
         if (i == 0) first = ticks[0];
         last = ticks[part->query_count - 1];
         double ns = ticks_between(device, ticks[0], last), estimated = part->estimate.byte_ns + part->estimate.flop_ns;
-        if (part->other_ns < 0.1 * estimated && !command->profiling) gpu_rates_learn(&device->rates, part->estimate, ns);
+        if (part->other_ns < 0.1 * estimated && !command->profiling && !command->empty) gpu_rates_learn(&device->rates, part->estimate, ns);
         for (uint32_t j = 0; command->profiling && j + 1 < part->query_count; j++)
             command->times[part->first_dispatch + j].ms = ticks_between(device, ticks[j], ticks[j + 1]) * 1e-6;
     }
@@ -329,6 +331,10 @@ void gpu_command_dispatch(gpu_command *command, const gpu_kernel *kernel, const 
     const struct VolkDeviceTable *vk = &command->device->vk;
     if (failed(command) || groups_x == 0 || groups_y == 0 || groups_z == 0) return;
     if (!check_dispatch(command, kernel, push_size, (const uint32_t[]){groups_x, groups_y, groups_z})) return;
+    if (command->empty) {
+        groups_x = groups_y = groups_z = 0;
+        work = (gpu_work){0};
+    }
     gpu_estimate estimate = gpu_rates_estimate(&command->device->rates, work);
     if (!make_room(command, estimate.byte_ns + estimate.flop_ns + dispatch_ns) || !note_dispatch(command, kernel, work)) return;
     command_part *part = current(command);

@@ -48,6 +48,10 @@ zs_status gpu_command_submit(gpu_command *command, uint64_t *value, zs_error *er
 /// negative without timestamps.
 double gpu_command_last_ms(gpu_command *command);
 
+/// When on (before begin), dispatches are recorded without workgroups: submitting them touches no memory, but makes the driver finish
+/// what it leaves until a pipeline's first use. Not together with profiling.
+void gpu_command_set_empty(gpu_command *command, bool on);
+
 /// Timing per dispatch, for bench: when on (before begin), a timestamp is written after every dispatch with its own barrier.
 void gpu_command_set_profiling(gpu_command *command, bool on);
 typedef struct gpu_dispatch_time {

@@ -1,5 +1,6 @@
 #include "loader/tokenizer.h"
 #include "model/upload.h"
+#include "model/warm.h"
 #include "ops/ops.h"
 
 #include <math.h>
@@ -114,6 +115,7 @@ static zs_status load_tensors(zs_model *model, const model_file *file, const zs_
     zs_status status = check_memory(model->device, model->path, bytes, error);
     if (status) return status;
     model_upload *upload = NULL;
+    model_warm *warm = model_warm_start(model->device, file);
     status = model_upload_create(model, params, file_bytes, &upload, error);
     if (!status) status = model_upload_matrix(upload, file->embedding, NULL, &model->embedding, error);
     if (!status && !file->config.tied) status = model_upload_matrix(upload, file->head, NULL, &model->head, error);
@@ -121,6 +123,7 @@ static zs_status load_tensors(zs_model *model, const model_file *file, const zs_
     if (!status) status = load_layers(model, upload, file, error);
     if (file->config.tied) model->head = model->embedding;
     zs_status finished = model_upload_finish(&upload, status ? NULL : error);
+    model_warm_finish(&warm);
     return status ? status : finished;
 }
 

@@ -41,6 +41,13 @@ static void fill_strides(const zs_model *model, uint32_t strides[ACTIVATION_COUN
     strides[ACTIVATION_A_DOWN] = rank_stride(model, MODEL_DOWN, 1);
 }
 
+void workspace_strides(const zs_model *model, model_workspace *workspace) {
+    uint32_t strides[ACTIVATION_COUNT];
+    fill_strides(model, strides, workspace->qkv_offset);
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) workspace->activations[i].stride = strides[i];
+    workspace->logits_stride = pad32(model->config.vocab);
+}
+
 /// What the buffers behind the activations take.
 typedef struct tail_bytes {
     uint64_t logits, logit_hidden, partials, rope;
@@ -106,15 +113,12 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     w->params = *params;
     w->policy = op_policy_of(model->device);
     w->policy.deterministic = params->deterministic;
-    uint32_t strides[ACTIVATION_COUNT];
-    fill_strides(model, strides, w->qkv_offset);
-    w->logits_stride = pad32(model->config.vocab);
+    workspace_strides(model, w);
     tail_bytes tail = tail_of(model, params);
 
     zs_status status = ZS_OK;
     for (uint32_t i = 0; i < ACTIVATION_COUNT && !status; i++) {
-        w->activations[i].stride = strides[i];
-        status = create_optional(w->device, 4ull * params->max_rows * strides[i], true, names[i], &w->activations[i].buffer, error);
+        status = create_optional(w->device, 4ull * params->max_rows * w->activations[i].stride, true, names[i], &w->activations[i].buffer, error);
     }
     if (!status) status = create_optional(w->device, tail.logits, true, "logits", &w->logits, error);
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);

@@ -29,4 +29,7 @@ struct model_workspace {
 /// Offset of each of `count` widths laid side by side at multiples of 32; returns the stride.
 uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *offsets);
 
+/// Fills in how wide the activations' rows are.
+void workspace_strides(const zs_model *model, model_workspace *workspace);
+
 #endif

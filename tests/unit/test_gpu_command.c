@@ -98,6 +98,31 @@ static void test_workgroup_sizes(void **state) {
     zs_device_destroy(&device);
 }
 
+/// Empty dispatches touch nothing, not even an address that no buffer has.
+static void test_empty(void **state) {
+    (void)state;
+    zs_device *device = open_plain();
+    gpu_command *command = make_command(device);
+    gpu_buffer x = make_buffer(device, GPU_MEMORY_READBACK, 1001 * sizeof(float));
+    gpu_command_set_empty(command, true);
+    assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
+    dispatch_probe(command, &x, 32, 2, (gpu_work){0});
+    PushProbe push = {.in_ = 256, .out_ = 256, .factor = 1, .count = 32};
+    gpu_command_dispatch(command, probe_kernel(device, 32), &push, sizeof push, 1, 1, 1, (gpu_work){0});
+    assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
+    wait_done(device, submit(command));
+    expect_doubled(device, &x, 0);
+    gpu_command_set_empty(command, false);
+    assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
+    dispatch_probe(command, &x, 32, 2, (gpu_work){0});
+    assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
+    wait_done(device, submit(command));
+    expect_doubled(device, &x, 1);
+    gpu_buffer_destroy(device, &x);
+    gpu_command_destroy(&command);
+    zs_device_destroy(&device);
+}
+
 static void test_required_subgroup_size(void **state) {
     (void)state;
     zs_device *device = open_plain();
@@ -458,7 +483,8 @@ static void test_validation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_workgroup_sizes),  cmocka_unit_test(test_required_subgroup_size),
+        cmocka_unit_test(test_workgroup_sizes),  cmocka_unit_test(test_empty),
+          cmocka_unit_test(test_required_subgroup_size),
         cmocka_unit_test(test_recording_errors), cmocka_unit_test(test_copy_and_fill),
         cmocka_unit_test(test_replay),           cmocka_unit_test(test_parts),
         cmocka_unit_test(test_profiling),        cmocka_unit_test(test_timeout),
