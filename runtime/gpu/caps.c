@@ -109,14 +109,18 @@ static bool choose_queue_family(const gpu_instance *instance, gpu_physical *phys
     return found;
 }
 
+static bool can_require_sizes(const properties *p) { return p->v13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT; }
+
 static uint32_t offered_tiers(const gpu_physical *physical, const properties *p) {
     const gpu_features *f = &physical->features;
     const VkSubgroupFeatureFlags operations = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_VOTE_BIT |
                                               VK_SUBGROUP_FEATURE_ARITHMETIC_BIT | VK_SUBGROUP_FEATURE_BALLOT_BIT |
                                               VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     uint32_t tiers = 0;
+    // AMD's cards before RDNA know one size and no asking for it.
+    bool size_known = can_require_sizes(p) || p->v13.minSubgroupSize == p->v13.maxSubgroupSize;
     if ((p->v11.subgroupSupportedOperations & operations) == operations && (p->v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
-        f->v13.subgroupSizeControl && f->v13.computeFullSubgroups && (p->v13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT))
+        f->v13.subgroupSizeControl && f->v13.computeFullSubgroups && size_known)
         tiers |= ZS_TIER_SUBGROUP;
     if (f->v11.storageBuffer16BitAccess && f->v12.storageBuffer8BitAccess) tiers |= ZS_TIER_STORAGE;
     if ((tiers & ZS_TIER_STORAGE) && f->v12.shaderFloat16) tiers |= ZS_TIER_HALF;
@@ -184,6 +188,7 @@ static uint32_t largest_local_heap(const VkPhysicalDeviceMemoryProperties *memor
 
 uint64_t gpu_physical_free_bytes(const gpu_instance *instance, const gpu_physical *physical) {
     uint32_t heap = largest_local_heap(&physical->memory);
+    if (physical->info.memory_bytes == 0) return 0; // null hardware: RADV's driver for it crashes when asked for its budget
     if (!physical->extensions.memory_budget) return physical->memory.memoryHeaps[heap].size;
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
     VkPhysicalDeviceMemoryProperties2 memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, .pNext = &budget};
@@ -222,6 +227,7 @@ static void fill_caps(gpu_physical *physical, const properties *p) {
     caps->max_allocation = smaller(p->v11.maxMemoryAllocationSize, p->v13.maxBufferSize ? p->v13.maxBufferSize : UINT64_MAX);
     caps->memory_bytes = physical->info.memory_bytes;
     caps->timestamp_ns = physical->timestamp_bits ? (double)limits->timestampPeriod : 0;
+    physical->sizes_required = can_require_sizes(p);
     physical->max_subgroups = p->v13.maxComputeWorkgroupSubgroups;
     // The subgroup size is part of the key because lavapipe's depends on the environment, and with it what the self-test saw.
     snprintf(caps->cache_key, sizeof caps->cache_key, "%s-%08x-%u", physical->info.uuid, p->core.properties.driverVersion,

@@ -46,6 +46,7 @@ typedef struct gpu_physical {
     VkPhysicalDeviceMemoryProperties memory;
     uint32_t queue_family;
     uint32_t timestamp_bits;
+    bool sizes_required;    // a pipeline can ask for a subgroup size; else there is but one
     uint32_t max_subgroups; // per workgroup, where the subgroup size is required
     uint32_t vendor_id, device_id;
     uint8_t pipeline_cache_uuid[VK_UUID_SIZE];

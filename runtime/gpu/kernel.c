@@ -85,7 +85,7 @@ static zs_status check_key(const zs_device *device, const gpu_kernel_key *key, z
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "kernel %s with %u invocations: %s allows %u", module->name, workgroup,
                             device->physical.info.name, caps->max_invocations);
     if (size && (size < caps->min_subgroup_size || size > caps->max_subgroup_size || (size & (size - 1)) ||
-                 workgroup / size > device->physical.max_subgroups))
+                 (device->physical.sizes_required && workgroup / size > device->physical.max_subgroups)))
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
                             "kernel %s with %u invocations in subgroups of %u: %s offers sizes %u to %u, at most %u of them", module->name,
                             workgroup, size, device->physical.info.name, caps->min_subgroup_size, caps->max_subgroup_size,
@@ -100,6 +100,8 @@ static void describe(const gpu_kernel_key *key, char *text, size_t size) {
     for (uint32_t i = 0; i < key->constant_count && length >= 0 && (size_t)length < size; i++)
         length += snprintf(text + length, size - (size_t)length, "%c%u", i ? ',' : ' ', key->constants[i]);
 }
+
+void gpu_kernel_describe(const gpu_kernel *kernel, char *text, size_t size) { describe(&kernel->key, text, size); }
 
 static VkResult make_pipeline(zs_device *device, const gpu_kernel_key *key, VkPipelineCreateFlags flags, VkPipeline *pipeline) {
     const shader_module *source = &shader_modules[key->module];
@@ -120,7 +122,7 @@ static VkResult make_pipeline(zs_device *device, const gpu_kernel_key *key, VkPi
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags = flags,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                  .pNext = key->subgroup_size ? &required : NULL,
+                  .pNext = key->subgroup_size && device->physical.sizes_required ? &required : NULL,
                   .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
