@@ -1,0 +1,115 @@
+#include "compile/recording.h"
+
+#include "model/workspace.h"
+
+enum { MAX_ROWS = 64, CONTEXT = 2048, SOMEWHERE = 0x10000 };
+
+static uint32_t stride_of(const uint32_t *widths, uint32_t count) {
+    uint32_t offsets[OP_MAX_SEGMENTS];
+    return activation_offsets(widths, count, offsets);
+}
+
+static matrix matrix_somewhere(matrix_type type, uint32_t out, uint32_t in, uint32_t group) {
+    matrix m = matrix_of(type, out, in, group);
+    m.address = SOMEWHERE;
+    return m;
+}
+
+static model_weight weight_of(matrix_type type, bool factored, uint32_t out, uint32_t in, uint32_t group) {
+    model_weight w = {.factored = factored, .out = out, .in = in, .rank = out < in ? out : in};
+    w.dense = matrix_somewhere(type, out, in, group);
+    w.u = matrix_somewhere(type, out, w.rank, group);
+    w.vt = matrix_somewhere(type, w.rank, in, group);
+    return w;
+}
+
+static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type type, bool factored, uint32_t group) {
+    uint32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
+    const uint32_t shapes[MODEL_MATRICES][2] = {
+        [MODEL_Q] = {q, s->hidden},         [MODEL_K] = {kv, s->hidden},       [MODEL_V] = {kv, s->hidden},       [MODEL_O] = {s->hidden, q},
+        [MODEL_GATE] = {s->ffn, s->hidden}, [MODEL_UP] = {s->ffn, s->hidden}, [MODEL_DOWN] = {s->hidden, s->ffn},
+    };
+    for (uint32_t m = 0; m < MODEL_MATRICES; m++) layer->weights[m] = weight_of(type, factored, shapes[m][0], shapes[m][1], group);
+    layer->attention_norm = layer->ffn_norm = SOMEWHERE;
+}
+
+static zs_model model_of(zs_device *device, const compile_shape *s, matrix_type type, model_layer *layer, uint32_t group) {
+    return (zs_model){
+        .device = device,
+        .config = {.layers = 1,
+                   .hidden = s->hidden,
+                   .ffn = s->ffn,
+                   .heads = s->heads,
+                   .kv_heads = s->kv_heads,
+                   .head_dim = s->head_dim,
+                   .vocab = s->vocab,
+                   .context = CONTEXT,
+                   .norm_eps = 1e-5f},
+        .layers = layer,
+        .embedding = matrix_somewhere(type, s->vocab, s->hidden, group),
+        .head = matrix_somewhere(type, s->vocab, s->hidden, group),
+        .output_norm = SOMEWHERE,
+    };
+}
+
+/// What model_workspace_create makes, less the memory.
+static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool deterministic) {
+    const model_config *c = &model->config;
+    const model_weight *w = model->layers[0].weights;
+    model_workspace made = {
+        .device = model->device,
+        .params = {.max_rows = MAX_ROWS, .max_logit_rows = MAX_ROWS, .context = CONTEXT, .kv_f16 = kv_f16, .deterministic = deterministic},
+        .policy = op_policy_of(model->device),
+    };
+    made.policy.deterministic = deterministic;
+    const uint32_t qkv[] = {w[MODEL_Q].out, w[MODEL_K].out, w[MODEL_V].out}, a_qkv[] = {w[MODEL_Q].rank, w[MODEL_K].rank, w[MODEL_V].rank};
+    const uint32_t a_ffn[] = {w[MODEL_GATE].rank, w[MODEL_UP].rank};
+    made.activations[ACTIVATION_X].stride = stride_of(&c->hidden, 1);
+    made.activations[ACTIVATION_QKV].stride = activation_offsets(qkv, 3, made.qkv_offset);
+    made.activations[ACTIVATION_ATTENDED].stride = stride_of(&qkv[0], 1);
+    made.activations[ACTIVATION_FFN].stride = stride_of(&c->ffn, 1);
+    made.activations[ACTIVATION_A_QKV].stride = stride_of(a_qkv, 3);
+    made.activations[ACTIVATION_A_O].stride = stride_of(&w[MODEL_O].rank, 1);
+    made.activations[ACTIVATION_A_FFN].stride = stride_of(a_ffn, 2);
+    made.activations[ACTIVATION_A_DOWN].stride = stride_of(&w[MODEL_DOWN].rank, 1);
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
+    made.logits_stride = stride_of(&c->vocab, 1);
+    made.logits.address = made.logit_hidden.address = made.partials.address = made.rope.address = SOMEWHERE;
+    return made;
+}
+
+static void record_step(const zs_model *model, model_workspace *workspace, gpu_command *command, uint32_t rows, bool decode) {
+    uint32_t span = decode ? 1 : model_span_rows(workspace, model);
+    const model_step step = {
+        .step = SOMEWHERE,
+        .rows = rows,
+        .spans = (rows + span - 1) / span,
+        .decode = decode,
+        .longest = CONTEXT,
+        .logit_rows = SOMEWHERE,
+        .logit_count = decode ? rows : 1,
+    };
+    model_record(model, workspace, command, &step);
+    model_record_sample(model, workspace, command, &step, SOMEWHERE, SOMEWHERE, decode);
+    model_record_logprobs(model, workspace, command, &step, SOMEWHERE, SOMEWHERE);
+}
+
+zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, bool kv_f16, bool deterministic,
+                         zs_error *error) {
+    model_layer layer = {0};
+    uint32_t group = op_policy_of(device).weight_group;
+    fill_layer(&layer, shape, type, factored, group);
+    zs_model model = model_of(device, shape, type, &layer, group);
+    model_workspace workspace = workspace_of(&model, kv_f16, deterministic);
+    gpu_command *command = NULL;
+    zs_status status = gpu_command_create(device, "compile", &command, error);
+    if (status) return status;
+    status = gpu_command_begin(command, error);
+    if (!status) {
+        record_step(&model, &workspace, command, MAX_ROWS, false);
+        for (uint32_t rows = 1; rows <= 16; rows *= 2) record_step(&model, &workspace, command, rows, true);
+        status = gpu_command_end(command, error);
+    }
+    gpu_command_destroy(&command);
+    return status;
+}

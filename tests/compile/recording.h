@@ -1,0 +1,19 @@
+/// A decoder without weights or buffers, whose steps are recorded only to have every kernel made that they would run. Addresses
+/// are made up: nothing is ever submitted.
+#ifndef COMPILE_RECORDING_H
+#define COMPILE_RECORDING_H
+
+#include "model/model.h"
+
+/// The shapes that end up in specialisation constants.
+typedef struct compile_shape {
+    const char *name;
+    uint32_t hidden, heads, kv_heads, head_dim, ffn, vocab;
+} compile_shape;
+
+/// Records prefill and decode steps of up to 16 rows, with sampling and log-probabilities, for a model whose matrices are dense or
+/// factors of this type.
+zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, bool kv_f16, bool deterministic,
+                         zs_error *error);
+
+#endif
