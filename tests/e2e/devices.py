@@ -9,7 +9,7 @@ from program import zsigma
 
 SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json"
 LAVAPIPE = (glob.glob("/usr/share/vulkan/icd.d/lvp_icd*.json") or [""])[0]
-LAYERS = ["/usr/lib/chromium/libVkLayer_khronos_validation.so", *glob.glob("/usr/lib/*/libVkLayer_khronos_validation.so")]
+LAYERS = os.environ.get("ZSIGMA_LAYERS")  # the folder of its manifest, where CTest found the validation layer
 
 
 class List(program.TinyTest):
@@ -150,13 +150,9 @@ class Cache(program.TinyTest):
 
 class Validation(program.TinyTest):
     def test_clean(self):
-        layer = next((path for path in LAYERS if os.path.exists(path)), None)
-        if not layer:
+        if not LAYERS:
             self.skipTest("the validation layer is not installed")
-        self.write("VkLayer_khronos_validation.json", json.dumps({"file_format_version": "1.2.0", "layer": {
-            "name": "VK_LAYER_KHRONOS_validation", "type": "GLOBAL", "library_path": layer, "api_version": "1.3.280",
-            "implementation_version": "1", "description": "Khronos validation layer"}}))
-        env = program.environment(VK_LAYER_PATH=self.folder)
+        env = program.environment(VK_LAYER_PATH=LAYERS)
         for by in [["ask", "-n", "3", "Hello"], ["score", "--prompt", "a", "--answer", "the hat"]]:
             result = self.ok(*by, "-m", self.factored, "--validate", env=env)
             self.assertNotIn("error", result.err)

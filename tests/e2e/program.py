@@ -1,7 +1,7 @@
 """What the end-to-end tests share: running zsigma as a user does, the models they use, and how a file of tests is run.
 
-Environment (tests/e2e/README.md): ZSIGMA, the program; ZSIGMA_TINY, a tiny dense model; ZSIGMA_OUTPUT, a folder to write
-into — CTest sets these three. ZSIGMA_MODEL, SmolLM2-135M-Instruct.Q4_1.gguf, is the user's to give.
+Environment: ZSIGMA, the program; ZSIGMA_TINY, a tiny dense model; ZSIGMA_OUTPUT, a folder to write into; ZSIGMA_LAYERS, the
+folder with the validation layer's manifest, if there is one — CTest sets these four. ZSIGMA_MODEL, SmolLM2-135M-Instruct.Q4_1.gguf, is the user's to give.
 """
 import json
 import os
@@ -131,7 +131,7 @@ class TinyTest(ProgramTest):
     def setUpClass(cls):
         for path in [cls.dense, cls.factored, cls.other]:
             if not os.path.exists(path):
-                raise AssertionError("set ZSIGMA_TINY to the tiny model that CTest's fixtures make (tests/e2e/README.md)")
+                raise AssertionError("set ZSIGMA_TINY to the tiny model that CTest's fixtures make")
 
 
 class RealTest(ProgramTest):
