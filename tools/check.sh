@@ -25,6 +25,9 @@ build() {
 say "Building"
 mkdir -p build
 build $build all -DCMAKE_BUILD_TYPE=Release
+say "Kernels against their budget"
+shaders=$($build/tests/test_shader_modules 2>&1) || { echo "$shaders" >&2; exit 1; }
+grep '^SPIR-V' <<<"$shaders" >&2
 say "Building with AddressSanitizer and UndefinedBehaviorSanitizer"
 build build/sanitize all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DZSIGMA_SANITIZE=address,undefined
 say "Building the fuzz targets"

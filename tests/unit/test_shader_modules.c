@@ -314,7 +314,7 @@ static void names_are_unique_and_budget_holds(void **state) {
         bytes += shader_modules[i].size;
         for (uint32_t j = 0; j < i; j++) assert_string_not_equal(shader_modules[i].name, shader_modules[j].name);
     }
-    print_message("%d modules, %zu bytes of SPIR-V\n", SHADER_COUNT, bytes);
+    print_message("SPIR-V: %d of at most %d modules, %zu of at most %d bytes\n", SHADER_COUNT, MODULE_BUDGET, bytes, BYTE_BUDGET);
     assert_in_range(SHADER_COUNT, 1, MODULE_BUDGET);
     assert_true(bytes <= BYTE_BUDGET);
 }
