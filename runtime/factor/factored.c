@@ -69,6 +69,9 @@ static double relative_norm(const double *e, const float *w, size_t count) {
     return norm > 0 ? sqrt(difference / norm) : 0;
 }
 
+static void round_u(svd *s, factored *f) { round_factor(s->u, (size_t)s->out * s->rank, f->u_type, f->u); }
+static void round_vt(svd *s, factored *f) { round_factor(s->vt, (size_t)s->rank * s->in, f->vt_type, f->vt); }
+
 /// Rounds U and Vᵀ, each fitted to the other as it was rounded, the square one first.
 static zs_status round_both(svd *s, const float *w, factored *f, zs_error *error) {
     size_t count = (size_t)s->out * s->in, larger = s->out > s->in ? s->out : s->in;
@@ -81,10 +84,15 @@ static zs_status round_both(svd *s, const float *w, factored *f, zs_error *error
         for (int turn = 0; turn < TURNS; turn++, turn_of_u = !turn_of_u) {
             if (turn_of_u) {
                 if (turn > 0) refine_u(s, e, scratch);
-                round_factor(s->u, (size_t)s->out * s->rank, f->u_type, f->u);
+                round_u(s, f);
             } else {
                 if (turn > 0) refine_vt(s, e, scratch); // before, nothing is rounded and U Σ Vᵀ = W
-                round_factor(s->vt, (size_t)s->rank * s->in, f->vt_type, f->vt);
+                round_vt(s, f);
+            }
+            // Of entries about as large another may now be the largest. What is rounded already stays so with the other sign.
+            if (turn == TURNS - 1 && svd_fix_signs(s)) {
+                round_u(s, f);
+                round_vt(s, f);
             }
             refine_residual(s, w, scratch, e);
         }

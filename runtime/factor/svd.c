@@ -12,16 +12,18 @@ double svd_cost(uint32_t out, uint32_t in) {
     return 8 * large * small * small + 12 * small * small * small;
 }
 
-/// The sign of a pair is free: the largest |entry| of each row of Vᵀ becomes positive.
-static void fix_signs(svd *s) {
+bool svd_fix_signs(svd *s) {
+    bool turned = false;
     for (uint32_t k = 0; k < s->rank; k++) {
         double *row = s->vt + (size_t)k * s->in;
         uint32_t largest = 0;
         for (uint32_t j = 1; j < s->in; j++) largest = fabs(row[j]) > fabs(row[largest]) ? j : largest;
         if (row[largest] >= 0) continue;
+        turned = true;
         for (uint32_t j = 0; j < s->in; j++) row[j] = -row[j];
         for (uint32_t i = 0; i < s->out; i++) s->u[(size_t)i * s->rank + k] = -s->u[(size_t)i * s->rank + k];
     }
+    return turned;
 }
 
 zs_status svd_compute(double *w, uint32_t out, uint32_t in, svd *s, zs_error *error) {
@@ -40,7 +42,7 @@ zs_status svd_compute(double *w, uint32_t out, uint32_t in, svd *s, zs_error *er
         svd_free(s);
         return zs_error_set(error, ZS_ERROR_NUMERIC, "the SVD of a %u x %u matrix did not converge (%d)", out, in, (int)problem);
     }
-    fix_signs(s);
+    svd_fix_signs(s);
     return ZS_OK;
 }
 

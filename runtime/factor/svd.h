@@ -13,6 +13,8 @@ typedef struct svd {
 
 /// Overwrites w. Errors: ZS_ERROR_MEMORY, ZS_ERROR_NUMERIC (no convergence).
 zs_status svd_compute(double *w, uint32_t out, uint32_t in, svd *result, zs_error *error);
+/// The sign of a pair is free: turns pairs around until the largest |entry| of each row of Vᵀ is positive. false when none had to be.
+bool svd_fix_signs(svd *s);
 void svd_free(svd *result);
 /// Keeps LAPACK to one thread: work is parallel over matrices.
 void svd_use_one_thread(void);
