@@ -207,11 +207,23 @@ void cli_print_json(json_t *object) {
     json_decref(object);
 }
 
-bool cli_is_utf8(const char *text) {
-    json_t *string = json_string(text); // refuses what is not UTF-8
-    bool valid = string != NULL;
+/// Bytes of the character that text begins with; 0: it begins with none.
+static size_t character_bytes(const char *text) {
+    size_t left = strlen(text), length = 1;
+    json_t *string = NULL; // refuses what is not UTF-8
+    while (length <= 4 && length <= left && !(string = json_stringn(text, length))) length++;
     json_decref(string);
-    return valid;
+    return string ? length : 0;
+}
+
+int cli_check_utf8(const cli_command *command, const char *what, const char *text) {
+    size_t at = 0, length;
+    while (text[at] && (length = character_bytes(text + at)) > 0) at += length;
+    if (!text[at]) return CLI_DONE;
+    char problem[160];
+    snprintf(problem, sizeof problem, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what, at,
+             (unsigned)(unsigned char)text[at]);
+    return cli_usage(command, problem);
 }
 
 char *cli_read_stream(FILE *stream, size_t *length) {

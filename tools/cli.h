@@ -48,7 +48,8 @@ size_t cli_distance(const char *a, const char *b);
 
 /// Whether text on a file descriptor may be coloured.
 bool cli_colour(int fd);
-bool cli_is_utf8(const char *text);
+/// CLI_USAGE, with a message that names `what` and the first byte that is no UTF-8, if there is one.
+int cli_check_utf8(const cli_command *command, const char *what, const char *text);
 /// Reads a stream to its end; malloc'ed and terminated. NULL when it cannot be read or is too long, errno tells.
 char *cli_read_stream(FILE *stream, size_t *length);
 

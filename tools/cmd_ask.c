@@ -61,7 +61,7 @@ int cmd_ask(int argc, char **argv) {
     const char *question = from_stdin ? text : argv[0];
     if (text && memchr(text, 0, length)) result = cli_usage(&command, "the question on standard input holds zero bytes");
     else if (!question[strspn(question, " \t\r\n")]) result = cli_usage(&command, "the question is empty");
-    else if (!cli_is_utf8(question)) result = cli_usage(&command, "the question is not valid UTF-8");
+    else result = cli_check_utf8(&command, "the question", question);
     if (!result) result = asking_open(&a, &command);
     if (!result) result = ask(&a, &common, question);
     asking_close(&a);

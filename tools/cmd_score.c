@@ -115,6 +115,6 @@ int cmd_score(int argc, char **argv) {
     if (!s.model) return cli_usage(&command, "which model? give -m FILE");
     if (!s.prompt || !s.answer) return cli_usage(&command, "give --prompt and --answer");
     if (!*s.prompt || !*s.answer) return cli_usage(&command, "prompt and answer must not be empty");
-    if (!cli_is_utf8(s.prompt) || !cli_is_utf8(s.answer)) return cli_usage(&command, "prompt or answer is not valid UTF-8");
+    if ((result = cli_check_utf8(&command, "the prompt", s.prompt)) || (result = cli_check_utf8(&command, "the answer", s.answer))) return result;
     return run(&s, &common);
 }

@@ -16,14 +16,18 @@ static zs_status check_text(const char *what, const char *text, zs_error *error)
     for (size_t at = 0; at < size;) {
         uint32_t point;
         size_t length = utf8_decode(text + at, size - at, &point);
-        if (!length) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is not valid UTF-8 at byte %zu", what, at);
+        if (!length)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what, at,
+                                (unsigned)(unsigned char)text[at]);
         at += length;
     }
     return ZS_OK;
 }
 
-static zs_status check(const char *question, const zs_ask_params *p, zs_error *error) {
+static zs_status check(const zs_model *model, const char *question, const zs_ask_params *p, zs_error *error) {
     bool needs_set = p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER || p->strategy == ZS_STRATEGY_MIX;
+    if (!model->tokenizer)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words; load a model file that has one, or give token ids to a session", model->info.name);
     if (!question || !question[strspn(question, " \t\r\n")]) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the question is empty");
     if (needs_set && !p->experts) return zs_error_set(error, ZS_ERROR_ARGUMENT, "this strategy needs a folder of experts");
     if (p->strategy == ZS_STRATEGY_FIXED && !p->expert) return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy fixed needs an expert");
@@ -169,7 +173,7 @@ zs_status zs_ask(zs_engine *engine, const char *question, const zs_ask_params *p
     const zs_ask_params *p = params ? params : &defaults;
     uint32_t expert = 0;
     *answer = (zs_answer){0};
-    zs_status status = check(question, p, error);
+    zs_status status = check(engine->model, question, p, error);
     if (!status) status = choose_expert(engine, question, p, answer, &expert, error);
     if (!status) status = run_pass2(engine, question, p, expert, answer, error);
     zs_engine_detach_expert(engine, expert);

@@ -102,8 +102,11 @@ class WrongUse(program.ProgramTest):
     def test_questions_that_are_none(self):
         self.refused(2, "the question is empty", by=["ask", "-m", "model.gguf", ""])
         self.refused(2, "the question is empty", by=["ask", "-m", "model.gguf", " \n\t"])
-        self.refused(2, "not valid UTF-8", by=["ask", "-m", "model.gguf", b"caf\xe9"])
-        self.refused(2, "not valid UTF-8", by=["score", "-m", "model.gguf", "--prompt", b"caf\xe9", "--answer", "x"])
+        for text, place in [(b"\xff", "byte 0 (0xff)"), (b"caf\xe9", "byte 3 (0xe9)"), ("é".encode() + b"\xc3", "byte 2 (0xc3)"), (b"a\xc0\x80", "byte 1 (0xc0)"),
+                            ("\U0001F600".encode() + b"\x80", "byte 4 (0x80)")]:
+            self.refused(2, f"the question is not valid UTF-8 at {place}; convert it first", by=["ask", "-m", "model.gguf", text])
+            self.refused(2, f"the prompt is not valid UTF-8 at {place}", by=["score", "-m", "model.gguf", "--prompt", text, "--answer", "x"])
+            self.refused(2, f"the answer is not valid UTF-8 at {place}", by=["score", "-m", "model.gguf", "--prompt", "x", "--answer", text])
         self.refused(2, "zero bytes", by=["ask", "-m", "model.gguf", "-"], text=b"a\0b")
         self.refused(2, "the question is empty", by=["ask", "-m", "model.gguf", "-"], text=b"")
 

@@ -401,8 +401,14 @@ static void test_refused(void **state) {
     long_text[sizeof long_text - 1] = 0;
     expect_refused(engine, NULL, (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "empty");
     expect_refused(engine, " \n\t", (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "empty");
-    expect_refused(engine, "caf\xe9", (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "the question is not valid UTF-8 at byte 3");
-    expect_refused(engine, question, (zs_ask_params){.system = "\x80"}, ZS_ERROR_ARGUMENT, "the system message is not valid UTF-8 at byte 0");
+    expect_refused(engine, "caf\xe9", (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "the question is not valid UTF-8 at byte 3 (0xe9); convert it");
+    expect_refused(engine, question, (zs_ask_params){.system = "\x80"}, ZS_ERROR_ARGUMENT, "the system message is not valid UTF-8 at byte 0 (0x80)");
+    // A model of random weights has none.
+    zs_tokenizer *kept = model->tokenizer;
+    model->tokenizer = NULL;
+    expect_refused(engine, question, (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "has no tokenizer");
+    expect_refused(engine, question, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, ZS_ERROR_ARGUMENT, "has no tokenizer");
+    model->tokenizer = kept;
     expect_refused(engine, long_text, (zs_ask_params){0}, ZS_ERROR_CONTEXT, "256");
     expect_refused(engine, long_text, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, ZS_ERROR_CONTEXT, "256");
     expect_refused(engine, question, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT}, ZS_ERROR_ARGUMENT, "folder of experts");

@@ -403,8 +403,8 @@ typedef struct zs_answer {
 } zs_answer;
 
 /// Answers a question in two passes. Unknown category → base weights, bit-identical to ZS_STRATEGY_NONE.
-/// The answer's arrays are the caller's: zs_answer_free. Errors: ZS_ERROR_ARGUMENT (empty question, missing expert),
-/// ZS_ERROR_CONTEXT, and those of zs_engine_run.
+/// The answer's arrays are the caller's: zs_answer_free. Errors: ZS_ERROR_ARGUMENT (empty question, missing expert,
+/// text that is no UTF-8, a model without a tokenizer), ZS_ERROR_CONTEXT, and those of zs_engine_run.
 zs_status zs_ask(zs_engine *engine, const char *question, const zs_ask_params *params, zs_answer *answer, zs_error *error);
 void zs_answer_free(zs_answer *answer);
 

@@ -77,8 +77,8 @@ typedef struct zs_random_model_params {
 } zs_random_model_params;
 
 /// A model of a known shape with random weights, made on the device tensor by tensor without a file: for measurements. It has
-/// no tokenizer (zs_model_get_tokenizer gives NULL), so zs_ask must not be called on it. Errors: ZS_ERROR_ARGUMENT (unknown
-/// arch or type), and those of zs_model_load.
+/// no tokenizer (zs_model_get_tokenizer gives NULL), so zs_ask refuses it. Errors: ZS_ERROR_ARGUMENT (unknown arch or type), and
+/// those of zs_model_load.
 zs_status zs_model_create_random(zs_device *device, const zs_random_model_params *params, zs_model **model, zs_error *error);
 /// i-th known arch; NULL when i is out of range.
 const char *zs_random_model_arch(uint32_t i);
