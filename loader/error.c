@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-zs_status zs_error_set(zs_error *error, zs_status status, const char *format, ...) {
+zs_status(zs_error_set)(zs_error *error, zs_status status, const char *format, ...) {
     if (!error) return status;
     error->status = status;
     va_list arguments;

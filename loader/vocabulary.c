@@ -63,7 +63,7 @@ static zs_status allocate(vocabulary *vocab, uint64_t total, zs_error *error) {
     while (slots < 2 * vocab->count) slots *= 2;
     vocab->hash_mask = slots - 1;
     vocab->tokens = calloc(vocab->count, sizeof *vocab->tokens);
-    vocab->special = malloc(vocab->count * sizeof *vocab->special);
+    vocab->special = calloc(vocab->count, sizeof *vocab->special);
     vocab->hash = malloc(slots * sizeof *vocab->hash);
     // A token's bytes are never more than its spelling: twice the spellings hold both. 2^40 at most, by measure's bounds.
     vocab->arena = total > SIZE_MAX / 2 - 1 ? NULL : malloc(2 * (size_t)total + 1);
@@ -114,7 +114,7 @@ static zs_status add_token(vocabulary *vocab, uint32_t id, gguf_string spelling,
 
 static int compare_spelling(const vocabulary_token *a, const vocabulary_token *b) {
     uint32_t shared = a->spelling_size < b->spelling_size ? a->spelling_size : b->spelling_size;
-    int order = memcmp(a->spelling, b->spelling, shared);
+    int order = memcmp(a->spelling, b->spelling, shared); // NOLINT(clang-analyzer-core.NonNullParamChecker): no token is without a spelling
     return order != 0 ? order : (a->spelling_size > b->spelling_size) - (a->spelling_size < b->spelling_size);
 }
 

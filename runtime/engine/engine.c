@@ -89,7 +89,7 @@ static zs_status create_buffers(zs_engine *e, zs_error *error) {
     const zs_engine_params *p = &e->params;
     e->page_stride = (p->context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + 1;
     uint64_t table_rows = p->max_sessions + ENGINE_BRANCHES;
-    uint64_t result_bytes = p->max_sessions * SAMPLED_RING * sizeof(Sampled) + ENGINE_LOGIT_ROWS * sizeof(float);
+    uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + ENGINE_LOGIT_ROWS * sizeof(float);
     zs_status status = gpu_buffer_create(device, GPU_MEMORY_SHARED, table_rows * e->page_stride * 8, true, "page table", &e->page_table, error);
     if (!status) status = gpu_buffer_create(device, GPU_MEMORY_SHARED, p->max_sessions * sizeof(Sampler), true, "samplers", &e->samplers, error);
     if (!status) status = gpu_buffer_create(device, GPU_MEMORY_READBACK, result_bytes, true, "results", &e->results, error);

@@ -59,7 +59,7 @@ static void want_logprob(zs_engine *engine, score_step *s, uint32_t row, uint32_
     s->outputs[s->step.logit_count++] = out;
 }
 
-static uint64_t logprobs_offset(const zs_engine *engine) { return engine->params.max_sessions * SAMPLED_RING * sizeof(Sampled); }
+static uint64_t logprobs_offset(const zs_engine *engine) { return (uint64_t)engine->params.max_sessions * SAMPLED_RING * sizeof(Sampled); }
 
 /// Runs the step and hands out its log-probabilities.
 static zs_status run_step(zs_engine *engine, score_step *s, zs_error *error) {

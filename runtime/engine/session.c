@@ -210,7 +210,7 @@ zs_status engine_take_token(zs_session *session, zs_token_callback on_token, voi
     zs_engine *engine = session->engine;
     session_ref ref = session_refer(session);
     uint32_t position = session->seq.count;
-    const Sampled *sampled = (const Sampled *)engine->results.mapped + session->index * SAMPLED_RING + position % SAMPLED_RING;
+    const Sampled *sampled = (const Sampled *)engine->results.mapped + (size_t)session->index * SAMPLED_RING + position % SAMPLED_RING;
     zs_status status = check_sampled(engine, sampled, position, error);
     if (status) {
         engine_drain(engine, NULL); // steps in flight still read the pages

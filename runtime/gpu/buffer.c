@@ -93,7 +93,7 @@ static zs_status read_staged(zs_device *device, const gpu_buffer *buffer, uint64
         if (!status) status = gpu_command_submit(command, &value, error);
         if (!status) status = gpu_device_wait(device, value, error);
         if (status) break;
-        memcpy(host, (const char *)staging.mapped + skip, piece);
+        memcpy(host, (const char *)staging.mapped + skip, piece); // NOLINT(clang-analyzer-core.NonNullParamChecker): always mapped
         host += piece, offset += piece, size -= piece;
         first = offset / 4 * 4;
     }

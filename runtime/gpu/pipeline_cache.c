@@ -49,7 +49,7 @@ static bool save(zs_device *device, const uint8_t *kept, size_t kept_size) {
     if (device->vk.vkGetPipelineCacheData(device->handle, device->pipeline_cache, &size, NULL) || size == 0) return false;
     uint8_t *data = malloc(size);
     bool saved = data && device->vk.vkGetPipelineCacheData(device->handle, device->pipeline_cache, &size, data) == VK_SUCCESS;
-    bool changed = saved && (size != kept_size || memcmp(data, kept, size) != 0);
+    bool changed = saved && (!kept || size != kept_size || memcmp(data, kept, size) != 0);
     if (changed) saved = cache_file_write(device->cache_dir, device->caps.cache_key, extension, data, size);
     free(data);
     return saved;

@@ -173,7 +173,7 @@ static void test_long_question(void **state) {
 /// Pass 1 under the dispatcher's weights, not the base's.
 static void test_classifier(void **state) {
     (void)state;
-    double p[3], base[3];
+    double p[3] = {0}, base[3] = {0};
     uint32_t id;
     zs_error error;
     zs_answer answer;

@@ -228,7 +228,7 @@ static void test_not_finite(void **state) {
 
 static uint8_t *read_file(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
-    struct stat info;
+    struct stat info = {0};
     assert_true(file && fstat(fileno(file), &info) == 0);
     uint8_t *bytes = malloc((size_t)info.st_size + 1);
     *size = fread(bytes, 1, (size_t)info.st_size, file);

@@ -79,14 +79,14 @@ static void check_others(const gguf_file *file) {
 static void check_arrays(const gguf_file *file) {
     const gguf_value *array = gguf_find_value(file, "words");
     size_t cursor = 0, count = 0;
-    gguf_string s;
+    gguf_string s = {0};
     float f = 0;
     uint64_t u;
-    for (; gguf_array_next_string(array, &cursor, &s); count++) {
+    for (; count < 3 && gguf_array_next_string(array, &cursor, &s); count++) {
         assert_int_equal(s.size, strlen(words[count]));
         assert_memory_equal(s.data, words[count], s.size);
     }
-    assert_int_equal(count, 3);
+    assert_true(count == 3 && !gguf_array_next_string(array, &cursor, &s));
     array = gguf_find_value(file, "halves");
     assert_int_equal(array->count, 2);
     assert_true(gguf_array_f32(array, 1, &f) && f == -2);

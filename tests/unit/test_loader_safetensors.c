@@ -23,9 +23,8 @@ static const char sample_header[] = "{'__metadata__': {'who': 'test', 'empty': '
                                     "'nil': {'dtype': 'F32', 'shape': [3, 0], 'data_offsets': [16, 16]}}";
 
 static byte_buffer make_sample(void) {
-    uint8_t data[22];
+    uint8_t data[22] = {[16] = 0, 0x3c, 0, 0xc0, 0x80, 0x3f}; // 1, −2; 1
     memcpy(data, values, 16);
-    memcpy(data + 16, "\0\x3c\0\xc0\x80\x3f", 6); // 1, −2; 1
     return safetensors_image(sample_header, data, sizeof data);
 }
 
