@@ -6,7 +6,8 @@
 const tensor_type_info *tensor_type_get_info(uint32_t type) {
     static const tensor_type_info infos[] = {
         [TENSOR_F32] = {"F32", 1, 4},        [TENSOR_F16] = {"F16", 1, 2},        [TENSOR_Q4_0] = {"Q4_0", 32, 18}, [TENSOR_Q4_1] = {"Q4_1", 32, 20},
-        [TENSOR_Q8_0] = {"Q8_0", 32, 34}, [TENSOR_Q6_K] = {"Q6_K", 256, 210}, [TENSOR_BF16] = {"BF16", 1, 2},
+        [TENSOR_Q8_0] = {"Q8_0", 32, 34},   [TENSOR_Q6_K] = {"Q6_K", 256, 210}, [TENSOR_BF16] = {"BF16", 1, 2},   [TENSOR_Q5_0] = {"Q5_0", 32, 22},
+        [TENSOR_Q5_1] = {"Q5_1", 32, 24},   [TENSOR_Q4_K] = {"Q4_K", 256, 144}, [TENSOR_Q5_K] = {"Q5_K", 256, 176},
     };
     return type < sizeof infos / sizeof *infos && infos[type].name ? &infos[type] : NULL;
 }
@@ -86,6 +87,54 @@ static void dequantise_q4(bool has_minimum, const uint8_t *src, float *out, size
     }
 }
 
+/// Bit j of the 32 is the fifth of element j.
+static void dequantise_q5(bool has_minimum, const uint8_t *src, float *out, size_t n) {
+    for (size_t i = 0; i < n / 32; i++, out += 32) {
+        float d = load_half(src);
+        float m = has_minimum ? load_half(src + 2) : 0;
+        int zero = has_minimum ? 0 : 16;
+        src += has_minimum ? 4 : 2;
+        uint32_t high;
+        memcpy(&high, src, sizeof high);
+        src += 4;
+        for (size_t j = 0; j < 32; j++) {
+            int q = (int)(j < 16 ? src[j] & 15 : src[j - 16] >> 4) | (int)(high >> j & 1) << 4;
+            out[j] = (float)(q - zero) * d + m;
+        }
+        src += 16;
+    }
+}
+
+/// Scale and minimum of the j-th 32 elements of a block of 256.
+static void unpack_scale(const uint8_t packed[12], size_t j, uint8_t *scale, uint8_t *minimum) {
+    if (j < 4) {
+        *scale = packed[j] & 63;
+        *minimum = packed[j + 4] & 63;
+    } else {
+        *scale = (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4);
+        *minimum = (uint8_t)(packed[j + 4] >> 4 | (packed[j] >> 6) << 4);
+    }
+}
+
+/// f16 d, dmin; 12 bytes of scales and minima of 6 bits for each 32; Q5_K: qh[32]; qs[128]. Of each 64 elements the first 32 are
+/// low nibbles and the others high ones of the same 32 bytes; their fifth bits are bits 2c and 2c + 1 of qh[…].
+static void dequantise_q45_k(bool five, const uint8_t *src, float *out, size_t n) {
+    for (size_t i = 0; i < n / 256; i++, src += five ? 176 : 144) {
+        const uint8_t *high = src + 16, *nibbles = five ? src + 48 : src + 16;
+        float d = load_half(src), dmin = load_half(src + 2);
+        for (size_t j = 0; j < 8; j++) {
+            uint8_t scale, minimum;
+            unpack_scale(src + 4, j, &scale, &minimum);
+            for (size_t l = 0; l < 32; l++) {
+                uint8_t byte = nibbles[j / 2 * 32 + l];
+                int q = j % 2 ? byte >> 4 : byte & 15;
+                if (five) q |= (high[l] >> j & 1) << 4;
+                *out++ = d * (float)scale * (float)q - dmin * (float)minimum;
+            }
+        }
+    }
+}
+
 void tensor_type_dequantise(uint32_t type, const void *data, float *out, size_t n) {
     const uint8_t *src = data;
     switch (type) {
@@ -107,6 +156,10 @@ void tensor_type_dequantise(uint32_t type, const void *data, float *out, size_t 
         break;
     case TENSOR_Q4_0:
     case TENSOR_Q4_1: dequantise_q4(type == TENSOR_Q4_1, src, out, n); break;
+    case TENSOR_Q5_0:
+    case TENSOR_Q5_1: dequantise_q5(type == TENSOR_Q5_1, src, out, n); break;
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K: dequantise_q45_k(type == TENSOR_Q5_K, src, out, n); break;
     case TENSOR_Q6_K: dequantise_q6_k(src, out, n); break;
     default: break;
     }

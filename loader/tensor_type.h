@@ -12,7 +12,11 @@ typedef enum tensor_type {
     TENSOR_F16 = 1,
     TENSOR_Q4_0 = 2,
     TENSOR_Q4_1 = 3,
+    TENSOR_Q5_0 = 6,
+    TENSOR_Q5_1 = 7,
     TENSOR_Q8_0 = 8,
+    TENSOR_Q4_K = 12,
+    TENSOR_Q5_K = 13,
     TENSOR_Q6_K = 14,
     TENSOR_BF16 = 30,
 } tensor_type;

@@ -6,7 +6,7 @@
 //   weight_load(r, unit, scale, a, b)      values 8 · unit + 0…3 and 4…7
 //
 // Constant 1, WEIGHT_GROUP: so many rows are interleaved, element by element of their planes (matrix.h); 1: rows follow one another.
-// One of WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q6 is defined; STORAGE16 reads halves by 16-bit storage.
+// One of WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q5, WEIGHT_Q4K, WEIGHT_Q5K, WEIGHT_Q6 is defined; STORAGE16 reads halves by 16-bit storage.
 
 #ifdef STORAGE16
 #extension GL_EXT_shader_16bit_storage : require
@@ -39,7 +39,7 @@ struct WeightRow {
     uint unit;   // index of the row's first unit
     uint plane;  // words of the first plane (quantised types)
     uint scale;  // index of the row's first scale in the plane of scales
-    uint super;  // index of the row's first d (Q6)
+    uint super;  // index of the row's first d (K types)
 };
 
 #if defined(WEIGHT_F32)
@@ -91,13 +91,48 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 #define SCALE_UNITS 4u
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 4u), 0u); }
 vec2 weight_scale(WeightRow r, uint unit) { return unpackHalf2x16(WordRef(r.words).v[r.plane + r.scale + unit / 4u * WEIGHT_GROUP]); }
+
+#elif defined(WEIGHT_Q5)
+#define SCALE_UNITS 4u
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 4u), 0u); }
+vec2 weight_scale(WeightRow r, uint unit) { return unpackHalf2x16(WordRef(r.words).v[r.plane + r.plane / 4u + r.scale + unit / 4u * WEIGHT_GROUP]); }
+
+#elif defined(WEIGHT_Q4K) || defined(WEIGHT_Q5K)
+#define SCALE_UNITS 4u
+WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) {
+    return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 4u), weight_place(row, units / 32u));
+}
+// (d · scale, −dmin · minimum). Words per plane: nibbles 1 per unit, fifth bits 1/4 (Q5K), scales and minima 1/8, (d, dmin) 1/32.
+vec2 weight_scale(WeightRow r, uint unit) {
+#ifdef WEIGHT_Q5K
+    uint scales = r.plane + r.plane / 4u;
+#else
+    uint scales = r.plane;
+#endif
+    uint i = r.scale + unit / 4u * WEIGHT_GROUP;
+    uint pair = WordRef(r.words).v[scales + i / 2u] >> (16u * (i & 1u));
+    vec2 d = unpackHalf2x16(WordRef(r.words).v[scales + r.plane / 8u + r.super + unit / 32u * WEIGHT_GROUP]);
+    return vec2(d.x * float(pair & 255u), -d.y * float((pair >> 8) & 255u));
+}
+#endif
+
+#if defined(WEIGHT_Q5) || defined(WEIGHT_Q5K)
+void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    uint i = r.unit + unit * WEIGHT_GROUP, w = WordRef(r.words).v[i];
+    uint high = WordRef(r.words).v[r.plane + i / 4u] >> (8u * (i & 3u));
+    uvec4 ha = (uvec4(high) >> uvec4(0, 1, 2, 3)) & 1u, hb = (uvec4(high) >> uvec4(4, 5, 6, 7)) & 1u;
+    a = (bytes_to_vec4(w & 0x0f0f0f0fu) + vec4(ha << 4)) * scale.x + scale.y;
+    b = (bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) + vec4(hb << 4)) * scale.x + scale.y;
+}
+#elif defined(WEIGHT_Q4) || defined(WEIGHT_Q4K)
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     uint w = WordRef(r.words).v[r.unit + unit * WEIGHT_GROUP];
     a = bytes_to_vec4(w & 0x0f0f0f0fu) * scale.x + scale.y;
     b = bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) * scale.x + scale.y;
 }
+#endif
 
-#elif defined(WEIGHT_Q6)
+#if defined(WEIGHT_Q6)
 #define SCALE_UNITS 2u
 // Words per plane: low nibbles 1 per unit, high bits 1/2, scales 1/8 (a byte per 2 units), d 1/64 (a half per 32 units).
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) {

@@ -98,7 +98,8 @@ static linear_shape matvec_shape(const op_linear *op, const op_policy *policy) {
 static uint32_t lanes_module(matrix_type type) {
     static const uint32_t modules[MATRIX_TYPES] = {
         [MATRIX_F32] = SHADER_linear_lanes_f32, [MATRIX_F16] = SHADER_linear_lanes_f16, [MATRIX_BF16] = SHADER_linear_lanes_bf16,
-        [MATRIX_Q8] = SHADER_linear_lanes_q8,   [MATRIX_Q4] = SHADER_linear_lanes_q4,   [MATRIX_Q6] = SHADER_linear_lanes_q6,
+        [MATRIX_Q8] = SHADER_linear_lanes_q8,   [MATRIX_Q4] = SHADER_linear_lanes_q4,   [MATRIX_Q5] = SHADER_linear_lanes_q5,
+        [MATRIX_Q4K] = SHADER_linear_lanes_q4k, [MATRIX_Q5K] = SHADER_linear_lanes_q5k, [MATRIX_Q6] = SHADER_linear_lanes_q6,
     };
     return modules[type];
 }
@@ -107,7 +108,9 @@ static uint32_t linear_module(matrix_type type, bool subgroup, bool storage) {
     static const uint32_t modules[MATRIX_TYPES][2] = {
         [MATRIX_F32] = {SHADER_linear_f32, SHADER_linear_f32_subgroup},    [MATRIX_F16] = {SHADER_linear_f16, SHADER_linear_f16_subgroup},
         [MATRIX_BF16] = {SHADER_linear_bf16, SHADER_linear_bf16_subgroup}, [MATRIX_Q8] = {SHADER_linear_q8, SHADER_linear_q8_subgroup},
-        [MATRIX_Q4] = {SHADER_linear_q4, SHADER_linear_q4_subgroup},       [MATRIX_Q6] = {SHADER_linear_q6, SHADER_linear_q6_subgroup},
+        [MATRIX_Q4] = {SHADER_linear_q4, SHADER_linear_q4_subgroup},       [MATRIX_Q5] = {SHADER_linear_q5, SHADER_linear_q5_subgroup},
+        [MATRIX_Q4K] = {SHADER_linear_q4k, SHADER_linear_q4k_subgroup},    [MATRIX_Q5K] = {SHADER_linear_q5k, SHADER_linear_q5k_subgroup},
+        [MATRIX_Q6] = {SHADER_linear_q6, SHADER_linear_q6_subgroup},
     };
     if (type == MATRIX_F16 && storage) return subgroup ? SHADER_linear_f16_storage_subgroup : SHADER_linear_f16_storage;
     return modules[type][subgroup];
@@ -116,7 +119,8 @@ static uint32_t linear_module(matrix_type type, bool subgroup, bool storage) {
 static uint32_t matmul_module(matrix_type type) {
     static const uint32_t modules[MATRIX_TYPES] = {
         [MATRIX_F32] = SHADER_matmul_f32, [MATRIX_F16] = SHADER_matmul_f16, [MATRIX_BF16] = SHADER_matmul_bf16,
-        [MATRIX_Q8] = SHADER_matmul_q8,   [MATRIX_Q4] = SHADER_matmul_q4,   [MATRIX_Q6] = SHADER_matmul_q6,
+        [MATRIX_Q8] = SHADER_matmul_q8,   [MATRIX_Q4] = SHADER_matmul_q4,   [MATRIX_Q5] = SHADER_matmul_q5,
+        [MATRIX_Q4K] = SHADER_matmul_q4k, [MATRIX_Q5K] = SHADER_matmul_q5k, [MATRIX_Q6] = SHADER_matmul_q6,
     };
     return modules[type];
 }

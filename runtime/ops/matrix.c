@@ -4,12 +4,12 @@
 
 enum { UNIT = 8 };
 
-static uint32_t padded_inner(matrix_type type, uint32_t in) {
-    return type == MATRIX_Q6 ? in : (in + 31) / 32 * 32;
+static uint32_t padded_inner(uint32_t in) {
+    return (in + 31) / 32 * 32; // 256 divides the inner dimension of the K types
 }
 
 matrix matrix_of(matrix_type type, uint32_t out, uint32_t in, uint32_t group) {
-    return (matrix){.type = type, .out = out, .in = in, .padded = padded_inner(type, in), .group = group};
+    return (matrix){.type = type, .out = out, .in = in, .padded = padded_inner(in), .group = group};
 }
 
 /// Rows with those that fill the last group.
@@ -24,6 +24,9 @@ matrix_planes matrix_get_planes(const matrix *shape) {
     case MATRIX_BF16: planes = (matrix_planes){.count = 1, .row_bytes = {2 * n}, .element_bytes = {16}}; break;
     case MATRIX_Q8: planes = (matrix_planes){.count = 2, .row_bytes = {n, n / 32 * 2}, .element_bytes = {8, 2}}; break;
     case MATRIX_Q4: planes = (matrix_planes){.count = 2, .row_bytes = {n / 2, n / 32 * 4}, .element_bytes = {4, 4}}; break;
+    case MATRIX_Q5: planes = (matrix_planes){.count = 3, .row_bytes = {n / 2, n / 8, n / 32 * 4}, .element_bytes = {4, 1, 4}}; break;
+    case MATRIX_Q4K: planes = (matrix_planes){.count = 3, .row_bytes = {n / 2, n / 32 * 2, n / 256 * 4}, .element_bytes = {4, 2, 4}}; break;
+    case MATRIX_Q5K: planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 8, n / 32 * 2, n / 256 * 4}, .element_bytes = {4, 1, 2, 4}}; break;
     case MATRIX_Q6: planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 4, n / 16, n / 256 * 2}, .element_bytes = {4, 2, 1, 2}}; break;
     case MATRIX_TYPES: break;
     }
@@ -38,7 +41,7 @@ uint64_t matrix_bytes(const matrix *shape) {
 }
 
 const char *matrix_type_name(matrix_type type) {
-    static const char *const names[MATRIX_TYPES] = {"f32", "f16", "bf16", "q8", "q4", "q6"};
+    static const char *const names[MATRIX_TYPES] = {"f32", "f16", "bf16", "q8", "q4", "q5", "q4k", "q5k", "q6"};
     return type < MATRIX_TYPES ? names[type] : "?";
 }
 
@@ -48,7 +51,11 @@ matrix_type matrix_type_from_gguf(uint32_t type) {
     case 1: return MATRIX_F16;
     case 2:
     case 3: return MATRIX_Q4;
+    case 6:
+    case 7: return MATRIX_Q5;
     case 8: return MATRIX_Q8;
+    case 12: return MATRIX_Q4K;
+    case 13: return MATRIX_Q5K;
     case 14: return MATRIX_Q6;
     case 30: return MATRIX_BF16;
     default: return MATRIX_TYPES;
@@ -98,12 +105,12 @@ static uint32_t pack_nibbles(const uint8_t values[UNIT]) {
     return word;
 }
 
-/// f16 −8 d: the exponent grows by three and the sign flips; subnormals are shifted up, overflow becomes infinity.
-static uint16_t half_minus_eight(uint16_t d) {
+/// f16 −2^power d: the exponent grows by the power and the sign flips; subnormals are shifted up, overflow becomes infinity.
+static uint16_t half_minus_scaled(uint16_t d, int power) {
     uint32_t sign = (d & 0x8000u) ^ 0x8000u, exponent = d >> 10 & 31, mantissa = d & 0x3ff;
     if (exponent == 31) return (uint16_t)(sign | (d & 0x7fffu));
     if (exponent == 0) {
-        for (int i = 0; i < 3; i++) { // doubled three times, subnormal or not
+        for (int i = 0; i < power; i++) { // doubled again and again, subnormal or not
             if (exponent > 0) exponent++;
             else if ((mantissa <<= 1) & 0x400) {
                 mantissa &= 0x3ff;
@@ -111,7 +118,7 @@ static uint16_t half_minus_eight(uint16_t d) {
             }
         }
     } else {
-        exponent += 3;
+        exponent += (uint32_t)power;
     }
     if (exponent >= 31) return (uint16_t)(sign | 0x7c00u);
     return (uint16_t)(sign | exponent << 10 | mantissa);
@@ -125,7 +132,7 @@ static void pack_q4(const matrix *shape, bool has_minimum, const uint8_t *src, c
         uint16_t d, m;
         memcpy(&d, src, 2);
         if (has_minimum) memcpy(&m, src + 2, 2);
-        else m = half_minus_eight(d);
+        else m = half_minus_scaled(d, 3);
         memcpy(to->at[1] + block * to->step[1], &d, 2);
         memcpy(to->at[1] + block * to->step[1] + 2, &m, 2);
         for (uint32_t unit = 0; unit < 4; unit++) {
@@ -136,6 +143,74 @@ static void pack_q4(const matrix *shape, bool has_minimum, const uint8_t *src, c
             }
             uint32_t word = pack_nibbles(values);
             memcpy(to->at[0] + (4 * block + unit) * to->step[0], &word, 4);
+        }
+    }
+}
+
+/// Eight values of five bits: their nibbles' word and their fifth bits' byte.
+static void store_fives(const row_places *to, size_t unit, const uint8_t values[UNIT]) {
+    uint8_t low[UNIT], high = 0;
+    for (uint32_t j = 0; j < UNIT; j++) {
+        low[j] = values[j] & 15;
+        high = (uint8_t)(high | (values[j] >> 4) << j);
+    }
+    uint32_t word = pack_nibbles(low);
+    memcpy(to->at[0] + unit * to->step[0], &word, 4);
+    to->at[1][unit * to->step[1]] = high;
+}
+
+/// GGUF's Q5_0 (f16 d, 32 fifth bits, nibbles) and Q5_1 (f16 d, f16 m, …).
+static void pack_q5(const matrix *shape, bool has_minimum, const uint8_t *src, const row_places *to) {
+    for (size_t block = 0; block < shape->padded / 32; block++, src += has_minimum ? 24 : 22) {
+        const uint8_t *bits = src + (has_minimum ? 4 : 2), *nibbles = bits + 4;
+        uint16_t d, m;
+        uint32_t high;
+        memcpy(&d, src, 2);
+        memcpy(&high, bits, 4);
+        if (has_minimum) memcpy(&m, src + 2, 2);
+        else m = half_minus_scaled(d, 4);
+        memcpy(to->at[2] + block * to->step[2], &d, 2);
+        memcpy(to->at[2] + block * to->step[2] + 2, &m, 2);
+        for (uint32_t unit = 0; unit < 4; unit++) {
+            uint8_t values[UNIT];
+            for (uint32_t j = 0; j < UNIT; j++) {
+                uint32_t k = unit * UNIT + j, low = k < 16 ? nibbles[k] & 15 : nibbles[k - 16] >> 4;
+                values[j] = (uint8_t)(low | (high >> k & 1) << 4);
+            }
+            store_fives(to, 4 * block + unit, values);
+        }
+    }
+}
+
+/// GGUF's 6-bit scales and minima: of the j-th 32 values among 256.
+static void unpack_scale(const uint8_t packed[12], uint32_t j, uint8_t pair[2]) {
+    bool first = j < 4;
+    pair[0] = first ? packed[j] & 63 : (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4);
+    pair[1] = first ? packed[j + 4] & 63 : (uint8_t)(packed[j + 4] >> 4 | (packed[j] >> 6) << 4);
+}
+
+/// GGUF's Q4_K and Q5_K, 256 values: f16 d, dmin; scales[12]; Q5_K: qh[32]; qs[128].
+static void pack_k(const matrix *shape, const uint8_t *src, const row_places *to) {
+    bool five = shape->type == MATRIX_Q5K;
+    uint32_t scales = five ? 2 : 1, supers = scales + 1; // their planes
+    for (size_t block = 0; block < shape->padded / 256; block++, src += five ? 176 : 144) {
+        const uint8_t *high = src + 16, *nibbles = five ? src + 48 : src + 16;
+        memcpy(to->at[supers] + block * to->step[supers], src, 4);
+        for (uint32_t unit = 0; unit < 32; unit++) {
+            uint32_t j = unit / 4; // 32 values
+            uint8_t values[UNIT];
+            for (uint32_t i = 0; i < UNIT; i++) {
+                uint32_t l = unit % 4 * UNIT + i, byte = nibbles[j / 2 * 32 + l];
+                values[i] = (uint8_t)(j % 2 ? byte >> 4 : byte & 15);
+                if (five) values[i] = (uint8_t)(values[i] | (high[l] >> j & 1) << 4);
+            }
+            if (unit % 4 == 0) unpack_scale(src + 4, j, to->at[scales] + (8 * block + j) * to->step[scales]);
+            if (five) {
+                store_fives(to, 32 * block + unit, values);
+            } else {
+                uint32_t word = pack_nibbles(values);
+                memcpy(to->at[0] + (32 * block + unit) * to->step[0], &word, 4);
+            }
         }
     }
 }
@@ -175,7 +250,11 @@ static size_t source_row_bytes(uint32_t src_type, uint32_t in) {
     case 0: return 4 * (size_t)in;
     case 2: return in / 32 * (size_t)18;
     case 3: return in / 32 * (size_t)20;
+    case 6: return in / 32 * (size_t)22;
+    case 7: return in / 32 * (size_t)24;
     case 8: return in / 32 * (size_t)34;
+    case 12: return in / 256 * (size_t)144;
+    case 13: return in / 256 * (size_t)176;
     case 14: return in / 256 * (size_t)210;
     default: return 2 * (size_t)in; // F16, BF16
     }
@@ -194,6 +273,9 @@ bool matrix_pack_rows(const matrix *shape, uint32_t src_type, const void *src, u
         case MATRIX_BF16: pack_plain(shape, row, &to, 2); break;
         case MATRIX_Q8: pack_q8(shape, row, &to); break;
         case MATRIX_Q4: pack_q4(shape, src_type == 3, row, &to); break;
+        case MATRIX_Q5: pack_q5(shape, src_type == 7, row, &to); break;
+        case MATRIX_Q4K:
+        case MATRIX_Q5K: pack_k(shape, row, &to); break;
         case MATRIX_Q6: pack_q6(shape, row, &to); break;
         case MATRIX_TYPES: return false;
         }

@@ -6,6 +6,11 @@
 ///   Q8: int8 quants; then f16 d per 32.                    value = d · q
 ///   Q4: nibbles, eight consecutive values in a uint (value i of the first four in bits 8i, of the last four in 8i + 4);
 ///       then (f16 d, f16 m) per 32.                         value = d · q + m   (Q4_0 becomes m = −8 d, exactly)
+///   Q5: nibbles as in Q4; then the fifth bits, a byte per eight values (value i in bit i); then (f16 d, f16 m) per 32.
+///                                                           value = d · q + m   (Q5_0 becomes m = −16 d, exactly)
+///   Q4K: nibbles; then (uint8 scale, uint8 minimum) per 32; then (f16 d, f16 dmin) per 256.
+///                                                           value = d · scale · q − dmin · minimum
+///   Q5K: the same with fifth bits behind the nibbles.
 ///   Q6: low nibbles as in Q4; then 2 high bits, eight values in 16 bits (value i in bits 2i); then int8 scale per 16; then
 ///       f16 d per 256.                                      value = d · scale · (q − 32)
 /// A plane's elements are what one unit of eight values takes there, or one scale or d. With group = 1 rows follow one another. Else
@@ -19,12 +24,12 @@
 
 #include <stdbool.h>
 
-typedef enum matrix_type { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4, MATRIX_Q6, MATRIX_TYPES } matrix_type;
+typedef enum matrix_type { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4, MATRIX_Q5, MATRIX_Q4K, MATRIX_Q5K, MATRIX_Q6, MATRIX_TYPES } matrix_type;
 
 typedef struct matrix {
     matrix_type type;
     uint32_t out, in;
-    uint32_t padded; // in, rounded up to 32 (Q6: 256 divides in)
+    uint32_t padded; // in, rounded up to 32 (Q4K, Q5K, Q6: 256 divides in)
     uint32_t group;  // rows that are interleaved, a power of two
     uint64_t address; // device address of the first plane
 } matrix;

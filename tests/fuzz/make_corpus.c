@@ -28,7 +28,7 @@ static void write_image(const char *folder, const char *name, byte_buffer bytes)
 
 /// Every value type and every tensor type.
 static byte_buffer make_types(void) {
-    static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q6_K};
+    static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
     static const char *const words[] = {"one", "", "three"};
     const double eight = 0.25;
     gguf_image image = {.alignment = 64};

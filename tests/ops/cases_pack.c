@@ -31,8 +31,7 @@ static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row,
     // Element e of the row in plane p, where elements hold 8, 32 or more values each.
     uint32_t group = shape->group, member = row % group, i = column % 8;
     const uint8_t *element[MATRIX_MAX_PLANES];
-    static const uint32_t held[MATRIX_TYPES][MATRIX_MAX_PLANES] = {{8}, {8}, {8}, {8, 32}, {8, 32}, {8, 8, 16, 256}};
-    for (uint32_t p = 0; p < MATRIX_MAX_PLANES; p++) element[p] = bytes;
+    static const uint32_t held[MATRIX_TYPES][MATRIX_MAX_PLANES] = {{8}, {8}, {8}, {8, 32}, {8, 32}, {8, 8, 32}, {8, 32, 256}, {8, 8, 32, 256}, {8, 8, 16, 256}};
     for (uint32_t p = 0; p < planes.count; p++)
         element[p] = bytes + planes.offset[p] + (row - member) * planes.row_bytes[p] + ((size_t)column / held[shape->type][p] * group + member) * planes.element_bytes[p];
     uint16_t half, high;
@@ -48,6 +47,11 @@ static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row,
         return value;
     case MATRIX_Q8: return read_half(element[1], 0) * (float)(int8_t)element[0][i];
     case MATRIX_Q4: return read_half(element[1], 0) * (float)read_nibble(element[0], i) + read_half(element[1], 1);
+    case MATRIX_Q5: return read_half(element[2], 0) * (float)(read_nibble(element[0], i) | (uint32_t)(element[1][0] >> i & 1) << 4) + read_half(element[2], 1);
+    case MATRIX_Q4K: return read_half(element[2], 0) * (float)element[1][0] * (float)read_nibble(element[0], i) - read_half(element[2], 1) * (float)element[1][1];
+    case MATRIX_Q5K:
+        word = read_nibble(element[0], i) | (uint32_t)(element[1][0] >> i & 1) << 4;
+        return read_half(element[3], 0) * (float)element[2][0] * (float)word - read_half(element[3], 1) * (float)element[2][1];
     case MATRIX_Q6:
         memcpy(&high, element[1], 2);
         word = read_nibble(element[0], i) | (uint32_t)(high >> (2 * i) & 3) << 4;

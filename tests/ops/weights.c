@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-const uint32_t weight_types[WEIGHT_TYPES] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q6_K};
+const uint32_t weight_types[WEIGHT_TYPES] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
+                                             TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 
 uint32_t weights_inner(uint32_t type, uint32_t in) {
     uint32_t block = tensor_type_get_info(type)->block_elements;
@@ -18,9 +19,12 @@ static void fill_blocks(harness *h, uint32_t type, uint8_t *blocks, size_t bytes
         if (type == TENSOR_Q6_K) {
             memcpy(block + 208, &d, 2);
             for (int i = 0; i < 16; i++) block[192 + i] = (uint8_t)(int8_t)((int)random_below(h, 33) - 16);
+        } else if (type == TENSOR_Q4_K || type == TENSOR_Q5_K) { // scales and minima reach 63
+            uint16_t small[2] = {half_from_float(half_to_float(d) / 32), half_from_float(-half_to_float(m) / 64)};
+            memcpy(block, small, 4);
         } else {
             memcpy(block, &d, 2);
-            memcpy(block + 2, &m, 2);
+            if (type != TENSOR_Q5_0) memcpy(block + 2, &m, 2);
         }
     }
 }

@@ -6,7 +6,7 @@
 #include "loader/tensor_type.h"
 
 /// The file types that a device matrix is made from.
-enum { WEIGHT_TYPES = 7 };
+enum { WEIGHT_TYPES = 11 };
 extern const uint32_t weight_types[WEIGHT_TYPES]; // GGUF numbers
 
 typedef struct weights {

@@ -1,10 +1,12 @@
 // Storage types against the formats' own formulas, written a second time and plainly: one element at a time, in double.
+#include "loader/safetensors.h"
 #include "loader/tensor_type.h"
 #include "support/guarded.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,6 +59,28 @@ static double element(uint32_t type, const uint8_t *data, size_t i) {
         block = data + i / 32 * 20;
         j = i % 32;
         return half_value(half_bits(block)) * (j < 16 ? block[4 + j] & 15 : block[4 + j - 16] >> 4) + half_value(half_bits(block + 2));
+    case TENSOR_Q5_0:
+    case TENSOR_Q5_1: { // d (and m), 32 high bits, 16 bytes of low nibbles (elements 0 … 15) and high ones (16 … 31)
+        size_t scales = type == TENSOR_Q5_0 ? 2 : 4;
+        block = data + i / 32 * (scales + 20);
+        j = i % 32;
+        unsigned low = block[scales + 4 + j % 16], high = block[scales + j / 8] >> j % 8 & 1;
+        double q = (j < 16 ? low % 16 : low / 16) + 16 * high;
+        if (type == TENSOR_Q5_0) return half_value(half_bits(block)) * (q - 16);
+        return half_value(half_bits(block)) * q + half_value(half_bits(block + 2));
+    }
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K: { // sub-blocks of 32: 6-bit scale and minimum; 64 elements share 32 bytes, first by low nibbles, then by high ones
+        size_t nibbles = type == TENSOR_Q4_K ? 16 : 48;
+        block = data + i / 256 * (nibbles + 128);
+        const uint8_t *s = block + 4;
+        size_t sub = i % 256 / 32, l = i % 32;
+        int scale = sub < 4 ? s[sub] % 64 : s[sub + 4] % 16 + s[sub - 4] / 64 * 16;
+        int minimum = sub < 4 ? s[sub + 4] % 64 : s[sub + 4] / 16 + s[sub] / 64 * 16;
+        unsigned byte = block[nibbles + sub / 2 * 32 + l], q = sub % 2 ? byte / 16 : byte % 16;
+        if (type == TENSOR_Q5_K) q += 16 * (block[16 + l] >> sub & 1);
+        return half_value(half_bits(block)) * scale * q - half_value(half_bits(block + 2)) * minimum;
+    }
     case TENSOR_Q6_K: { // 128 elements at a time; of these, 32 by 32: low nibbles of ql[0…63], then their high ones; two bits of qh
         block = data + i / 256 * 210;
         size_t half = i % 256 / 128, quarter = i % 128 / 32, l = i % 32;
@@ -76,14 +100,19 @@ static bool close_enough(double value, double expected) {
     return fabs(value - expected) <= 0x1p-23 * fabs(expected);
 }
 
-static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q6_K};
+static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
+                                 TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 enum { TYPES = sizeof types / sizeof *types, ELEMENTS = 1024 };
 
 /// Where each type's scales lie in a block, for setting them.
 static size_t scale_places(uint32_t type, size_t places[2]) {
     switch (type) {
     case TENSOR_Q8_0:
-    case TENSOR_Q4_0: places[0] = 0; return 1;
+    case TENSOR_Q4_0:
+    case TENSOR_Q5_0: places[0] = 0; return 1;
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K:
+    case TENSOR_Q5_1:
     case TENSOR_Q4_1: places[0] = 0, places[1] = 2; return 2;
     case TENSOR_Q6_K: places[0] = 208; return 1;
     default: return 0;
@@ -120,8 +149,10 @@ static void test_dequantise(void **state) {
                     memcpy(data + at + places[p], &scale, 2);
                 }
             }
-            // Q4_1's q·d + m may cancel: the rounding of its larger part, half of 2^-23 of it, stays.
-            double top = types[t] == TENSOR_Q4_1 ? fmax(fabs(half_value(half_bits(data))) * 15, fabs(half_value(half_bits(data + 2)))) : 0;
+            // Where a minimum is added, q·d + m may cancel: the rounding of its larger part, half of 2^-23 of it, stays.
+            bool k = types[t] == TENSOR_Q4_K || types[t] == TENSOR_Q5_K, minimum = k || types[t] == TENSOR_Q4_1 || types[t] == TENSOR_Q5_1;
+            double steps = k ? 63 * 31 : 31, minima = k ? 63 : 1;
+            double top = minimum ? fmax(fabs(half_value(half_bits(data))) * steps, fabs(half_value(half_bits(data + 2))) * minima) : 0;
             // Exactly as many bytes as the elements take, then a guard page; unaligned by the odd block sizes.
             check_all(types[t], guarded_place(&area, data, size), ELEMENTS, isfinite(top) ? top * 0x1p-23 : 0);
             check_all(types[t], guarded_place(&area, data, block), tensor_type_get_info(types[t])->block_elements,
@@ -129,6 +160,38 @@ static void test_dequantise(void **state) {
         }
     }
     guarded_destroy(&area);
+}
+
+/// What the gguf package makes of random blocks (tests/golden/quantised_types.py); both round to float, a few times each.
+static void test_package(void **state) {
+    (void)state;
+    safetensors_file file;
+    zs_error error;
+    uint32_t seen = 0;
+    if (safetensors_open(TEST_DATA "/golden/quantised-types.safetensors", &file, &error)) fail_msg("%s", error.message);
+    for (uint32_t type = 0; type <= TENSOR_BF16; type++) {
+        const tensor_type_info *info = tensor_type_get_info(type);
+        char name[32];
+        if (!info || info->block_elements == 1) continue;
+        snprintf(name, sizeof name, "%s.blocks", info->name);
+        const safetensors_tensor *blocks = safetensors_find(&file, name);
+        snprintf(name, sizeof name, "%s.values", info->name);
+        const safetensors_tensor *values = safetensors_find(&file, name);
+        assert_non_null(blocks);
+        assert_non_null(values);
+        size_t n = (size_t)(blocks->size / info->block_bytes * info->block_elements);
+        assert_true(n > 0 && n <= ELEMENTS && values->size == n * sizeof(float));
+        float out[ELEMENTS], top = 0;
+        const float *expected = values->data;
+        tensor_type_dequantise(type, blocks->data, out, n);
+        for (size_t i = 0; i < n; i++) top = fmaxf(top, fabsf(expected[i]));
+        for (size_t i = 0; i < n; i++) {
+            if (!(fabsf(out[i] - expected[i]) <= top * 0x1p-21f)) fail_msg("%s element %zu: %.9g instead of %.9g", info->name, i, (double)out[i], (double)expected[i]);
+        }
+        seen++;
+    }
+    assert_int_equal(seen, 8);
+    safetensors_close(&file);
 }
 
 static void test_sizes(void **state) {
@@ -152,13 +215,19 @@ static void test_sizes(void **state) {
         {TENSOR_Q8_0, UINT64_MAX - 31, 0}, // overflow: the latter is 2^64 − 32
         {TENSOR_F32, UINT64_MAX / 4, UINT64_MAX - 3},
         {99, 32, 0},
-        {7, 32, 0},
+        {TENSOR_Q5_0, 64, 44},
+        {TENSOR_Q5_1, 64, 48},
+        {TENSOR_Q4_K, 512, 288},
+        {TENSOR_Q5_K, 512, 352},
+        {TENSOR_Q5_1, 16, 0},
+        {TENSOR_Q5_K, 128, 0},
+        {5, 32, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (tensor_type_bytes(cases[i].type, cases[i].elements) != cases[i].bytes)
             fail_msg("type %u, %llu elements", cases[i].type, (unsigned long long)cases[i].elements);
     }
-    static const uint32_t unknown[] = {4, 5, 6, 7, 9, 10, 11, 12, 13, 15, 29, 31, UINT32_MAX};
+    static const uint32_t unknown[] = {4, 5, 9, 10, 11, 15, 29, 31, UINT32_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) assert_null(tensor_type_get_info(unknown[i]));
     assert_string_equal(tensor_type_get_info(TENSOR_Q6_K)->name, "Q6_K");
 }
@@ -255,7 +324,7 @@ static void test_quantise_edges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dequantise),    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_every_half),
+        cmocka_unit_test(test_dequantise), cmocka_unit_test(test_package),    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_half_rounding), cmocka_unit_test(test_quantise), cmocka_unit_test(test_quantise_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
