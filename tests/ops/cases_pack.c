@@ -32,6 +32,7 @@ static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row,
     uint32_t group = shape->group, member = row % group, i = column % 8;
     const uint8_t *element[MATRIX_MAX_PLANES];
     static const uint32_t held[MATRIX_TYPES][MATRIX_MAX_PLANES] = {{8}, {8}, {8}, {8, 32}, {8, 32}, {8, 8, 32}, {8, 32, 256}, {8, 8, 32, 256}, {8, 8, 16, 256}};
+    for (uint32_t p = 0; p < MATRIX_MAX_PLANES; p++) element[p] = bytes;
     for (uint32_t p = 0; p < planes.count; p++)
         element[p] = bytes + planes.offset[p] + (row - member) * planes.row_bytes[p] + ((size_t)column / held[shape->type][p] * group + member) * planes.element_bytes[p];
     uint16_t half, high;
