@@ -100,42 +100,19 @@ void bpe_free(bpe *table) {
 static zs_status workspace_reserve(bpe_workspace *workspace, uint32_t count, zs_error *error) {
     if (count <= workspace->capacity) return ZS_OK;
     uint32_t capacity = count < 256 ? 256 : count;
-    // n − 1 pairs to start with, and at most two new ones for each of at most n − 1 merges.
-    size_t heap_capacity = 3 * (size_t)capacity;
     uint32_t *links = realloc(workspace->links, 2 * (size_t)capacity * sizeof *links);
     if (links != NULL) workspace->links = links;
-    uint64_t *heap = realloc(workspace->heap, heap_capacity * sizeof *heap);
-    if (heap != NULL) workspace->heap = heap;
-    if (links == NULL || heap == NULL) return zs_error_set(error, ZS_ERROR_MEMORY, "no memory to merge a piece of %u bytes", count);
+    if (links == NULL || !merge_heap_reserve(&workspace->heap, capacity)) {
+        return zs_error_set(error, ZS_ERROR_MEMORY, "no memory to merge a piece of %u bytes", count);
+    }
     workspace->capacity = capacity;
     return ZS_OK;
-}
-
-static void heap_push(bpe_workspace *workspace, uint64_t key) {
-    size_t child = workspace->heap_count++;
-    while (child > 0 && workspace->heap[(child - 1) / 2] > key) {
-        workspace->heap[child] = workspace->heap[(child - 1) / 2];
-        child = (child - 1) / 2;
-    }
-    workspace->heap[child] = key;
-}
-
-static uint64_t heap_pop(bpe_workspace *workspace) {
-    uint64_t *heap = workspace->heap, top = heap[0], last = heap[--workspace->heap_count];
-    size_t parent = 0;
-    for (size_t child; (child = 2 * parent + 1) < workspace->heap_count; parent = child) {
-        if (child + 1 < workspace->heap_count && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= last) break;
-        heap[parent] = heap[child];
-    }
-    heap[parent] = last;
-    return top;
 }
 
 // Queues the merge of the tokens at left and right, if there is one.
 static void queue_pair(const bpe *table, bpe_workspace *workspace, const uint32_t *ids, uint32_t left, uint32_t right) {
     uint32_t rank = table->hash[hash_slot(table, ids[left], ids[right])];
-    if (rank != NONE) heap_push(workspace, (uint64_t)rank << 32 | left);
+    if (rank != NONE) merge_heap_push(&workspace->heap, rank, left);
 }
 
 zs_status bpe_apply(const bpe *table, bpe_workspace *workspace, uint32_t *ids, size_t *count, zs_error *error) {
@@ -145,14 +122,14 @@ zs_status bpe_apply(const bpe *table, bpe_workspace *workspace, uint32_t *ids, s
     zs_status status = workspace_reserve(workspace, n, error);
     if (status != ZS_OK) return status;
     uint32_t *previous = workspace->links, *next = workspace->links + n;
-    workspace->heap_count = 0;
+    workspace->heap.count = 0;
     for (uint32_t i = 0; i < n; i++) {
         previous[i] = i == 0 ? NONE : i - 1;
         next[i] = i + 1 == n ? NONE : i + 1;
         if (i + 1 < n) queue_pair(table, workspace, ids, i, i + 1);
     }
-    while (workspace->heap_count > 0) {
-        uint64_t key = heap_pop(workspace);
+    while (workspace->heap.count > 0) {
+        uint64_t key = merge_heap_pop(&workspace->heap);
         const bpe_merge *merge = &table->merges[key >> 32];
         uint32_t left = (uint32_t)key, right = next[left];
         // Stale when a neighbour has been merged since it was queued; a token merged away is marked NONE.
@@ -174,6 +151,6 @@ zs_status bpe_apply(const bpe *table, bpe_workspace *workspace, uint32_t *ids, s
 
 void bpe_workspace_free(bpe_workspace *workspace) {
     free(workspace->links);
-    free(workspace->heap);
+    merge_heap_free(&workspace->heap);
     memset(workspace, 0, sizeof *workspace);
 }

@@ -2,6 +2,7 @@
 #ifndef LOADER_BPE_H
 #define LOADER_BPE_H
 
+#include "loader/merge_heap.h"
 #include "loader/vocabulary.h"
 
 typedef struct bpe_merge {
@@ -19,8 +20,7 @@ typedef struct bpe {
 typedef struct bpe_workspace {
     uint32_t *links; // [2 · capacity]: previous and next neighbour of each position
     uint32_t capacity;
-    uint64_t *heap; // candidates: rank << 32 | position of the left one
-    size_t heap_count;
+    merge_heap heap; // candidates
 } bpe_workspace;
 
 /// Reads tokenizer.ggml.merges ("left right" each). Every part and every result must be a token; a pair that occurs twice

@@ -1,8 +1,13 @@
-/// Inside of zs_tokenizer: byte-level BPE from GGUF metadata.
+/// Inside of zs_tokenizer: byte-level and SentencePiece's BPE from GGUF metadata, which other tokenizer files are read into.
 #ifndef LOADER_TOKENIZER_H
 #define LOADER_TOKENIZER_H
 
 #include "loader/gguf.h"
+
+/// Keys of our own beside tokenizer.ggml.*: tiktoken's merging by rank (bool), and where a SentencePiece model puts a space
+/// that the text does not have ("none"; "text": at its beginning; "control", "special": behind such tokens too).
+#define TOKENIZER_BY_RANK_KEY "zsigma.tokenizer.by_rank"
+#define TOKENIZER_PREFIX_KEY "zsigma.tokenizer.space_prefix"
 
 /// Builds a tokenizer from an open file; copies what it needs.
 zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, zs_error *error);

@@ -71,6 +71,7 @@ static zs_status allocate(vocabulary *vocab, uint64_t total, zs_error *error) {
         return zs_error_set(error, ZS_ERROR_MEMORY, "no memory for a vocabulary of %u tokens", vocab->count);
     }
     memset(vocab->hash, 0xFF, slots * sizeof *vocab->hash);
+    memset(vocab->byte_tokens, 0xFF, sizeof vocab->byte_tokens);
     return ZS_OK;
 }
 
@@ -83,8 +84,53 @@ static zs_status read_kind(const gguf_value *types, uint32_t id, token_kind *kin
     return ZS_OK;
 }
 
+/// <0xNN> as a number; false when it is something else.
+static bool read_byte_spelling(const char *spelling, size_t size, uint8_t *byte) {
+    static const char digits[] = "0123456789ABCDEF";
+    if (size != 6 || memcmp(spelling, "<0x", 3) != 0 || spelling[5] != '>') return false;
+    const char *high = memchr(digits, spelling[3], 16), *low = memchr(digits, spelling[4], 16);
+    if (!high || !low) return false;
+    *byte = (uint8_t)((high - digits) << 4 | (low - digits));
+    return true;
+}
+
+/// Writes a SentencePiece spelling with its spaces as such; never longer than the spelling.
+static size_t write_spaces(const char *spelling, size_t size, char *out) {
+    size_t written = 0, mark = sizeof VOCABULARY_SPACE - 1;
+    for (size_t at = 0; at < size;) {
+        bool space = size - at >= mark && memcmp(spelling + at, VOCABULARY_SPACE, mark) == 0;
+        out[written++] = space ? ' ' : spelling[at];
+        at += space ? mark : 1;
+    }
+    return written;
+}
+
+/// What a token stands for, at *at in the arena where it is not the spelling itself.
+static zs_status set_bytes(vocabulary *vocab, vocabulary_style style, uint32_t id, char **at, zs_error *error) {
+    vocabulary_token *token = &vocab->tokens[id];
+    size_t size = token->spelling_size;
+    bool special = token->kind == TOKEN_CONTROL || token->kind == TOKEN_USER;
+    if (style == VOCABULARY_SENTENCEPIECE && token->kind == TOKEN_BYTE) {
+        uint8_t byte;
+        if (!read_byte_spelling(token->spelling, size, &byte))
+            return zs_error_set(error, ZS_ERROR_FORMAT, "%s: token %u is of type byte and not spelled <0xNN>", TOKENS_KEY, id);
+        if (vocab->byte_tokens[byte] == VOCABULARY_NONE) vocab->byte_tokens[byte] = id;
+        **at = (char)byte;
+        size = 1;
+    } else if (style == VOCABULARY_SENTENCEPIECE) {
+        size = write_spaces(token->spelling, size, *at);
+    } else if (special || !byte_map_read(token->spelling, size, *at, &size)) {
+        return ZS_OK;
+    }
+    if (size == token->size && memcmp(*at, token->bytes, size) == 0) return ZS_OK;
+    token->bytes = *at;
+    token->size = (uint32_t)size;
+    *at += size;
+    return ZS_OK;
+}
+
 // Copies one token into the arena at *at and enters it into the tables.
-static zs_status add_token(vocabulary *vocab, uint32_t id, gguf_string spelling, char **at, zs_error *error) {
+static zs_status add_token(vocabulary *vocab, vocabulary_style style, uint32_t id, gguf_string spelling, char **at, zs_error *error) {
     vocabulary_token *token = &vocab->tokens[id];
     if (spelling.size > 0) memcpy(*at, spelling.data, spelling.size);
     token->spelling = token->bytes = *at;
@@ -98,33 +144,27 @@ static zs_status add_token(vocabulary *vocab, uint32_t id, gguf_string spelling,
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tokens %u and %u have the same spelling", TOKENS_KEY, vocab->hash[slot], id);
     }
     vocab->hash[slot] = id;
-
-    size_t size = 0;
-    if (token->kind == TOKEN_CONTROL || token->kind == TOKEN_USER) {
+    zs_status status = set_bytes(vocab, style, id, at, error);
+    if (status == ZS_OK && (token->kind == TOKEN_CONTROL || token->kind == TOKEN_USER)) {
         vocab->special[vocab->special_count++] = id;
         vocab->special_start[(uint8_t)token->bytes[0]] = true;
-    } else if (byte_map_read(token->spelling, token->spelling_size, *at, &size) &&
-               (size != token->size || memcmp(*at, token->bytes, size) != 0)) {
-        token->bytes = *at;
-        token->size = (uint32_t)size;
-        *at += size;
     }
-    return ZS_OK;
+    return status;
 }
 
-static int compare_spelling(const vocabulary_token *a, const vocabulary_token *b) {
-    uint32_t shared = a->spelling_size < b->spelling_size ? a->spelling_size : b->spelling_size;
-    int order = memcmp(a->spelling, b->spelling, shared); // NOLINT(clang-analyzer-core.NonNullParamChecker): no token is without a spelling
-    return order != 0 ? order : (a->spelling_size > b->spelling_size) - (a->spelling_size < b->spelling_size);
+static int compare_bytes(const vocabulary_token *a, const vocabulary_token *b) {
+    uint32_t shared = a->size < b->size ? a->size : b->size;
+    int order = memcmp(a->bytes, b->bytes, shared); // NOLINT(clang-analyzer-core.NonNullParamChecker): no token is without bytes
+    return order != 0 ? order : (a->size > b->size) - (a->size < b->size);
 }
 
-// Sorts special[0..count) by spelling: heapsort, since qsort could not be told where the tokens are.
+// Sorts special[0..count) by bytes: heapsort, since qsort could not be told where the tokens are.
 static void sift_special(const vocabulary *vocab, size_t parent, size_t count) {
     uint32_t *special = vocab->special;
     for (size_t child; (child = 2 * parent + 1) < count; parent = child) {
         const vocabulary_token *tokens = vocab->tokens;
-        if (child + 1 < count && compare_spelling(&tokens[special[child]], &tokens[special[child + 1]]) < 0) child++;
-        if (compare_spelling(&tokens[special[parent]], &tokens[special[child]]) >= 0) return;
+        if (child + 1 < count && compare_bytes(&tokens[special[child]], &tokens[special[child + 1]]) < 0) child++;
+        if (compare_bytes(&tokens[special[parent]], &tokens[special[child]]) >= 0) return;
         uint32_t swap = special[parent];
         special[parent] = special[child];
         special[child] = swap;
@@ -150,7 +190,7 @@ static void find_byte_tokens(vocabulary *vocab) {
     }
 }
 
-zs_status vocabulary_create(const gguf_file *file, vocabulary *vocab, zs_error *error) {
+zs_status vocabulary_create(const gguf_file *file, vocabulary_style style, vocabulary *vocab, zs_error *error) {
     const gguf_value *tokens = gguf_find_value(file, TOKENS_KEY), *types = gguf_find_value(file, TYPES_KEY);
     uint64_t total = 0;
     memset(vocab, 0, sizeof *vocab);
@@ -165,11 +205,11 @@ zs_status vocabulary_create(const gguf_file *file, vocabulary *vocab, zs_error *
     gguf_string spelling;
     for (uint32_t id = 0; id < vocab->count && gguf_array_next_string(tokens, &cursor, &spelling); id++) {
         status = read_kind(types, id, &vocab->tokens[id].kind, error);
-        if (status == ZS_OK) status = add_token(vocab, id, spelling, &at, error);
+        if (status == ZS_OK) status = add_token(vocab, style, id, spelling, &at, error);
         if (status != ZS_OK) goto fail;
     }
     sort_special(vocab);
-    find_byte_tokens(vocab);
+    if (style == VOCABULARY_BYTE_LEVEL) find_byte_tokens(vocab);
     return ZS_OK;
 
 fail:
@@ -189,7 +229,7 @@ void vocabulary_free(vocabulary *vocab) {
 static uint32_t lower_bound(const vocabulary *vocab, uint32_t low, uint32_t high, uint32_t depth, unsigned value) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if ((uint8_t)vocab->tokens[vocab->special[middle]].spelling[depth] < value) {
+        if ((uint8_t)vocab->tokens[vocab->special[middle]].bytes[depth] < value) {
             low = middle + 1;
         } else {
             high = middle;
@@ -203,13 +243,11 @@ size_t vocabulary_match_special(const vocabulary *vocab, const char *text, size_
     size_t longest = 0;
     uint32_t low = 0, high = vocab->special_count; // the tokens that begin with text[0..depth)
     for (uint32_t depth = 0; low < high; depth++) {
-        const vocabulary_token *token = &vocab->tokens[vocab->special[low]];
-        if (token->spelling_size == depth) { // sorts before the longer ones
-            if (token->kind == TOKEN_USER || control) {
-                longest = depth;
-                *id = vocab->special[low];
-            }
-            low++;
+        // Those that end here sort before the longer ones; SentencePiece can spell a space in two ways.
+        for (; low < high && vocab->tokens[vocab->special[low]].size == depth; low++) {
+            if (vocab->tokens[vocab->special[low]].kind != TOKEN_USER && !control) continue;
+            longest = depth;
+            *id = vocab->special[low];
         }
         if (depth == size) break;
         unsigned byte = (uint8_t)text[depth];
