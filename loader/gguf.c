@@ -241,6 +241,8 @@ void gguf_close(gguf_file *file) {
     free(file->values);
     free(file->tensors);
     free(file->tensor_hash);
+    if (file->image) file->map.data = NULL; // not a map
+    free(file->image);
     file_map_close(&file->map);
     *file = (gguf_file){0};
 }

@@ -46,6 +46,7 @@ typedef struct gguf_file {
     uint32_t alignment;
     uint32_t *tensor_hash; // open addressing by name, private
     size_t hash_size;
+    void *image; // the bytes themselves where they were put together in memory (gguf_writer_open), else NULL
 } gguf_file;
 
 /// Errors name the file, the tensor or key and the offset. Tensors of unknown types are ZS_ERROR_UNSUPPORTED with the
@@ -85,5 +86,16 @@ zs_status gguf_writer_write(gguf_writer *writer, const void *data, size_t size, 
 /// Completes the file under its name and frees the writer.
 zs_status gguf_writer_finish(gguf_writer **writer, zs_error *error);
 void gguf_writer_discard(gguf_writer **writer);
+
+/// The same for keys alone, in memory: what other files say, told as a GGUF file would.
+zs_status gguf_writer_create_keys(gguf_writer **writer, zs_error *error);
+void gguf_writer_add_bool(gguf_writer *writer, const char *key, bool value);
+void gguf_writer_add_f32(gguf_writer *writer, const char *key, float value);
+void gguf_writer_add_text(gguf_writer *writer, const char *key, gguf_string value);
+void gguf_writer_add_texts(gguf_writer *writer, const char *key, const gguf_string *values, size_t count);
+/// Elements of four bytes: GGUF_U32, GGUF_I32 or GGUF_F32.
+void gguf_writer_add_words(gguf_writer *writer, const char *key, gguf_value_type type, const void *values, size_t count);
+/// Opens what was written and frees the writer, on failure too. path: where it all comes from, for messages; copied.
+zs_status gguf_writer_open(gguf_writer **writer, const char *path, gguf_file *file, zs_error *error);
 
 #endif

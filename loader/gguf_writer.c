@@ -32,7 +32,7 @@ static void append(gguf_writer *w, bytes *to, const void *data, size_t size) {
         to->data = grown;
         to->capacity = capacity;
     }
-    memcpy(to->data + to->size, data, size);
+    if (size) memcpy(to->data + to->size, data, size);
     to->size += size;
 }
 
@@ -110,12 +110,16 @@ static zs_status pad(gguf_writer *w, uint64_t size, zs_error *error) {
     return file_output_write(w->file, zeros, (size_t)((ALIGNMENT - size % ALIGNMENT) % ALIGNMENT), error);
 }
 
+static void append_header(gguf_writer *w, bytes *to) {
+    append(w, to, "GGUF", 4);
+    append_u32(w, to, 3);
+    append_u64(w, to, w->tensor_count);
+    append_u64(w, to, w->key_count);
+}
+
 zs_status gguf_writer_start(gguf_writer *w, zs_error *error) {
     bytes header = {0};
-    append(w, &header, "GGUF", 4);
-    append_u32(w, &header, 3);
-    append_u64(w, &header, w->tensor_count);
-    append_u64(w, &header, w->key_count);
+    append_header(w, &header);
     if (w->out_of_memory) {
         free(header.data);
         return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while writing a GGUF header");
@@ -160,7 +164,68 @@ zs_status gguf_writer_finish(gguf_writer **writer, zs_error *error) {
 
 void gguf_writer_discard(gguf_writer **writer) {
     if (!*writer) return;
-    file_output_discard(&(*writer)->file);
+    if ((*writer)->file) file_output_discard(&(*writer)->file);
     release(*writer);
     *writer = NULL;
+}
+
+// ---- keys in memory ------------------------------------------------------------------------------------------------
+
+zs_status gguf_writer_create_keys(gguf_writer **writer, zs_error *error) {
+    *writer = calloc(1, sizeof **writer);
+    return *writer ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading a model");
+}
+
+void gguf_writer_add_bool(gguf_writer *w, const char *key, bool value) {
+    const uint8_t byte = value;
+    add_key(w, key, strlen(key), GGUF_BOOL);
+    append(w, &w->keys, &byte, 1);
+}
+
+void gguf_writer_add_f32(gguf_writer *w, const char *key, float value) {
+    add_key(w, key, strlen(key), GGUF_F32);
+    append(w, &w->keys, &value, sizeof value);
+}
+
+void gguf_writer_add_text(gguf_writer *w, const char *key, gguf_string value) {
+    add_key(w, key, strlen(key), GGUF_STRING);
+    append_string(w, &w->keys, value.data, value.size);
+}
+
+void gguf_writer_add_texts(gguf_writer *w, const char *key, const gguf_string *values, size_t count) {
+    add_key(w, key, strlen(key), GGUF_ARRAY);
+    append_u32(w, &w->keys, GGUF_STRING);
+    append_u64(w, &w->keys, count);
+    for (size_t i = 0; i < count; i++) append_string(w, &w->keys, values[i].data, values[i].size);
+}
+
+void gguf_writer_add_words(gguf_writer *w, const char *key, gguf_value_type type, const void *values, size_t count) {
+    add_key(w, key, strlen(key), GGUF_ARRAY);
+    append_u32(w, &w->keys, type);
+    append_u64(w, &w->keys, count);
+    append(w, &w->keys, values, 4 * count);
+}
+
+/// Everything written as one image, which the caller frees.
+static zs_status take_image(gguf_writer *w, bytes *image, zs_error *error) {
+    append_header(w, image);
+    if (w->keys.size) append(w, image, w->keys.data, w->keys.size);
+    return w->out_of_memory ? zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading a model") : ZS_OK;
+}
+
+zs_status gguf_writer_open(gguf_writer **writer, const char *path, gguf_file *file, zs_error *error) {
+    bytes image = {0};
+    char *copy = malloc(strlen(path) + 1);
+    zs_status status = take_image(*writer, &image, error);
+    if (!status && !copy) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path);
+    gguf_writer_discard(writer);
+    if (!status) status = gguf_open_memory(image.data, image.size, file, error);
+    if (status) {
+        free(image.data);
+        free(copy);
+        return status;
+    }
+    file->image = image.data;
+    file->map.path = strcpy(copy, path);
+    return ZS_OK;
 }

@@ -1,5 +1,7 @@
+#include "loader/tokenizer_file.h"
 #include "loader/tokenizer_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,9 +105,28 @@ zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, z
     return status;
 }
 
+/// A GGUF file's first bytes.
+static bool is_gguf(const char *path) {
+    char magic[4] = {0};
+    FILE *file = fopen(path, "rb");
+    bool found = file && fread(magic, 1, sizeof magic, file) == sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0;
+    if (file) fclose(file);
+    return found;
+}
+
+/// A tokenizer's own file as a GGUF file would tell it.
+static zs_status open_tokenizer_file(const char *path, gguf_file *file, zs_error *error) {
+    gguf_writer *keys = NULL;
+    zs_status status = gguf_writer_create_keys(&keys, error);
+    if (!status) status = tokenizer_file_read(path, keys, error);
+    if (!status) return gguf_writer_open(&keys, path, file, error);
+    gguf_writer_discard(&keys);
+    return status;
+}
+
 zs_status zs_tokenizer_load(const char *path, zs_tokenizer **tokenizer, zs_error *error) {
     gguf_file file;
-    zs_status status = gguf_open(path, &file, error);
+    zs_status status = is_gguf(path) ? gguf_open(path, &file, error) : open_tokenizer_file(path, &file, error);
     if (status) return status;
     zs_error inner;
     status = tokenizer_from_gguf(&file, tokenizer, &inner);

@@ -12,6 +12,9 @@ tools/setup.sh build tests
 say "Getting the model"
 ZSIGMA_MODEL=$(realpath "$(tools/get_model.sh build/models)")
 export ZSIGMA_MODEL
+say "Getting the tokenizers"
+ZSIGMA_TOKENIZERS=$(realpath "$(tools/get_tokenizers.sh build/tokenizers)")
+export ZSIGMA_TOKENIZERS
 
 sys=()
 [ -e build/sys/complete ] && sys=(-DZSIGMA_SYS="$PWD/build/sys")

@@ -1,0 +1,18 @@
+#include "loader/tokenizer_file.h"
+
+#include "loader/sentencepiece_model.h"
+
+zs_status tokenizer_file_read_memory(const void *data, size_t size, gguf_writer *keys, zs_error *error) {
+    return sentencepiece_model_read(data, size, keys, error);
+}
+
+zs_status tokenizer_file_read(const char *path, gguf_writer *keys, zs_error *error) {
+    file_map map;
+    zs_error inner = {0};
+    zs_status status = file_map_open(path, &map, error);
+    if (status) return status;
+    status = tokenizer_file_read_memory(map.data, map.size, keys, &inner);
+    if (status) zs_error_set(error, status, "%s: %s", path, inner.message);
+    file_map_close(&map);
+    return status;
+}
