@@ -94,7 +94,9 @@ static zs_status merge_pieces(encoder *e, const char *spelling, size_t size, zs_
     for (size_t i = 0; i < count && !status; i++) {
         uint32_t start = e->pieces.starts[i], length = e->pieces.starts[i + 1] - start;
         uint32_t id = find_plain(e->t, spelling + start, length);
-        bool known = id != VOCABULARY_NONE && (e->t->style == VOCABULARY_BYTE_LEVEL || e->t->pieces.ranks[id] != VOCABULARY_NONE);
+        // What is left of unused pieces is unknown; in a byte-level vocabulary single bytes always count.
+        bool known = id != VOCABULARY_NONE && (e->t->style == VOCABULARY_BYTE_LEVEL ||
+                                               (e->t->pieces.ranks[id] != VOCABULARY_NONE && e->t->vocab.tokens[id].kind != TOKEN_UNUSED));
         status = known ? put_id(e, id, error) : put_unknown(e, spelling + start, length, error);
     }
     return status;

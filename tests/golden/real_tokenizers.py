@@ -12,6 +12,7 @@ import tempfile
 here = os.path.dirname(os.path.abspath(__file__))
 # golden file, tokenizer, what its cases hold
 CASES = [
+    ("llama3-tokens.json", "llama3/tokenizer.model", ["special", "plain"]),
     ("mistral-v0.3-tokens.json", "mistral-v0.3/tokenizer.model", ["plain"]),
 ]
 
