@@ -155,7 +155,8 @@ static zs_status encode_spaced(encoder *e, const char *text, size_t size, zs_err
     zs_status status = size > PIECE_MAX_PARTS ? piece_workspace_reserve(&e->t->pieces, &e->pieces, size, error)
                                               : reserve_spelling(e, mark * (size + 1), error);
     if (status) return status;
-    if (e->needs_prefix) memcpy(e->spelling, VOCABULARY_SPACE, spelled = mark);
+    bool spaced = e->t->prefix_once && size && (text[0] == ' ' || (size >= mark && memcmp(text, VOCABULARY_SPACE, mark) == 0));
+    if (e->needs_prefix && !spaced) memcpy(e->spelling, VOCABULARY_SPACE, spelled = mark);
     e->needs_prefix = false;
     for (size_t i = 0; i < size; i++) {
         if (text[i] == ' ') {

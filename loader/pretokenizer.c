@@ -11,8 +11,9 @@
 #define SPACES_AT_END "[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
 
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|" SPACES_AT_END
-#define LLAMA3 \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE \
+// Llama 3's and Qwen 2's differ in how many digits stay together.
+#define LLAMA3(digits) \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE \
     "]*[\\r\\n]+|" SPACES_AT_END
 #define DIGITS_ALONE "\\p{N}|\\P{N}+"
 
@@ -26,7 +27,8 @@ typedef struct pretokenizer_kind {
 static const pretokenizer_kind kinds[] = {
     {{"smollm"}, DIGITS_ALONE, GPT2, false},
     {{"gpt2", "gpt-2", "default"}, NULL, GPT2, false},
-    {{"llama-bpe", "llama3", "llama-v3"}, NULL, LLAMA3, true},
+    {{"llama-bpe", "llama3", "llama-v3"}, NULL, LLAMA3("\\p{N}{1,3}"), true},
+    {{"qwen2"}, NULL, LLAMA3("\\p{N}"), false},
 };
 
 struct pretokenizer {
@@ -62,7 +64,7 @@ static pcre2_code *compile(const char *pattern) {
 zs_status pretokenizer_create(const char *name, size_t name_size, pretokenizer **pretokenizer_out, zs_error *error) {
     const pretokenizer_kind *kind = find_kind(name, name_size);
     if (kind == NULL) {
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "pre-tokenizer \"%.*s\" (tokenizer.ggml.pre) is not known; known are smollm, gpt-2, llama-bpe",
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "pre-tokenizer \"%.*s\" (tokenizer.ggml.pre) is not known; known are smollm, gpt-2, llama-bpe, qwen2",
                             (int)(name_size < 64 ? name_size : 64), name);
     }
     pretokenizer *made = calloc(1, sizeof *made);

@@ -6,7 +6,7 @@
 
 typedef struct pretokenizer pretokenizer;
 
-/// By the name in GGUF files: smollm; gpt2, gpt-2, default; llama-bpe, llama3, llama-v3. Immutable, shareable between
+/// By the name in GGUF files: smollm; gpt2, gpt-2, default; llama-bpe, llama3, llama-v3; qwen2. Immutable, shareable between
 /// threads. ZS_ERROR_UNSUPPORTED for another name.
 zs_status pretokenizer_create(const char *name, size_t name_size, pretokenizer **splitter, zs_error *error);
 void pretokenizer_destroy(pretokenizer **splitter);

@@ -36,7 +36,7 @@ static zs_status build_byte_level(const gguf_file *file, zs_tokenizer *t, zs_err
     t->merging = by_rank ? MERGE_PIECES : MERGE_PAIRS;
     if (!status) status = by_rank ? piece_merge_create_by_rank(&t->vocab, &t->pieces, error) : bpe_create(file, &t->vocab, &t->merges, error);
     if (!status) status = pretokenizer_create(pre.data, pre.size, &t->splitter, error);
-    if (!status) t->takes_whole = pretokenizer_ignores_merges(t->splitter);
+    if (!status && !gguf_get_bool(file, TOKENIZER_WHOLE_KEY, &t->takes_whole)) t->takes_whole = pretokenizer_ignores_merges(t->splitter);
     return status;
 }
 
@@ -46,6 +46,8 @@ static zs_status read_prefix(const gguf_file *file, zs_tokenizer *t, zs_error *e
     bool added = true;
     gguf_get_bool(file, "tokenizer.ggml.add_space_prefix", &added);
     t->prefix = added ? PREFIX_SPECIAL : PREFIX_NONE;
+    gguf_get_bool(file, TOKENIZER_PREFIX_ONCE_KEY, &t->prefix_once);
+    gguf_get_bool(file, TOKENIZER_WHOLE_KEY, &t->takes_whole);
     if (!gguf_find_value(file, TOKENIZER_PREFIX_KEY)) return ZS_OK;
     if (gguf_get_string(file, TOKENIZER_PREFIX_KEY, &name)) {
         for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -4,9 +4,13 @@
 
 #include "loader/gguf.h"
 
-/// Keys of our own beside tokenizer.ggml.*: tiktoken's merging by rank (bool), and where a SentencePiece model puts a space
-/// that the text does not have ("none"; "text": at its beginning; "control", "special": behind such tokens too).
+/// Keys of our own beside tokenizer.ggml.*: tiktoken's merging by rank (bool); whether a piece that is a token as a whole is
+/// taken as it is (bool; else the pre-tokenizer says); where a SentencePiece model puts a space that the text does not have
+/// ("none"; "text": at its beginning; "control", "special": behind such tokens too), and whether a space that is there
+/// already will do (bool).
 #define TOKENIZER_BY_RANK_KEY "zsigma.tokenizer.by_rank"
+#define TOKENIZER_WHOLE_KEY "zsigma.tokenizer.ignore_merges"
+#define TOKENIZER_PREFIX_ONCE_KEY "zsigma.tokenizer.space_prefix_once"
 #define TOKENIZER_PREFIX_KEY "zsigma.tokenizer.space_prefix"
 
 /// Builds a tokenizer from an open file; copies what it needs.

@@ -2,8 +2,10 @@
 
 #include "loader/sentencepiece_model.h"
 #include "loader/tiktoken_model.h"
+#include "loader/tokenizer_json.h"
 
 zs_status tokenizer_file_read_memory(const void *data, size_t size, gguf_writer *keys, zs_error *error) {
+    if (tokenizer_json_is(data, size)) return tokenizer_json_read(data, size, keys, error);
     if (tiktoken_model_is(data, size)) return tiktoken_model_read(data, size, keys, error);
     return sentencepiece_model_read(data, size, keys, error);
 }

@@ -4,7 +4,7 @@
 
 #include "loader/gguf.h"
 
-/// By the file's first bytes: a sentencepiece or a tiktoken tokenizer.model.
+/// By the file's first bytes: tokenizer.json, or a tokenizer.model of tiktoken's or sentencepiece's.
 zs_status tokenizer_file_read(const char *path, gguf_writer *keys, zs_error *error);
 /// The same over bytes in memory (fuzzing, tests).
 zs_status tokenizer_file_read_memory(const void *data, size_t size, gguf_writer *keys, zs_error *error);

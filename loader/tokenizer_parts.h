@@ -24,6 +24,7 @@ struct zs_tokenizer {
     pretokenizer *splitter; // byte-level ones; NULL: a text is one piece
     bool takes_whole;       // a piece that is in the vocabulary as a whole is taken as it is
     space_prefix prefix;
+    bool prefix_once; // not in front of another space
     uint32_t unknown; // what stands for characters without a token; VOCABULARY_NONE: an error
     chat_template chat;
     uint32_t bos, eos; // VOCABULARY_NONE: none

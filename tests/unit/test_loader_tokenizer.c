@@ -406,7 +406,7 @@ static void test_refused(void **state) {
         {{.tokens = {"a", "a"}, .kinds = {1, 1}}, ZS_ERROR_FORMAT, "tokens 0 and 1 have the same spelling"},
         {{.tokens = {"a"}, .kinds = {0}}, ZS_ERROR_FORMAT, "token 0 has an unknown type"},
         {{.tokens = {"a"}, .kinds = {7}}, ZS_ERROR_FORMAT, "token 0 has an unknown type"},
-        {{.tokens = {"a"}, .kinds = {1}, .pre = "qwen2"}, ZS_ERROR_UNSUPPORTED, "pre-tokenizer \"qwen2\""},
+        {{.tokens = {"a"}, .kinds = {1}, .pre = "tekken"}, ZS_ERROR_UNSUPPORTED, "pre-tokenizer \"tekken\""},
         {{.tokens = {"a", "aa"}, .kinds = {1, 1}, .merges = {"aa"}}, ZS_ERROR_FORMAT, "merge 0 is not two tokens"},
         {{.tokens = {"a", "aa"}, .kinds = {1, 1}, .merges = {"a a", "a a"}}, ZS_ERROR_FORMAT, "merges 0 and 1 are the same"},
         {{.tokens = {"a", "b"}, .kinds = {1, 1}, .merges = {"a b"}}, ZS_ERROR_FORMAT, "merge 0 names tokens"},
