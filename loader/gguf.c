@@ -159,7 +159,7 @@ static zs_status index_tensors(gguf_file *file, zs_error *error) {
         size_t slot = hash_name(file->tensors[i].name) & (file->hash_size - 1);
         while (file->tensor_hash[slot]) {
             if (strcmp(file->tensors[file->tensor_hash[slot] - 1].name, file->tensors[i].name) == 0)
-                return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s occurs twice", file->map.path, file->tensors[i].name);
+                return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s occurs twice", file->map.path, gguf_tensor_origin(&file->tensors[i]));
             slot = (slot + 1) & (file->hash_size - 1);
         }
         file->tensor_hash[slot] = (uint32_t)(i + 1);
@@ -241,10 +241,24 @@ void gguf_close(gguf_file *file) {
     free(file->values);
     free(file->tensors);
     free(file->tensor_hash);
+    if (file->parts) file->close_parts(file->parts);
     if (file->image) file->map.data = NULL; // not a map
     free(file->image);
     file_map_close(&file->map);
     *file = (gguf_file){0};
+}
+
+const char *gguf_tensor_origin(const gguf_tensor *tensor) { return tensor->origin ? tensor->origin : tensor->name; }
+
+zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts), zs_error *error) {
+    free(file->tensors);
+    free(file->tensor_hash);
+    file->tensor_hash = NULL;
+    file->tensors = tensors;
+    file->tensor_count = count;
+    file->parts = parts;
+    file->close_parts = close_parts;
+    return index_tensors(file, error);
 }
 
 const gguf_tensor *gguf_find_tensor(const gguf_file *file, const char *name) {

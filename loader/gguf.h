@@ -35,6 +35,7 @@ typedef struct gguf_tensor {
     const void *data; // into the map
     uint64_t size;    // bytes
     uint64_t offset;  // in the file, for messages
+    const char *origin; // the name that its own file has for it; NULL: this one
 } gguf_tensor;
 
 typedef struct gguf_file {
@@ -46,6 +47,8 @@ typedef struct gguf_file {
     uint32_t alignment;
     uint32_t *tensor_hash; // open addressing by name, private
     size_t hash_size;
+    void *parts; // what tensors of other files point into (gguf_adopt_tensors), else NULL
+    void (*close_parts)(void *parts);
     void *image; // the bytes themselves where they were put together in memory (gguf_writer_open), else NULL
 } gguf_file;
 
@@ -55,6 +58,12 @@ zs_status gguf_open(const char *path, gguf_file *file, zs_error *error);
 /// The same over bytes in memory, which must outlive the object (fuzzing, tests).
 zs_status gguf_open_memory(const void *data, size_t size, gguf_file *file, zs_error *error);
 void gguf_close(gguf_file *file);
+
+/// Gives a file without tensors those of other files: an array from malloc and what they point into, which gguf_close hands
+/// to close_parts. Both belong to the file from then on, on failure too (a name that occurs twice).
+zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts), zs_error *error);
+/// The name to tell a person.
+const char *gguf_tensor_origin(const gguf_tensor *tensor);
 
 const gguf_tensor *gguf_find_tensor(const gguf_file *file, const char *name);
 const gguf_value *gguf_find_value(const gguf_file *file, const char *key);

@@ -118,7 +118,7 @@ zs_status model_features_check_tensors(const model_file *file, const bool *used,
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
                             "%s: tensor %s is none that a llama model of this size uses: support for %s is not implemented, and without it "
                             "the answers would be wrong; use a model that does not need it",
-                            path_of(file), name, what_tensor_means(name));
+                            path_of(file), gguf_tensor_origin(&file->gguf.tensors[i]), what_tensor_means(name));
     }
     return ZS_OK;
 }

@@ -1,4 +1,5 @@
 #include "loader/model_features.h"
+#include "loader/model_folder.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -40,6 +41,13 @@ static zs_status read_count(const model_file *file, const char *key, uint32_t *v
     if (!gguf_get_u32(&file->gguf, name, value)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no count", path_of(file), name);
     if (*value == 0 || *value > LIMIT) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %u", path_of(file), name, *value);
     return ZS_OK;
+}
+
+static zs_status read_row_order(model_file *file, zs_error *error) {
+    gguf_string order;
+    if (!gguf_find_value(&file->gguf, MODEL_ROWS_KEY)) return ZS_OK;
+    file->rows_in_halves = gguf_get_string(&file->gguf, MODEL_ROWS_KEY, &order) && string_is(order, "halves");
+    return file->rows_in_halves ? ZS_OK : zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key %s is not \"halves\", the only other order of rows", path_of(file), MODEL_ROWS_KEY);
 }
 
 static zs_status read_config(model_file *file, zs_error *error) {
@@ -85,7 +93,7 @@ static zs_status find(const model_file *file, const char *name, uint32_t rows, u
     bool fits = cols ? t->dims == 2 && t->shape[0] == rows && t->shape[1] == cols : t->dims == 1 && t->shape[0] == rows;
     if (fits) return ZS_OK;
     *tensor = NULL;
-    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s has shape [%llu, %llu] instead of [%u, %u]", path_of(file), name, (unsigned long long)t->shape[0],
+    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s has shape [%llu, %llu] instead of [%u, %u]", path_of(file), gguf_tensor_origin(t), (unsigned long long)t->shape[0],
                         (unsigned long long)(t->dims > 1 ? t->shape[1] : 0), rows, cols);
 }
 
@@ -136,8 +144,8 @@ static zs_status find_matrix(const model_file *file, uint32_t layer, uint32_t wh
     zs_status status = find(file, name, m->out, m->in, true, &m->dense, error);
     if (status) return status;
     if (m->dense) {
-        if (which == MODEL_Q) m->permute_heads = file->config.heads;
-        if (which == MODEL_K) m->permute_heads = file->config.kv_heads;
+        if (which == MODEL_Q && !file->rows_in_halves) m->permute_heads = file->config.heads;
+        if (which == MODEL_K && !file->rows_in_halves) m->permute_heads = file->config.kv_heads;
         return ZS_OK;
     }
     if (!file->config.factored) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is missing", path_of(file), name);
@@ -192,6 +200,7 @@ static zs_status check_vocabulary(const model_file *file, zs_error *error) {
 
 static zs_status parse(model_file *file, zs_error *error) {
     zs_status status = read_architecture(file, error);
+    if (!status) status = read_row_order(file, error);
     if (!status) status = read_config(file, error);
     if (!status) status = model_features_check_keys(file, error);
     file->used = calloc(file->gguf.tensor_count + 1, sizeof *file->used);
@@ -207,7 +216,7 @@ static zs_status parse(model_file *file, zs_error *error) {
 
 zs_status model_file_open(const char *path, model_file *file, zs_error *error) {
     *file = (model_file){0};
-    zs_status status = gguf_open(path, &file->gguf, error);
+    zs_status status = model_folder_is(path) ? model_folder_open(path, &file->gguf, error) : gguf_open(path, &file->gguf, error);
     return status ? status : parse(file, error);
 }
 

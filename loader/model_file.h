@@ -40,10 +40,15 @@ typedef struct model_file {
     const gguf_tensor *embedding; // [vocab, hidden]
     const gguf_tensor *head;      // [vocab, hidden]; == embedding when tied
     const gguf_tensor *output_norm;
+    bool rows_in_halves; // dense q and k (MODEL_ROWS_KEY)
     bool *used; // [gguf.tensor_count] while the file is being opened, NULL after it
 } model_file;
 
-/// Opens a GGUF file of architecture llama, or zsigma over it. Checks that every tensor is there with the right shape
+/// Key of our own: "halves" when the rows of dense q and k are in Hugging Face order (model folders, and factored models made
+/// of them); absent: interleaved, as llama.cpp writes them.
+#define MODEL_ROWS_KEY "zsigma.head_rows"
+
+/// Opens a GGUF file of architecture llama, or zsigma over it, or a Hugging Face folder (model_folder.h). Checks that every tensor is there with the right shape
 /// and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen tensor is named. What would
 /// change the computation and is not implemented is refused (model_features.h).
 zs_status model_file_open(const char *path, model_file *file, zs_error *error);

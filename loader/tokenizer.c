@@ -1,4 +1,6 @@
+#include "loader/model_folder.h"
 #include "loader/tokenizer_file.h"
+#include "loader/tokenizer_folder.h"
 #include "loader/tokenizer_parts.h"
 
 #include <stdio.h>
@@ -23,6 +25,27 @@ static zs_status read_id(const gguf_file *file, const zs_tokenizer *t, const cha
     *id = VOCABULARY_NONE;
     if (!gguf_find_value(file, key) || (gguf_get_u32(file, key, id) && *id < t->vocab.count)) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_FORMAT, "key %s is outside the vocabulary of %u tokens", key, t->vocab.count);
+}
+
+/// The same by name where there is no id.
+static zs_status read_named_id(const gguf_file *file, const zs_tokenizer *t, const char *key, const char *name_key, uint32_t *id, zs_error *error) {
+    gguf_string name;
+    zs_status status = read_id(file, t, key, id, error);
+    if (status || !gguf_get_string(file, name_key, &name)) return status;
+    *id = vocabulary_find(&t->vocab, name.data, name.size); // a folder's files say it for this model, the tokenizer's own for any
+    if (*id != VOCABULARY_NONE) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_FORMAT, "key %s is %.*s, which the vocabulary lacks", name_key, (int)(name.size < 60 ? name.size : 60), name.data);
+}
+
+static zs_status read_ends(const gguf_file *file, zs_tokenizer *t, zs_error *error) {
+    const gguf_value *list = gguf_find_value(file, TOKENIZER_ENDS_KEY);
+    for (uint64_t i = 0; list && i < list->count; i++) {
+        uint64_t id;
+        if (!gguf_array_u64(list, i, &id) || id >= t->vocab.count)
+            return zs_error_set(error, ZS_ERROR_FORMAT, "key %s: entry %llu is outside the vocabulary of %u tokens", TOKENIZER_ENDS_KEY, (unsigned long long)i, t->vocab.count);
+        t->ends[id] = 1;
+    }
+    return ZS_OK;
 }
 
 /// Byte-level BPE: pairs of the list of merges or, as tiktoken has it, tokens by rank.
@@ -89,13 +112,13 @@ static zs_status build(const gguf_file *file, zs_tokenizer *t, zs_error *error) 
         status = zs_error_set(error, ZS_ERROR_UNSUPPORTED, "tokenizer.ggml.model is '%.*s'; gpt2 (byte-level BPE) and llama (SentencePiece) are supported",
                               (int)(model.size < 40 ? model.size : 40), model.data);
     if (!status && gguf_get_string(file, "tokenizer.chat_template", &chat)) status = chat_template_read(chat.data, chat.size, &t->chat, error);
-    if (!status) status = read_id(file, t, "tokenizer.ggml.bos_token_id", &t->bos, error);
-    if (!status) status = read_id(file, t, "tokenizer.ggml.eos_token_id", &t->eos, error);
+    if (!status) status = read_named_id(file, t, "tokenizer.ggml.bos_token_id", TOKENIZER_BOS_KEY, &t->bos, error);
+    if (!status) status = read_named_id(file, t, "tokenizer.ggml.eos_token_id", TOKENIZER_EOS_KEY, &t->eos, error);
     if (status) return status;
     t->ends = calloc(t->vocab.count + 1u, 1);
     if (!t->ends) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a tokenizer");
     mark_ends(t);
-    return ZS_OK;
+    return read_ends(file, t, error);
 }
 
 zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, zs_error *error) {
@@ -116,11 +139,13 @@ static bool is_gguf(const char *path) {
     return found;
 }
 
-/// A tokenizer's own file as a GGUF file would tell it.
+/// A tokenizer's own file, or a folder with one, as a GGUF file would tell it.
 static zs_status open_tokenizer_file(const char *path, gguf_file *file, zs_error *error) {
     gguf_writer *keys = NULL;
+    bool found = true;
     zs_status status = gguf_writer_create_keys(&keys, error);
-    if (!status) status = tokenizer_file_read(path, keys, error);
+    if (!status) status = model_folder_is(path) ? tokenizer_folder_read(path, keys, &found, error) : tokenizer_file_read(path, keys, error);
+    if (!status && !found) status = zs_error_set(error, ZS_ERROR_IO, "%s has neither tokenizer.json nor tokenizer.model", path);
     if (!status) return gguf_writer_open(&keys, path, file, error);
     gguf_writer_discard(&keys);
     return status;

@@ -8,6 +8,10 @@
 /// taken as it is (bool; else the pre-tokenizer says); where a SentencePiece model puts a space that the text does not have
 /// ("none"; "text": at its beginning; "control", "special": behind such tokens too), and whether a space that is there
 /// already will do (bool).
+/// The first and the last token by name, where no id is told; all tokens that end an answer by id.
+#define TOKENIZER_BOS_KEY "zsigma.tokenizer.bos_token"
+#define TOKENIZER_EOS_KEY "zsigma.tokenizer.eos_token"
+#define TOKENIZER_ENDS_KEY "zsigma.tokenizer.eos_token_ids"
 #define TOKENIZER_BY_RANK_KEY "zsigma.tokenizer.by_rank"
 #define TOKENIZER_WHOLE_KEY "zsigma.tokenizer.ignore_merges"
 #define TOKENIZER_PREFIX_ONCE_KEY "zsigma.tokenizer.space_prefix_once"

@@ -1,0 +1,177 @@
+#include "loader/folder_config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MOST = 1 << 30, NAME_BYTES = 96 };
+
+static const struct {
+    const char *name, *architecture;
+    bool needs_kv_heads; // the class has a default of its own that depends on nothing
+} classes[] = {{"LlamaForCausalLM", "llama", false}, {"MistralForCausalLM", "llama", true}, {"Qwen2ForCausalLM", "qwen2", true}};
+enum { CLASSES = sizeof classes / sizeof *classes, MISTRAL = 1, QWEN2 = 2 };
+
+static const json_t *get(const json_t *root, const char *key) {
+    const json_t *value = json_object_get(root, key);
+    return value && !json_is_null(value) ? value : NULL;
+}
+
+static bool is_true(const json_t *root, const char *key) { return json_is_true(json_object_get(root, key)); }
+
+static zs_status read_count(const json_t *root, const char *key, uint32_t missing, uint32_t *count, zs_error *error) {
+    const json_t *value = get(root, key);
+    *count = missing;
+    if (!value && missing) return ZS_OK;
+    if (!json_is_integer(value) || json_integer_value(value) <= 0 || json_integer_value(value) > MOST)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key %s is missing or no count", key);
+    *count = (uint32_t)json_integer_value(value);
+    return ZS_OK;
+}
+
+static zs_status read_number(const json_t *root, const char *key, double missing, double *number, zs_error *error) {
+    const json_t *value = get(root, key);
+    *number = missing;
+    if (!value) return ZS_OK;
+    if (!json_is_number(value) || !isfinite(json_number_value(value))) return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key %s is no number", key);
+    *number = json_number_value(value);
+    return ZS_OK;
+}
+
+static zs_status read_class(const json_t *root, size_t *which, zs_error *error) {
+    const json_t *list = json_object_get(root, "architectures");
+    const char *name = json_string_value(json_array_get(list, 0));
+    for (*which = 0; name && *which < CLASSES; ++*which) {
+        if (json_array_size(list) == 1 && strcmp(classes[*which].name, name) == 0) return ZS_OK;
+    }
+    if (!name) return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key architectures is missing or no list of names");
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: architecture %.60s is not supported; LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM are", name);
+}
+
+static zs_status read_sizes(const json_t *root, size_t which, folder_config *c, zs_error *error) {
+    zs_status status = read_count(root, "num_hidden_layers", 0, &c->layers, error);
+    if (!status) status = read_count(root, "hidden_size", 0, &c->hidden, error);
+    if (!status) status = read_count(root, "intermediate_size", 0, &c->ffn, error);
+    if (!status) status = read_count(root, "num_attention_heads", 0, &c->heads, error);
+    if (!status) status = read_count(root, "num_key_value_heads", classes[which].needs_kv_heads ? 0 : c->heads, &c->kv_heads, error);
+    if (!status) status = read_count(root, "head_dim", c->hidden / c->heads ? c->hidden / c->heads : 1, &c->head_dim, error);
+    if (!status) status = read_count(root, "vocab_size", 0, &c->vocab, error);
+    if (!status) status = read_count(root, "max_position_embeddings", 0, &c->context, error);
+    c->tied = is_true(root, "tie_word_embeddings");
+    c->qkv_bias = which == QWEN2 || (which != MISTRAL && is_true(root, "attention_bias"));
+    c->o_bias = which != QWEN2 && c->qkv_bias;
+    c->mlp_bias = which != QWEN2 && which != MISTRAL && is_true(root, "mlp_bias");
+    return status;
+}
+
+// ---- keys ----------------------------------------------------------------------------------------------------------
+
+static void add_u32(gguf_writer *keys, const folder_config *c, const char *key, uint32_t value) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s.%s", c->architecture, key);
+    gguf_writer_add_u32(keys, name, value);
+}
+
+static void add_f32(gguf_writer *keys, const folder_config *c, const char *key, double value) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s.%s", c->architecture, key);
+    gguf_writer_add_f32(keys, name, (float)value);
+}
+
+static void add_string(gguf_writer *keys, const folder_config *c, const char *key, const char *value) {
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s.%s", c->architecture, key);
+    gguf_writer_add_string(keys, name, value);
+}
+
+static void add_sizes(gguf_writer *keys, const folder_config *c) {
+    add_u32(keys, c, "block_count", c->layers);
+    add_u32(keys, c, "context_length", c->context);
+    add_u32(keys, c, "embedding_length", c->hidden);
+    add_u32(keys, c, "feed_forward_length", c->ffn);
+    add_u32(keys, c, "attention.head_count", c->heads);
+    add_u32(keys, c, "attention.head_count_kv", c->kv_heads);
+    add_u32(keys, c, "attention.key_length", c->head_dim);
+    add_u32(keys, c, "attention.value_length", c->head_dim);
+    add_u32(keys, c, "vocab_size", c->vocab);
+}
+
+/// Scaled rotary positions: rope_scaling, in transformers 5 part of rope_parameters.
+static zs_status read_scaling(const json_t *scaling, folder_config *c, gguf_writer *keys, zs_error *error) {
+    const json_t *name = get(scaling, "rope_type") ? get(scaling, "rope_type") : get(scaling, "type");
+    double factor, original;
+    if (!name) return ZS_OK;
+    if (!json_is_string(name)) return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: the type of rope_scaling is no text");
+    const char *type = json_string_value(name);
+    zs_status status = read_number(scaling, "factor", 1, &factor, error);
+    if (!status) status = read_number(scaling, "original_max_position_embeddings", c->context, &original, error);
+    if (status || strcmp(type, "default") == 0) return status;
+    if (strcmp(type, "llama3") == 0) {
+        c->llama3.used = true;
+        c->llama3.factor = factor;
+        c->llama3.original_context = original;
+        status = read_number(scaling, "low_freq_factor", 1, &c->llama3.low_freq_factor, error);
+        return status ? status : read_number(scaling, "high_freq_factor", 4, &c->llama3.high_freq_factor, error);
+    }
+    add_string(keys, c, "rope.scaling.type", type);
+    add_f32(keys, c, "rope.scaling.factor", factor);
+    if (original > 0 && original <= MOST) add_u32(keys, c, "rope.scaling.original_context_length", (uint32_t)original);
+    return ZS_OK;
+}
+
+static zs_status read_rope(const json_t *root, folder_config *c, gguf_writer *keys, zs_error *error) {
+    const json_t *parameters = get(root, "rope_parameters"), *scaling = get(root, "rope_scaling");
+    double part;
+    zs_status status = read_number(get(parameters, "rope_theta") ? parameters : root, "rope_theta", 10000, &c->rope_theta, error);
+    if (!status) status = read_number(get(parameters, "partial_rotary_factor") ? parameters : root, "partial_rotary_factor", 1, &part, error);
+    if (!status && !(part > 0 && part <= 1)) status = zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key partial_rotary_factor is %g", part);
+    if (status) return status;
+    add_f32(keys, c, "rope.freq_base", c->rope_theta);
+    add_u32(keys, c, "rope.dimension_count", (uint32_t)(part * c->head_dim));
+    return read_scaling(scaling ? scaling : parameters, c, keys, error);
+}
+
+static zs_status read_window(const json_t *root, size_t which, const folder_config *c, gguf_writer *keys, zs_error *error) {
+    uint32_t window;
+    if (which == QWEN2 && !is_true(root, "use_sliding_window")) return ZS_OK;
+    if (which != QWEN2 && which != MISTRAL) return ZS_OK;
+    if (!get(root, "sliding_window")) return ZS_OK;
+    zs_status status = read_count(root, "sliding_window", 0, &window, error);
+    if (!status) add_u32(keys, c, "attention.sliding_window", window);
+    return status;
+}
+
+static void add_name(const json_t *root, const char *folder, gguf_writer *keys) {
+    const char *path = json_string_value(get(root, "_name_or_path"));
+    char name[120];
+    if (!path || !*path) path = folder;
+    size_t end = strlen(path);
+    while (end > 0 && path[end - 1] == '/') end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/') start--;
+    snprintf(name, sizeof name, "%.*s", (int)(end - start < 100 ? end - start : 100), path + start);
+    gguf_writer_add_string(keys, "general.name", name);
+}
+
+zs_status folder_config_read(const json_t *root, const char *folder, folder_config *c, gguf_writer *keys, zs_error *error) {
+    size_t which;
+    double epsilon;
+    const json_t *act = get(root, "hidden_act");
+    *c = (folder_config){0};
+    zs_status status = read_class(root, &which, error);
+    if (status) return status;
+    c->architecture = classes[which].architecture;
+    if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: hidden_act is not silu, which is the only one supported");
+    if (get(root, "quantization_config"))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: quantization_config: weights quantised this way are not supported; use the F32, F16 or BF16 model");
+    status = read_sizes(root, which, c, error);
+    if (!status) status = read_number(root, "rms_norm_eps", 1e-6, &epsilon, error);
+    if (status) return status;
+    gguf_writer_add_string(keys, "general.architecture", c->architecture);
+    add_name(root, folder, keys);
+    add_sizes(keys, c);
+    add_f32(keys, c, "attention.layer_norm_rms_epsilon", epsilon);
+    status = read_rope(root, c, keys, error);
+    return status ? status : read_window(root, which, c, keys, error);
+}
