@@ -23,7 +23,8 @@ class WrongModels(program.TinyTest):
         self.refused_by_all(self.path("none.gguf"), "No such file")
 
     def test_directory(self):
-        self.refused_by_all(self.folder, "is a folder; a file is expected")
+        for by in self.commands(self.folder):
+            self.refused(1, self.folder, "tokenizer.json" if by[0] == "tokenize" else "config.json", by=by)
 
     def test_device(self):
         self.refused_by_all("/dev/null", "not a regular file")

@@ -66,7 +66,7 @@ static void test_damaged(void **state) {
         {"YQ== 0\n==== 1\n", "line 2"},
         {"YQ== 0\nYQ== 1\n", "tokens 0 and 1 have the same spelling"},
         {"YQ== 0\nPHxlb3RfaWR8Pg== 1\n", "have the same spelling"}, // <|eot_id|>
-        {"YQ==\n", "no sentencepiece model"},                     // nothing of a tiktoken file in its first line
+        {"YQ==\n", "no GGUF file, and neither"},                     // nothing of a tiktoken file in its first line
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) tokenizer_expect_refused(cases[i].text, strlen(cases[i].text), ZS_ERROR_FORMAT, cases[i].part);
     char *longest = malloc(200000);
