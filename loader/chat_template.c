@@ -1,7 +1,6 @@
 #include "loader/chat_template.h"
 
 #include "loader/jinja_text.h"
-#include "loader/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,19 +87,49 @@ static bool join_preamble(const char *knowledge, const char *date, chat_template
     return true;
 }
 
+/// What the template's texts say about families that come in variants.
+static void read_variant(const jinja_walk *walk, chat_template *tmpl) {
+    if (!walk->literal) return;
+    if (strcmp(walk->text, "</s>\n") == 0) tmpl->lines = true;
+    if (strcmp(walk->text, " ") == 0) tmpl->answer_space = true;
+}
+
+/// By the control tokens and marks that a template is made of.
+static chat_family recognise(const char *text, size_t size) {
+    if (find(text, size, "<|im_start|>")) return CHAT_CHATML;
+    if (find(text, size, "<|start_header_id|>")) return CHAT_LLAMA3;
+    if (find(text, size, "<start_of_turn>")) return CHAT_GEMMA;
+    if (find(text, size, "[INST]") && find(text, size, "<<SYS>>")) return CHAT_LLAMA2;
+    // Mistral's other versions put their spaces elsewhere.
+    if (find(text, size, "[INST] ") && find(text, size, "[/INST]") && !find(text, size, " [/INST]") && !find(text, size, "[SYSTEM_PROMPT]")) return CHAT_MISTRAL;
+    if (find(text, size, "USER: ") && find(text, size, "ASSISTANT:") && !find(text, size, "SYSTEM:")) return CHAT_VICUNA;
+    return CHAT_UNKNOWN;
+}
+
+/// The beginning of a template, on one line: what an error calls it.
+static void remember(const char *text, size_t size, char name[CHAT_NAME_BYTES]) {
+    size_t used = 0;
+    for (size_t i = 0; i < size && used < CHAT_NAME_BYTES - 1; i++) {
+        if ((unsigned char)text[i] >= ' ' && (unsigned char)text[i] < 0x7f) name[used++] = text[i];
+    }
+    name[used] = '\0';
+}
+
 zs_status chat_template_read(const char *text, size_t size, chat_template *tmpl, zs_error *error) {
-    *tmpl = (chat_template){0};
-    if (find(text, size, "<|im_start|>"))
-        tmpl->family = CHAT_CHATML;
-    else if (find(text, size, "<|start_header_id|>"))
-        tmpl->family = CHAT_LLAMA3;
-    else
-        return ZS_OK;
+    *tmpl = (chat_template){.family = recognise(text, size)};
+    remember(text, size, tmpl->beginning);
+    if (tmpl->family == CHAT_UNKNOWN) return ZS_OK;
+    tmpl->takes_system = tmpl->family != CHAT_GEMMA || find(text, size, "first_user_prefix");
+    if (tmpl->family == CHAT_MISTRAL) tmpl->takes_system = find(text, size, "system_message") != NULL;
+    tmpl->trims_answers = find(text, size, "[\"content\"]|trim") || find(text, size, "['content']|trim") || find(text, size, "['content'] | trim") || find(text, size, "[\"content\"] | trim");
+    tmpl->strips = find(text, size, ".strip()") != NULL;
+    tmpl->begins = find(text, size, "bos_token") != NULL;
     char *knowledge = NULL, *date = NULL;
     jinja_walk walk = {.source = text, .size = size};
     bool failed = false;
     while (!failed && jinja_walk_next(&walk, &failed)) {
-        failed = tmpl->family == CHAT_CHATML ? !read_default_system(&walk, tmpl) : !read_preamble(&walk, &knowledge, &date);
+        failed = tmpl->family == CHAT_LLAMA3 ? !read_preamble(&walk, &knowledge, &date) : !read_default_system(&walk, tmpl);
+        read_variant(&walk, tmpl);
     }
     failed = failed || !join_preamble(knowledge, date, tmpl);
     jinja_walk_free(&walk);
@@ -111,94 +140,39 @@ zs_status chat_template_read(const char *text, size_t size, chat_template *tmpl,
     return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a chat template");
 }
 
+zs_status chat_template_choose(const char *name, chat_template *tmpl, zs_error *error) {
+    static const struct {
+        const char *name;
+        chat_template tmpl;
+        const char *system;
+    } families[] = {
+        {"chatml", {.family = CHAT_CHATML}, NULL},
+        {"qwen2", {.family = CHAT_CHATML}, "You are a helpful assistant."},
+        {"llama2", {.family = CHAT_LLAMA2, .takes_system = true}, NULL},
+        {"llama3", {.family = CHAT_LLAMA3}, NULL},
+        {"mistral", {.family = CHAT_MISTRAL, .takes_system = true, .answer_space = true, .trims_answers = true}, NULL},
+        {"vicuna", {.family = CHAT_VICUNA, .takes_system = true, .begins = true},
+         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."},
+        {"gemma", {.family = CHAT_GEMMA, .takes_system = true}, NULL},
+    };
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        if (strcmp(families[i].name, name) != 0) continue;
+        *tmpl = families[i].tmpl;
+        if (!families[i].system || copy(families[i].system, strlen(families[i].system), &tmpl->default_system)) return ZS_OK;
+        return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a chat template");
+    }
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "there is no family of chat templates named %.40s; there are " CHAT_FAMILIES, name);
+}
+
+zs_status chat_template_set_tokens(chat_template *tmpl, const char *bos, size_t bos_size, const char *eos, size_t eos_size, zs_error *error) {
+    if ((!bos || copy(bos, bos_size, &tmpl->bos)) && (!eos || copy(eos, eos_size, &tmpl->eos))) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a chat template");
+}
+
 void chat_template_free(chat_template *tmpl) {
     free(tmpl->default_system);
     free(tmpl->system_preamble);
+    free(tmpl->bos);
+    free(tmpl->eos);
     *tmpl = (chat_template){0};
-}
-
-// ---- rendering -----------------------------------------------------------------------------------------------------
-
-static zs_status text(const chat_sink *sink, const char *s, size_t size, zs_error *error) {
-    return sink->put(sink->user, s, size, false, error);
-}
-static zs_status control(const chat_sink *sink, const char *s, zs_error *error) { return sink->put(sink->user, s, strlen(s), true, error); }
-
-/// content NULL: an open turn, header only.
-static zs_status put_chatml(const chat_sink *sink, const char *role, const char *content, zs_error *error) {
-    zs_status status = control(sink, "<|im_start|>", error);
-    if (!status) status = text(sink, role, strlen(role), error);
-    if (!status) status = text(sink, "\n", 1, error);
-    if (!status && content) status = text(sink, content, strlen(content), error);
-    if (!status && content) status = control(sink, "<|im_end|>", error);
-    if (!status && content) status = text(sink, "\n", 1, error);
-    return status;
-}
-
-/// What Python's str.strip takes away.
-static bool is_blank(uint32_t point) {
-    return (point >= 0x9 && point <= 0xd) || (point >= 0x1c && point <= 0x20) || point == 0x85 || point == 0xa0 || point == 0x1680 ||
-           (point >= 0x2000 && point <= 0x200a) || point == 0x2028 || point == 0x2029 || point == 0x202f || point == 0x205f ||
-           point == 0x3000;
-}
-
-/// The part of text[*size] between its blanks.
-static const char *trim(const char *text, size_t *size) {
-    uint32_t point;
-    for (size_t length; (length = utf8_decode(text, *size, &point)) > 0 && is_blank(point); *size -= length) text += length;
-    for (size_t length = 1; length <= 3 && length <= *size;) { // the last character's length is not known beforehand
-        bool last = utf8_decode(text + *size - length, length, &point) == length;
-        if (last && !is_blank(point)) break;
-        if (last) *size -= length;
-        length = last ? 1 : length + 1;
-    }
-    return text;
-}
-
-/// The template trims a message's content. preamble: what comes before it, or NULL. content NULL: an open turn.
-static zs_status put_llama3(const chat_sink *sink, const char *role, const char *preamble, const char *content, zs_error *error) {
-    zs_status status = control(sink, "<|start_header_id|>", error);
-    if (!status) status = text(sink, role, strlen(role), error);
-    if (!status) status = control(sink, "<|end_header_id|>", error);
-    if (!status) status = text(sink, "\n\n", 2, error);
-    if (!status && preamble) status = text(sink, preamble, strlen(preamble), error);
-    if (status || !content) return status;
-    size_t size = strlen(content);
-    content = trim(content, &size);
-    status = text(sink, content, size, error);
-    return status ? status : control(sink, "<|eot_id|>", error);
-}
-
-static zs_status render_chatml(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer,
-                               const chat_sink *sink, zs_error *error) {
-    zs_status status = ZS_OK;
-    if (!has_system && tmpl->default_system) status = put_chatml(sink, "system", tmpl->default_system, error);
-    for (size_t i = 0; i < count && !status; i++) status = put_chatml(sink, messages[i].role, messages[i].content, error);
-    return !status && open_answer ? put_chatml(sink, "assistant", NULL, error) : status;
-}
-
-static zs_status render_llama3(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer,
-                               const chat_sink *sink, zs_error *error) {
-    zs_status status = control(sink, "<|begin_of_text|>", error);
-    size_t i = 0;
-    if (!status && tmpl->system_preamble) {
-        status = put_llama3(sink, "system", tmpl->system_preamble, has_system ? messages[i++].content : "", error);
-    }
-    for (; i < count && !status; i++) status = put_llama3(sink, messages[i].role, NULL, messages[i].content, error);
-    return !status && open_answer ? put_llama3(sink, "assistant", NULL, NULL, error) : status;
-}
-
-zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink,
-                               zs_error *error) {
-    if (tmpl->family == CHAT_UNKNOWN)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                            "the model's chat template is of no known family (chatml, llama3): give the prompt in full and raw");
-    for (size_t i = 0; i < count; i++) {
-        if (!messages[i].role || !messages[i].content)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "message %zu of the conversation has no %s", i,
-                                messages[i].role ? "content" : "role");
-    }
-    bool has_system = count && strcmp(messages[0].role, "system") == 0;
-    return tmpl->family == CHAT_CHATML ? render_chatml(tmpl, messages, count, has_system, open_answer, sink, error)
-                                       : render_llama3(tmpl, messages, count, has_system, open_answer, sink, error);
 }

@@ -265,6 +265,8 @@ zs_status zs_tokenizer_encode(const zs_tokenizer *t, const char *text, size_t le
 // ---- chat ----------------------------------------------------------------------------------------------------------
 
 static zs_status flush_run(encoder *e, zs_error *error) {
+    // Mistral's template spells the space that its tokenizer puts behind a control token: it is one space all the same.
+    if (e->t->chat.family == CHAT_MISTRAL && e->run_size && e->run[0] == ' ') e->needs_prefix = false;
     zs_status status = encode_text(e, e->run, e->run_size, false, error);
     e->run_size = 0;
     return status;

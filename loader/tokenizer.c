@@ -101,6 +101,21 @@ static zs_status build_sentencepiece(const gguf_file *file, zs_tokenizer *t, zs_
     return status;
 }
 
+/// Chat templates put the first and the last token by their spellings.
+static zs_status name_tokens(zs_tokenizer *t, zs_error *error) {
+    const vocabulary_token none = {0}, *bos = t->bos == VOCABULARY_NONE ? &none : &t->vocab.tokens[t->bos], *eos = t->eos == VOCABULARY_NONE ? &none : &t->vocab.tokens[t->eos];
+    return chat_template_set_tokens(&t->chat, bos->spelling, bos->spelling_size, eos->spelling, eos->spelling_size, error);
+}
+
+zs_status tokenizer_choose_chat(zs_tokenizer *t, const char *family, zs_error *error) {
+    chat_template chosen = {0};
+    zs_status status = chat_template_choose(family, &chosen, error);
+    if (status) return status;
+    chat_template_free(&t->chat);
+    t->chat = chosen;
+    return name_tokens(t, error);
+}
+
 static zs_status build(const gguf_file *file, zs_tokenizer *t, zs_error *error) {
     gguf_string model, chat;
     zs_status status;
@@ -114,6 +129,8 @@ static zs_status build(const gguf_file *file, zs_tokenizer *t, zs_error *error) 
     if (!status && gguf_get_string(file, "tokenizer.chat_template", &chat)) status = chat_template_read(chat.data, chat.size, &t->chat, error);
     if (!status) status = read_named_id(file, t, "tokenizer.ggml.bos_token_id", TOKENIZER_BOS_KEY, &t->bos, error);
     if (!status) status = read_named_id(file, t, "tokenizer.ggml.eos_token_id", TOKENIZER_EOS_KEY, &t->eos, error);
+    if (status) return status;
+    status = name_tokens(t, error);
     if (status) return status;
     t->ends = calloc(t->vocab.count + 1u, 1);
     if (!t->ends) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a tokenizer");

@@ -19,6 +19,8 @@
 
 /// Builds a tokenizer from an open file; copies what it needs.
 zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, zs_error *error);
+/// Another chat template than the model's own, by its family's name (chat_template.h).
+zs_status tokenizer_choose_chat(zs_tokenizer *tokenizer, const char *family, zs_error *error);
 /// Id of a control token by its spelling; false when absent.
 bool tokenizer_find_special(const zs_tokenizer *tokenizer, const char *spelling, uint32_t *id);
 

@@ -66,23 +66,114 @@ TEMPLATES = {
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif %}
 """,
+    "llama 2": "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if loop.index0 == 0 and system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}{% else %}{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}",
+    "mistral v0.3": """{%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{%- set ns = namespace() %}
+{%- set ns.index = 0 %}
+{%- for message in loop_messages %}
+    {%- if (message["role"] == "user") != (ns.index % 2 == 0) %}
+        {{- raise_exception("After the optional system message, conversation roles must alternate user/assistant/user/assistant/...") }}
+    {%- endif %}
+    {%- set ns.index = ns.index + 1 %}
+{%- endfor %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.last and system_message is defined %}
+            {{- "[INST] " + system_message + "\\n\\n" + message["content"] + "[/INST]" }}
+        {%- else %}
+            {{- "[INST] " + message["content"] + "[/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- " " + message["content"]|trim + eos_token}}
+    {%- else %}
+        {{- raise_exception("Only user and assistant roles are supported, with the exception of an initial optional system message!") }}
+    {%- endif %}
+{%- endfor %}
+""",
+    "mistral v0.3, without system messages": "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + '[/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}",
+    "vicuna, by lines": "{%- for message in messages %}{%- if message.role == 'system' -%}{{- message.content + '\\n\\n' -}}{%- else -%}{%- if message.role == 'user' -%}{{-'USER: ' + message.content + '\\n'-}}{%- else -%}{{-'ASSISTANT: ' + message.content + '</s>\\n' -}}{%- endif -%}{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{-'ASSISTANT:'-}}{%- endif -%}",
+    "vicuna, by spaces (FastChat's)": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = 'A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user\\'s questions.' %}{% endif %}{{ system_message + ' ' }}{% for message in loop_messages %}{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'].strip() + ' ' }}{% else %}{{ 'ASSISTANT: ' + message['content'].strip() + eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}",
+    "gemma": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\\n'}}{% endif %}",
+    "gemma 3": """{{ bos_token }}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- if messages[0]['content'] is string -%}
+        {%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}
+    {%- else -%}
+        {%- set first_user_prefix = messages[0]['content'][0]['text'] + '\\n\\n' -%}
+    {%- endif -%}
+    {%- set loop_messages = messages[1:] -%}
+{%- else -%}
+    {%- set first_user_prefix = "" -%}
+    {%- set loop_messages = messages -%}
+{%- endif -%}
+{%- for message in loop_messages -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("Conversation roles must alternate user/assistant/user/assistant/...") }}
+    {%- endif -%}
+    {%- if (message['role'] == 'assistant') -%}
+        {%- set role = "model" -%}
+    {%- else -%}
+        {%- set role = message['role'] -%}
+    {%- endif -%}
+    {{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else "") }}
+    {%- if message['content'] is string -%}
+        {{ message['content'] | trim }}
+    {%- endif -%}
+    {{ '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{'<start_of_turn>model\\n'}}
+{%- endif -%}
+""",
 }
+TOKENS = {"gemma": ("<bos>", "<eos>"), "llama 3": ("<|begin_of_text|>", "<|eot_id|>")}
+ALTERNATING = ["llama 2", "mistral", "vicuna", "gemma"]  # other conversations are errors, of the templates or ours: null
 CONVERSATIONS = [
     [("user", "What is it?")],
     [("system", "Be brief."), ("user", "What is it?")],
     [("user", "a"), ("assistant", "b"), ("user", "c")],
     [("system", " \n s \t"), ("user", "\u3000 \u00a0\u2028x\x1c y\n\n"), ("assistant", "\u200bno blank\u200b"), ("user", "é\u2009")],
     [("system", ""), ("user", " \u00a0 ")],
+    [("system", "s\n"), ("user", " a "), ("assistant", " b\t"), ("user", "\n \n")],
+    [("system", "s"), ("user", "a"), ("assistant", "<s>[INST] x</s> ")],
+    [("user", "a"), ("assistant", "<end_of_turn>"), ("user", "c"), ("assistant", ""), ("user", "[/INST]")],
+    [("assistant", "first")],
     [("user", "<|im_end|>\n<|eot_id|>{{ 'x' }}"), ("system", "late")],
 ]
+class Refused(Exception):
+    pass
+
+
+def raise_exception(message):
+    raise Refused(message)
+
+
+def alternates(conversation):
+    turns = [role for role, _ in conversation[conversation[0][0] == "system":]]
+    return bool(turns) and all(role == ("assistant" if i % 2 else "user") for i, role in enumerate(turns))
+
+
 environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+environment.globals["raise_exception"] = raise_exception
 cases = []
 for name, source in TEMPLATES.items():
     template = environment.from_string(source)
+    bos, eos = next((tokens for start, tokens in TOKENS.items() if name.startswith(start)), ("<s>", "</s>"))
     renderings = []
     for conversation in CONVERSATIONS:
         messages = [{"role": r, "content": c} for r, c in conversation]
-        both = [template.render(messages=messages, add_generation_prompt=o, bos_token="<|begin_of_text|>", tools=None) for o in (False, True)]
+        both = [None, None]
+        try:
+            if alternates(conversation) or not any(name.startswith(start) for start in ALTERNATING):
+                both = [template.render(messages=messages, add_generation_prompt=o, bos_token=bos, eos_token=eos, tools=None) for o in (False, True)]
+        except Refused:
+            pass
         renderings.append({"messages": messages, "closed": both[0], "open": both[1]})
-    cases.append({"name": name, "template": source, "renderings": renderings})
+    cases.append({"name": name, "template": source, "bos": bos, "eos": eos, "renderings": renderings})
 print(json.dumps(cases, indent=0))

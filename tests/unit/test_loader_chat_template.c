@@ -19,7 +19,7 @@ typedef struct rendering {
 
 static zs_status put(void *user, const char *text, size_t size, bool control, zs_error *error) {
     rendering *r = user;
-    if (control) assert_true(size > 4 && text[0] == '<' && text[1] == '|' && text[size - 1] == '>');
+    if (control) assert_true(size > 2 && (text[0] == '<' ? text[size - 1] == '>' : text[0] == '[' && text[size - 1] == ']'));
     r->controls += control;
     byte_buffer_put(&r->bytes, text, size);
     if (r->fail_at && --r->fail_at == 0) return zs_error_set(error, ZS_ERROR_MEMORY, "full");
@@ -37,7 +37,13 @@ static void expect_rendering(const char *name, const chat_template *tmpl, const 
                              const char *expected) {
     rendering r = {0};
     zs_error error = {0};
-    if (chat_template_render(tmpl, messages, count, open, &(chat_sink){put, &r}, &error)) fail_msg("%s: %s", name, error.message);
+    zs_status status = chat_template_render(tmpl, messages, count, open, &(chat_sink){put, &r}, &error);
+    if (!expected) {
+        if (status != ZS_ERROR_ARGUMENT && status != ZS_ERROR_UNSUPPORTED) fail_msg("%s: rendered what its template refuses", name);
+        assert_null(r.bytes.data);
+        return;
+    }
+    if (status) fail_msg("%s: %s", name, error.message);
     byte_buffer_put(&r.bytes, "", 1);
     if (strcmp((const char *)r.bytes.data, expected) != 0) fail_msg("%s:\n%s\ninstead of\n%s", name, (const char *)r.bytes.data, expected);
     byte_buffer_free(&r.bytes);
@@ -68,6 +74,8 @@ static void test_golden(void **state) {
     json_t *item;
     json_array_foreach(cases, i, item) {
         chat_template tmpl = read_template(json_string_value(json_object_get(item, "template")));
+        const char *bos = json_string_value(json_object_get(item, "bos")), *eos = json_string_value(json_object_get(item, "eos"));
+        assert_int_equal(chat_template_set_tokens(&tmpl, bos, strlen(bos), eos, strlen(eos), NULL), ZS_OK);
         check_renderings(item, &tmpl);
         chat_template_free(&tmpl);
     }

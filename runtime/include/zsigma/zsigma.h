@@ -137,7 +137,8 @@ uint32_t zs_device_validation_count(const zs_device *device);
 
 typedef struct zs_tokenizer zs_tokenizer;
 
-/// Reads a tokenizer from a GGUF file. Immutable, shareable between threads.
+/// Reads a tokenizer from a GGUF file, a Hugging Face folder, or a tokenizer's own file: tokenizer.json, or a tokenizer.model
+/// of sentencepiece's or tiktoken's. Immutable, shareable between threads.
 zs_status zs_tokenizer_load(const char *path, zs_tokenizer **tokenizer, zs_error *error);
 void zs_tokenizer_destroy(zs_tokenizer **tokenizer);
 
@@ -168,6 +169,7 @@ typedef struct zs_model zs_model;
 
 typedef struct zs_model_params {
     zs_progress progress;
+    const char *chat_template; // a family (chatml, qwen2, llama2, llama3, mistral, vicuna, gemma) instead of the model's own; NULL: that
 } zs_model_params;
 
 typedef struct zs_model_info {
@@ -181,7 +183,7 @@ typedef struct zs_model_info {
     uint64_t parameters, weight_bytes;                                       // bytes on the device
 } zs_model_info;
 
-/// Loads a dense or factored GGUF model onto a device. Immutable afterwards; engines of any thread may share it. Sizes
+/// Loads a dense or factored GGUF model, or a Hugging Face folder (config.json, safetensors), onto a device. Immutable afterwards; engines of any thread may share it. Sizes
 /// are checked against the device's memory first.
 zs_status zs_model_load(zs_device *device, const char *path, const zs_model_params *params, zs_model **model, zs_error *error);
 void zs_model_destroy(zs_model **model);
