@@ -174,7 +174,7 @@ zs_status cli_open_model(const cli_common *common, const char *model_path, cli_s
     // A wrong file should be told before a device is looked for.
     if (access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
     if (!status) status = cli_open_device(common, &stack->device, error);
-    if (!status) status = zs_model_load(stack->device, model_path, &(zs_model_params){.progress = cli_progress(common)}, &stack->model, error);
+    if (!status) status = zs_model_load(stack->device, model_path, &(zs_model_params){.progress = cli_progress(common), .chat_template = common->chat_template}, &stack->model, error);
     if (!status) status = check_mode(common, stack->model, model_path, error);
     if (status) cli_close(stack);
     return status;

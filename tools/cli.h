@@ -25,7 +25,7 @@ typedef struct cli_option {
 } cli_option;
 
 typedef struct cli_common {
-    const char *device, *tier, *precision, *mode, *kv;
+    const char *device, *tier, *precision, *mode, *kv, *chat_template;
     uint32_t ctx;
     bool json, verbose, quiet, force, help, validate;
 } cli_common;

@@ -188,7 +188,7 @@ int cmd_bench(int argc, char **argv) {
     cli_common common = {0};
     bench b = {.runs = 5, .prefill_tokens = 512, .decode_tokens = 128, .common = &common, .random = 1, .pairs = 30};
     const cli_option options[] = {
-        {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model, GGUF"},
+        {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
         {"arch", 0, CLI_STRING, &b.arch, "NAME", "no file: random weights in the shape of smollm2-135m, llama3-8b, …"},
         {"type", 0, CLI_STRING, &b.type, "TYPE", "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode factored makes factors"},
         {"layers", 0, CLI_UINT, &b.layers, "N", "with --arch: so many layers instead of the model's"},

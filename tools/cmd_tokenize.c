@@ -31,7 +31,7 @@ int cmd_tokenize(int argc, char **argv) {
     const char *model = NULL;
     bool special = false;
     const cli_option options[] = {
-        {"model", 'm', CLI_STRING, &model, "FILE", "GGUF file with a tokenizer"},
+        {"model", 'm', CLI_STRING, &model, "FILE", "GGUF file, Hugging Face folder, or a tokenizer.json or tokenizer.model"},
         {"special", 0, CLI_FLAG, &special, NULL, "control tokens spelled in the text count as such"},
         {0},
     };

@@ -9,7 +9,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"devices", "what Vulkan sees, each device's tiers, the self-test's result", cmd_devices},
-    {"factor", "turn a GGUF model into a factored one", cmd_factor},
+    {"factor", "turn a model (GGUF, Hugging Face folder) into a factored one", cmd_factor},
     {"ask", "answer a question in two passes", cmd_ask},
     {"chat", "the same, interactive", cmd_chat},
     {"score", "log-probability of an answer, token by token", cmd_score},

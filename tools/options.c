@@ -23,6 +23,7 @@ static option_list collect(const cli_command *command) {
         {"mode", 0, CLI_STRING, &c->mode, "MODE", "insist on factored or dense"},
         {"ctx", 0, CLI_UINT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
         {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32 or f16"},
+        {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME", "chatml, qwen2, llama2, llama3, mistral, vicuna or gemma instead of the model's own"},
         {"json", 0, CLI_FLAG, &c->json, NULL, "one JSON object on standard output, nothing else there"},
         {"verbose", 0, CLI_FLAG, &c->verbose, NULL, "say more on standard error"},
         {"quiet", 0, CLI_FLAG, &c->quiet, NULL, "say only errors"},

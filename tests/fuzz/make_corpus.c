@@ -1,5 +1,6 @@
 // Makes the seed corpora: make_corpus FOLDER (README.md). The same files every time.
 #include "support/safetensors_image.h"
+#include "support/sentencepiece_image.h"
 #include "support/small_model.h"
 
 #include <stdio.h>
@@ -96,10 +97,42 @@ static void make_texts(const char *folder) {
     write_file(folder, "llama3", chat, (size_t)snprintf(chat, sizeof chat, "\2%s", llama3_template));
 }
 
+static const char tiny_json[] =
+    "{'version': '1.0', 'truncation': null, 'added_tokens': [{'id': 5, 'content': '<s>', 'single_word': false, 'lstrip': false, 'rstrip': false, "
+    "'normalized': false, 'special': true}], 'normalizer': null, 'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', "
+    "'individual_digits': true}, {'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': true}]}, 'model': {'type': 'BPE', 'vocab': {'t': 0, 'h': 1, "
+    "'th': 2, 'e': 3, '\\u0120': 4}, 'merges': ['t h']}}";
+
+static void write_text(const char *folder, const char *name, const char *text) {
+    char *copy = malloc(strlen(text) + 1);
+    if (!copy) exit(1);
+    strcpy(copy, text);
+    for (char *c = copy; *c; c++) *c = *c == '\'' ? '"' : *c;
+    write_file(folder, name, copy, strlen(copy));
+    free(copy);
+}
+
+static void make_tokenizer_files(const char *folder) {
+    write_image(folder, "sentencepiece", sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces}));
+    write_image(folder, "sentencepiece-bytes", sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces, .bytes = true, .no_prefix = true}));
+    write_file(folder, "tiktoken", "dA== 0\naA== 1\ndGg= 2\nZQ== 3\nIA== 4\n", 40);
+    write_text(folder, "json", tiny_json);
+}
+
+/// Parts are separated by a byte 0 (fuzz_model_folder.c).
+static void make_folders(const char *folder) {
+    static const char config[] =
+        "{\"architectures\": [\"MistralForCausalLM\"], \"num_hidden_layers\": 1, \"hidden_size\": 4, \"intermediate_size\": 4, \"num_attention_heads\": 1, "
+        "\"num_key_value_heads\": 1, \"vocab_size\": 3, \"max_position_embeddings\": 8, \"tie_word_embeddings\": true, \"rope_parameters\": {\"rope_type\": \"llama3\", "
+        "\"factor\": 8.0, \"rope_theta\": 1e6}, \"sliding_window\": 4}\0{\"weight_map\": {\"x\": \"a.safetensors\", \"y\": \"b.safetensors\"}}\0"
+        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"<|im_start|>\"}], \"bos_token\": {\"content\": \"t\"}}\0{\"eos_token_id\": [1, 2]}";
+    write_file(folder, "mistral", config, sizeof config - 1);
+}
+
 int main(int argc, char **argv) {
     char folder[900];
     if (argc != 2) {
-        fprintf(stderr, "usage: make_corpus FOLDER, which has folders gguf, safetensors and tokenizer\n");
+        fprintf(stderr, "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file and model_folder\n");
         return 2;
     }
     snprintf(folder, sizeof folder, "%s/gguf", argv[1]);
@@ -112,5 +145,9 @@ int main(int argc, char **argv) {
     make_safetensors(folder);
     snprintf(folder, sizeof folder, "%s/tokenizer", argv[1]);
     make_texts(folder);
+    snprintf(folder, sizeof folder, "%s/tokenizer_file", argv[1]);
+    make_tokenizer_files(folder);
+    snprintf(folder, sizeof folder, "%s/model_folder", argv[1]);
+    make_folders(folder);
     return 0;
 }
