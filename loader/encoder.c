@@ -2,6 +2,7 @@
 #include "loader/tokenizer_parts.h"
 
 #include "loader/byte_map.h"
+#include "loader/nfc.h"
 #include "loader/utf8.h"
 
 #include <stdlib.h>
@@ -171,8 +172,7 @@ static zs_status encode_spaced(encoder *e, const char *text, size_t size, zs_err
     return e->t->merging == MERGE_PIECES ? merge_pieces(e, e->spelling, spelled, error) : merge_characters(e, e->spelling, spelled, error);
 }
 
-static zs_status encode_valid(encoder *e, const char *text, size_t size, zs_error *error) {
-    if (e->t->style == VOCABULARY_SENTENCEPIECE) return encode_spaced(e, text, size, error);
+static zs_status encode_pieces(encoder *e, const char *text, size_t size, zs_error *error) {
     const char *piece;
     size_t piece_size;
     zs_status status;
@@ -181,6 +181,16 @@ static zs_status encode_valid(encoder *e, const char *text, size_t size, zs_erro
         status = encode_piece(e, piece, piece_size, error);
         if (status) return status;
     }
+    return status;
+}
+
+static zs_status encode_valid(encoder *e, const char *text, size_t size, zs_error *error) {
+    char *normal = NULL;
+    size_t normal_size;
+    if (e->t->style == VOCABULARY_SENTENCEPIECE) return encode_spaced(e, text, size, error);
+    zs_status status = e->t->normalises ? nfc_normalise(text, size, &normal, &normal_size, error) : ZS_OK;
+    if (!status) status = normal ? encode_pieces(e, normal, normal_size, error) : encode_pieces(e, text, size, error);
+    free(normal);
     return status;
 }
 

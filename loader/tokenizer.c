@@ -60,6 +60,7 @@ static zs_status build_byte_level(const gguf_file *file, zs_tokenizer *t, zs_err
     if (!status) status = by_rank ? piece_merge_create_by_rank(&t->vocab, &t->pieces, error) : bpe_create(file, &t->vocab, &t->merges, error);
     if (!status) status = pretokenizer_create(pre.data, pre.size, &t->splitter, error);
     if (!status && !gguf_get_bool(file, TOKENIZER_WHOLE_KEY, &t->takes_whole)) t->takes_whole = pretokenizer_ignores_merges(t->splitter);
+    if (!status && !gguf_get_bool(file, TOKENIZER_NFC_KEY, &t->normalises)) t->normalises = string_is(pre, "qwen2"); // Qwen's tokenizer.json does
     return status;
 }
 

@@ -5,7 +5,7 @@
 #include "loader/gguf.h"
 
 /// Keys of our own beside tokenizer.ggml.*: tiktoken's merging by rank (bool); whether a piece that is a token as a whole is
-/// taken as it is (bool; else the pre-tokenizer says); where a SentencePiece model puts a space that the text does not have
+/// taken as it is, and whether texts are normalised first (nfc.h), both bool, else the pre-tokenizer says; where a SentencePiece model puts a space that the text does not have
 /// ("none"; "text": at its beginning; "control", "special": behind such tokens too), and whether a space that is there
 /// already will do (bool).
 /// The first and the last token by name, where no id is told; all tokens that end an answer by id.
@@ -13,6 +13,7 @@
 #define TOKENIZER_EOS_KEY "zsigma.tokenizer.eos_token"
 #define TOKENIZER_ENDS_KEY "zsigma.tokenizer.eos_token_ids"
 #define TOKENIZER_BY_RANK_KEY "zsigma.tokenizer.by_rank"
+#define TOKENIZER_NFC_KEY "zsigma.tokenizer.nfc"
 #define TOKENIZER_WHOLE_KEY "zsigma.tokenizer.ignore_merges"
 #define TOKENIZER_PREFIX_ONCE_KEY "zsigma.tokenizer.space_prefix_once"
 #define TOKENIZER_PREFIX_KEY "zsigma.tokenizer.space_prefix"

@@ -127,7 +127,7 @@ static zs_status read_added_token(tokenizer_json *t, const json_t *token, zs_err
         if (json_is_true(json_object_get(token, off[i])))
             status = zs_error_set(error, ZS_ERROR_UNSUPPORTED, "added token \"%.40s\" with %s is not supported: ids would differ without it", json_string_value(content), off[i]);
     }
-    if (!status && t->steps.replaces && json_is_true(json_object_get(token, "normalized")))
+    if (!status && (t->steps.replaces || t->steps.composes) && json_is_true(json_object_get(token, "normalized")))
         status = zs_error_set(error, ZS_ERROR_UNSUPPORTED, "added token \"%.40s\" that is looked for behind the normalizer (normalized) is not supported: ids would differ without it",
                               json_string_value(content));
     if (status) return status;
@@ -201,6 +201,7 @@ static void add_keys(const tokenizer_json *t, gguf_writer *keys) {
     if (t->steps.pre) gguf_writer_add_string(keys, "tokenizer.ggml.pre", t->steps.pre);
     else gguf_writer_add_string(keys, TOKENIZER_PREFIX_KEY, t->steps.prefix);
     if (t->steps.prefix_once) gguf_writer_add_bool(keys, TOKENIZER_PREFIX_ONCE_KEY, true);
+    gguf_writer_add_bool(keys, TOKENIZER_NFC_KEY, t->steps.composes);
     gguf_writer_add_bool(keys, TOKENIZER_WHOLE_KEY, t->ignores_merges);
     gguf_writer_add_texts(keys, "tokenizer.ggml.tokens", t->tokens, t->count);
     gguf_writer_add_words(keys, "tokenizer.ggml.token_type", GGUF_U32, t->types, t->count);

@@ -54,6 +54,10 @@ static bool prepends_space(const json_t *step) { return is_type(step, "Prepend")
 static zs_status read_normalizer(const json_t *normalizer, tokenizer_steps *steps, zs_error *error) {
     size_t count = count_steps(normalizer, "normalizers");
     bool prepends = false;
+    if (count == 1 && is_type(get_step(normalizer, "normalizers", 0), "NFC")) {
+        steps->composes = true;
+        return ZS_OK;
+    }
     for (size_t i = 0; i < count; i++) {
         const json_t *step = get_step(normalizer, "normalizers", i);
         if (prepends_space(step) && i == 0 && count == 2) prepends = true;
@@ -101,7 +105,7 @@ static zs_status read_pre_tokenizer(const json_t *pre, tokenizer_steps *steps, z
     size_t count = count_steps(pre, "pretokenizers");
     const json_t *first = get_step(pre, "pretokenizers", 0), *second = count > 1 ? get_step(pre, "pretokenizers", 1) : NULL;
     if (count == 0) return ZS_OK;
-    if (count == 1 && is_type(first, "Metaspace")) return read_metaspace(first, steps, error);
+    if (count == 1 && is_type(first, "Metaspace") && !steps->composes) return read_metaspace(first, steps, error);
     // A Split at spaces, of which the normalizer has left none.
     if (count == 1 && steps->replaces && is_type(first, "Split") && is_text(json_object_get(first, "pattern"), "String", " ")) return ZS_OK;
     if (count == 1 && is_byte_level(first, true)) steps->pre = "gpt-2";

@@ -10,6 +10,7 @@ typedef struct tokenizer_steps {
     const char *pre;    // a byte-level vocabulary's pre-tokenizer, by GGUF's name; NULL: SentencePiece's way
     const char *prefix; // SentencePiece: where a space is put in front (TOKENIZER_PREFIX_KEY)
     bool prefix_once;   // but not in front of another space
+    bool composes;      // texts are normalised to form C first
     bool replaces;      // the normalizer changes texts: added tokens that are looked for behind it are refused
 } tokenizer_steps;
 

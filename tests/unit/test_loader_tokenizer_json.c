@@ -54,6 +54,9 @@ static void test_byte_level(void **state) {
         tokenizer_expect(t, "12 ab1 aba", false, cases[i].ids);
         zs_tokenizer_destroy(&t);
     }
+    zs_tokenizer *composed = make("{`normalizer`: {`type`: `NFC`}, `pre_tokenizer`: " SPLIT(QWEN2) ", `model`: {`vocab`: {`\u00c3`: 0, `\u00a9`: 1, `a`: 2}, `merges`: []}}");
+    tokenizer_expect(composed, "ae\xcc\x81", false, "2 0 1"); // as one character
+    zs_tokenizer_destroy(&composed);
     // A whole piece that is a token, only where the model says so.
     zs_tokenizer *t = make("{`pre_tokenizer`: " SPLIT(LLAMA3) ", `model`: {`ignore_merges`: true, " VOCAB ", " MERGES "}}");
     tokenizer_expect(t, "aba", false, "6");
