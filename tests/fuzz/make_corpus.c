@@ -115,7 +115,7 @@ static void write_text(const char *folder, const char *name, const char *text) {
 static void make_tokenizer_files(const char *folder) {
     write_image(folder, "sentencepiece", sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces}));
     write_image(folder, "sentencepiece-bytes", sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces, .bytes = true, .no_prefix = true}));
-    write_file(folder, "tiktoken", "dA== 0\naA== 1\ndGg= 2\nZQ== 3\nIA== 4\n", 40);
+    write_text(folder, "tiktoken", "dA== 0\naA== 1\ndGg= 2\nZQ== 3\nIA== 4\n");
     write_text(folder, "json", tiny_json);
 }
 
