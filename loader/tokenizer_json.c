@@ -91,18 +91,14 @@ static zs_status measure(tokenizer_json *t, const json_t *added, zs_error *error
     return t->tokens && t->types ? ZS_OK : out_of_memory(error);
 }
 
-static bool is_byte_spelling(const char *s, size_t size) {
-    static const char digits[] = "0123456789ABCDEF";
-    return size == 6 && memcmp(s, "<0x", 3) == 0 && s[5] == '>' && memchr(digits, s[3], 16) && memchr(digits, s[4], 16);
-}
-
 static zs_status read_vocabulary(tokenizer_json *t, zs_error *error) {
     const char *spelling;
     json_t *value;
     size_t bytes = 0;
     json_object_foreach((json_t *)(uintptr_t)t->vocab, spelling, value) {
         size_t id = (size_t)json_integer_value(value), size = strlen(spelling);
-        bool is_byte = t->byte_fallback && is_byte_spelling(spelling, size);
+        uint8_t byte;
+        bool is_byte = t->byte_fallback && vocabulary_read_byte(spelling, size, &byte);
         if (t->tokens[id].data) return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: tokens \"%.40s\" and \"%.40s\" have the same id %zu", t->tokens[id].data, spelling, id);
         t->tokens[id] = (gguf_string){spelling, size};
         t->types[id] = is_byte ? TOKEN_BYTE : TOKEN_NORMAL;

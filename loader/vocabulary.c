@@ -84,13 +84,16 @@ static zs_status read_kind(const gguf_value *types, uint32_t id, token_kind *kin
     return ZS_OK;
 }
 
-/// <0xNN> as a number; false when it is something else.
-static bool read_byte_spelling(const char *spelling, size_t size, uint8_t *byte) {
-    static const char digits[] = "0123456789ABCDEF";
+static int hex_value(char digit) {
+    if (digit >= '0' && digit <= '9') return digit - '0';
+    return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
+}
+
+bool vocabulary_read_byte(const char *spelling, size_t size, uint8_t *byte) {
     if (size != 6 || memcmp(spelling, "<0x", 3) != 0 || spelling[5] != '>') return false;
-    const char *high = memchr(digits, spelling[3], 16), *low = memchr(digits, spelling[4], 16);
-    if (!high || !low) return false;
-    *byte = (uint8_t)((high - digits) << 4 | (low - digits));
+    int high = hex_value(spelling[3]), low = hex_value(spelling[4]);
+    if (high < 0 || low < 0) return false;
+    *byte = (uint8_t)(high << 4 | low);
     return true;
 }
 
@@ -112,7 +115,7 @@ static zs_status set_bytes(vocabulary *vocab, vocabulary_style style, uint32_t i
     bool special = token->kind == TOKEN_CONTROL || token->kind == TOKEN_USER;
     if (style == VOCABULARY_SENTENCEPIECE && token->kind == TOKEN_BYTE) {
         uint8_t byte;
-        if (!read_byte_spelling(token->spelling, size, &byte))
+        if (!vocabulary_read_byte(token->spelling, size, &byte))
             return zs_error_set(error, ZS_ERROR_FORMAT, "%s: token %u is of type byte and not spelled <0xNN>", TOKENS_KEY, id);
         if (vocab->byte_tokens[byte] == VOCABULARY_NONE) vocab->byte_tokens[byte] = id;
         **at = (char)byte;

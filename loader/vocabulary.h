@@ -40,6 +40,9 @@ typedef struct vocabulary {
 zs_status vocabulary_create(const gguf_file *file, vocabulary_style style, vocabulary *vocab, zs_error *error);
 void vocabulary_free(vocabulary *vocab);
 
+/// SentencePiece's <0xNN> as a number, digits in capitals; false when the spelling is something else.
+bool vocabulary_read_byte(const char *spelling, size_t size, uint8_t *byte);
+
 /// Id by spelling, of any kind; VOCABULARY_NONE when absent.
 uint32_t vocabulary_find(const vocabulary *vocab, const char *spelling, size_t size);
 /// The longest special token that text[size] begins with: user-defined ones, and control tokens if asked for. Returns

@@ -220,6 +220,24 @@ class Score(program.TinyTest):
             for a, b in zip(dense["logprobs"], factored["logprobs"]):
                 self.assertAlmostEqual(a, b, delta=0.03)
 
+    def test_hugging_face_folder(self):
+        """The same weights in safetensors files: the same bits, as they are and factored."""
+        folder, by = self.dense.replace(".gguf", "-folder"), ["--prompt", "the man and the hat", "--answer", " is on the list"]
+        self.assertEqual(self.score(*by, model=self.dense), self.score(*by, model=folder))
+        self.assertEqual(self.ok("tokenize", "-m", folder, text="the hat 12").out, self.ok("tokenize", "-m", self.dense, text="the hat 12").out)
+        for matrices in ["mlp", "all"]:
+            scored = []
+            for model in [self.dense, folder]:
+                self.ok("factor", model, "-o", self.path("f.gguf"), "--matrices", matrices, "--force")
+                scored.append(self.score(*by, model=self.path("f.gguf")))
+            self.assertEqual(*scored)
+
+    def test_chat_template_by_hand(self):
+        by = ["--prompt", "a", "--answer", "b"]
+        spelled = ["--raw", "--prompt", "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n", "--answer", "b"]
+        self.assertEqual(self.score(*by, "--chat-template", "chatml"), self.score(*spelled))  # without the model's own system message
+        self.refused(1, "there is no family of chat templates named alpaca", by=["score", "-m", self.dense, *by, "--chat-template", "alpaca"])
+
     def test_fast_against_exact(self):
         by = ["--prompt", "the man and the hat", "--answer", " is on the list"]
         exact, fast = self.score(*by, "--precision", "exact"), self.score(*by, "--precision", "fast", "--kv", "f16")

@@ -68,7 +68,7 @@ static void expect_same_rows(const model_matrix *a, const model_matrix *b) {
 static void test_same_model(void **state) {
     (void)state;
     for (uint32_t shards = 1; shards <= 5; shards += 2) {
-        model_file gguf, folder;
+        model_file gguf = {0}, folder = {0};
         zs_error error = {0};
         make(shards, shards == 3);
         if (model_file_open(GGUF, &gguf, &error) || model_file_open(FOLDER, &folder, &error)) fail_msg("%s", error.message);
@@ -105,7 +105,7 @@ static void expect_same_ids(const zs_tokenizer *a, const zs_tokenizer *b) {
 
 static void test_same_tokenizer(void **state) {
     (void)state;
-    zs_tokenizer *gguf, *folder, *bare;
+    zs_tokenizer *gguf = NULL, *folder = NULL, *bare = NULL;
     zs_error error = {0};
     make(1, false);
     if (zs_tokenizer_load(GGUF, &gguf, &error) || zs_tokenizer_load(FOLDER, &folder, &error) || zs_tokenizer_load(FOLDER "/tokenizer.json", &bare, &error)) fail_msg("%s", error.message);

@@ -125,7 +125,7 @@ static zs_status open_keys(const llama_keys *k, zs_tokenizer **tokenizer, zs_err
 
 static void test_gguf(void **state) {
     (void)state;
-    llama_keys k = {.tokens = {"<unk>", "<s>", "[u]", SPACE, "a", SPACE "a"}, .scores = {0, 0, 0, -3, -2, -1}, .types = {2, 3, 4, 1, 1, 1}};
+    llama_keys k = {.tokens = {"<unk>", "<s>", "[u]", SPACE, "a", "\xe2\x96\x81\x61"}, .scores = {0, 0, 0, -3, -2, -1}, .types = {2, 3, 4, 1, 1, 1}};
     static const struct {
         int add;
         const char *prefix, *expected;

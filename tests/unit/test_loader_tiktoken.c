@@ -71,11 +71,8 @@ static void test_damaged(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) tokenizer_expect_refused(cases[i].text, strlen(cases[i].text), ZS_ERROR_FORMAT, cases[i].part);
     char *longest = malloc(200000);
     assert_non_null(longest);
-    memset(longest, 'A', 200000);
-    memcpy(longest, "YQ== 0\n", 7);
-    memcpy(longest + 7 + 199000, " 1\n", 3);
-    longest[7 + 199000 - 1] = 'A';
-    tokenizer_expect_refused(longest, 7 + 199000 + 3, ZS_ERROR_FORMAT, "line 2 of a tiktoken file holds a token that is too long");
+    int length = snprintf(longest, 200000, "YQ== 0\n%0199000d 1\n", 0); // a line of the digit 0, which is base64 too
+    tokenizer_expect_refused(longest, (size_t)length, ZS_ERROR_FORMAT, "line 2 of a tiktoken file holds a token that is too long");
     free(longest);
     guarded area;
     guarded_create(&area, sizeof sound);
