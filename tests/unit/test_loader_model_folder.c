@@ -71,7 +71,10 @@ static void test_same_model(void **state) {
         model_file gguf = {0}, folder = {0};
         zs_error error = {0};
         make(shards, shards == 3);
-        if (model_file_open(GGUF, &gguf, &error) || model_file_open(FOLDER, &folder, &error)) fail_msg("%s", error.message);
+        if (model_file_open(GGUF, &gguf, &error) || model_file_open(FOLDER, &folder, &error)) {
+            fail_msg("%s", error.message);
+            return;
+        }
         const model_config *a = &gguf.config, *b = &folder.config;
         assert_true(a->layers == b->layers && a->hidden == b->hidden && a->ffn == b->ffn && a->heads == b->heads && a->kv_heads == b->kv_heads);
         assert_true(a->head_dim == b->head_dim && a->vocab == b->vocab && a->context == b->context && a->tied == b->tied && a->tied == (shards != 3));
