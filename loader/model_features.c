@@ -16,9 +16,7 @@ typedef struct feature_key {
 } feature_key;
 
 static const feature_key keys[] = {
-    {"rope.scaling.factor", "scaled rotary positions", {1, 0}},
     {"rope.scaling.attn_factor", "scaled rotary positions", {1, 0}},
-    {"rope.scale_linear", "scaled rotary positions", {1, 0}},
     {"attention.causal", "attention to later tokens", {1, 1}},
     {"attention.max_alibi_bias", "ALiBi attention biases", {0, 0}},
     {"attention.clamp_kqv", "clamped queries, keys and values", {0, 0}},
@@ -70,10 +68,45 @@ static zs_status check_head_sizes(const model_file *file, zs_error *error) {
     return ZS_OK;
 }
 
-zs_status model_features_check_keys(const model_file *file, zs_error *error) {
+/// Qwen2's windows are of its upper layers only, which no key tells.
+static zs_status read_window(model_file *file, zs_error *error) {
     char name[128];
     double number;
-    gguf_string scaling;
+    if (!read_number(file, "attention.sliding_window", name, sizeof name, &number) || number == 0 || number >= file->config.context) return ZS_OK;
+    if (!(number >= 1)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), name, number);
+    if (strcmp(file->config.architecture, "llama") != 0) return refuse_key(file, name, number, "attention in a window shorter than the context is", error);
+    file->config.window = (uint32_t)number;
+    return ZS_OK;
+}
+
+/// Linear scaling divides positions; by what, two keys tell (rope.scale_linear in older files).
+static zs_status read_scaling(model_file *file, zs_error *error) {
+    char name[128], old[128], type[128];
+    double factor = 1, older = 1;
+    gguf_string scaling = {0};
+    snprintf(type, sizeof type, "%s.rope.scaling.type", file->config.architecture);
+    bool typed = gguf_find_value(&file->gguf, type) != NULL;
+    if (typed && !gguf_get_string(&file->gguf, type, &scaling)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is no text", path_of(file), type);
+    bool linear = typed && scaling.size == 6 && memcmp(scaling.data, "linear", 6) == 0;
+    if (typed && !linear && !(scaling.size == 4 && memcmp(scaling.data, "none", 4) == 0)) {
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "%s: key %s is \"%.*s\": support for rotary positions scaled this way is not implemented, and without it the "
+                            "answers would be wrong; use a model that does not need it",
+                            path_of(file), type, (int)(scaling.size < 40 ? scaling.size : 40), scaling.data);
+    }
+    bool new_key = read_number(file, "rope.scaling.factor", name, sizeof name, &factor), old_key = read_number(file, "rope.scale_linear", old, sizeof old, &older);
+    if (typed && !linear) return ZS_OK;
+    if (!typed && new_key && factor != 1 && factor != 0) return refuse_key(file, name, factor, "scaling of rotary positions without a type is", error);
+    file->config.rope_divisor = new_key ? factor : old_key ? older : 1;
+    if (file->config.rope_divisor == 0) file->config.rope_divisor = 1;
+    if (file->config.rope_divisor > 0 && isfinite(file->config.rope_divisor)) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), new_key ? name : old, file->config.rope_divisor);
+}
+
+zs_status model_features_read_keys(model_file *file, zs_error *error) {
+    file->config.rope_divisor = 1;
+    char name[128];
+    double number;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (!read_number(file, keys[i].key, name, sizeof name, &number)) continue;
         if (number != keys[i].neutral[0] && number != keys[i].neutral[1]) {
@@ -82,18 +115,9 @@ zs_status model_features_check_keys(const model_file *file, zs_error *error) {
             return refuse_key(file, name, number, what, error);
         }
     }
-    if (read_number(file, "attention.sliding_window", name, sizeof name, &number) && number != 0 && !(number >= file->config.context)) {
-        return refuse_key(file, name, number, "attention in a window shorter than the context is", error);
-    }
-    snprintf(name, sizeof name, "%s.rope.scaling.type", file->config.architecture);
-    if (gguf_find_value(&file->gguf, name) &&
-        !(gguf_get_string(&file->gguf, name, &scaling) && scaling.size == 4 && memcmp(scaling.data, "none", 4) == 0)) {
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                            "%s: key %s is not \"none\": support for scaled rotary positions is not implemented, and without it the "
-                            "answers would be wrong; use a model that does not need it",
-                            path_of(file), name);
-    }
-    return check_head_sizes(file, error);
+    zs_status status = read_window(file, error);
+    if (!status) status = read_scaling(file, error);
+    return status ? status : check_head_sizes(file, error);
 }
 
 // ---- tensors -------------------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ static zs_status read_architecture(model_file *file, zs_error *error) {
         if (!gguf_get_string(&file->gguf, "zsigma.base_architecture", &name))
             return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key zsigma.base_architecture is missing", path_of(file));
     }
-    if (!string_is(name, "llama"))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama is", path_of(file), (int)(name.size < 40 ? name.size : 40), name.data);
+    if (!string_is(name, "llama") && !string_is(name, "qwen2"))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama and qwen2 are", path_of(file), (int)(name.size < 40 ? name.size : 40), name.data);
     snprintf(file->config.architecture, sizeof file->config.architecture, "%.*s", (int)name.size, name.data);
     if (gguf_get_string(&file->gguf, "general.name", &name)) snprintf(file->config.name, sizeof file->config.name, "%.*s", (int)(name.size < 120 ? name.size : 120), name.data);
     return ZS_OK;
@@ -45,7 +45,10 @@ static zs_status read_count(const model_file *file, const char *key, uint32_t *v
 
 static zs_status read_row_order(model_file *file, zs_error *error) {
     gguf_string order;
-    if (!gguf_find_value(&file->gguf, MODEL_ROWS_KEY)) return ZS_OK;
+    if (!gguf_find_value(&file->gguf, MODEL_ROWS_KEY)) {
+        file->rows_in_halves = strcmp(file->config.architecture, "llama") != 0; // llama.cpp reorders those of llama only
+        return ZS_OK;
+    }
     file->rows_in_halves = gguf_get_string(&file->gguf, MODEL_ROWS_KEY, &order) && string_is(order, "halves");
     return file->rows_in_halves ? ZS_OK : zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key %s is not \"halves\", the only other order of rows", path_of(file), MODEL_ROWS_KEY);
 }
@@ -153,6 +156,18 @@ static zs_status find_matrix(const model_file *file, uint32_t layer, uint32_t wh
     return status ? status : find_sketch(file, prefix, m, error);
 }
 
+/// q, k and v have biases or none has.
+static zs_status find_biases(model_file *file, uint32_t index, const uint32_t rows[3], zs_error *error) {
+    char name[NAME_BYTES];
+    zs_status status = ZS_OK;
+    for (uint32_t m = 0; m < 3 && !status; m++) {
+        snprintf(name, sizeof name, "blk.%u.%s.bias", index, gguf_names[m]);
+        if (index == 0 && m == 0) file->config.qkv_bias = gguf_find_tensor(&file->gguf, name) != NULL;
+        if (file->config.qkv_bias) status = find(file, name, rows[m], 0, false, &file->layers[index].biases[m], error);
+    }
+    return status;
+}
+
 static zs_status find_layer(model_file *file, uint32_t index, zs_error *error) {
     const model_config *c = &file->config;
     model_layer_file *layer = &file->layers[index];
@@ -169,7 +184,21 @@ static zs_status find_layer(model_file *file, uint32_t index, zs_error *error) {
     if (!status) status = find(file, name, c->hidden, 0, false, &layer->attention_norm, error);
     snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", index);
     if (!status) status = find(file, name, c->hidden, 0, false, &layer->ffn_norm, error);
-    return status;
+    return status ? status : find_biases(file, index, (const uint32_t[]){q, kv, kv}, error);
+}
+
+/// Factors are numbers above zero: anything else turns positions into nothing.
+static zs_status find_rope_factors(model_file *file, zs_error *error) {
+    uint32_t count = file->config.head_dim / 2;
+    zs_status status = find(file, "rope_freqs.weight", count, 0, true, &file->rope_factors, error);
+    if (status || !file->rope_factors) return status;
+    if (file->rope_factors->type != TENSOR_F32) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor rope_freqs.weight is not of type F32", path_of(file));
+    for (uint32_t i = 0; i < count; i++) {
+        float factor;
+        memcpy(&factor, (const uint8_t *)file->rope_factors->data + sizeof factor * i, sizeof factor);
+        if (!(factor > 0 && isfinite(factor))) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor rope_freqs.weight: factor %u is %g", path_of(file), i, (double)factor);
+    }
+    return ZS_OK;
 }
 
 static zs_status find_tensors(model_file *file, zs_error *error) {
@@ -181,6 +210,7 @@ static zs_status find_tensors(model_file *file, zs_error *error) {
     zs_status status = find(file, "token_embd.weight", c->vocab, c->hidden, false, &file->embedding, error);
     if (!status) status = find(file, "output.weight", c->vocab, c->hidden, true, &file->head, error);
     if (!status) status = find(file, "output_norm.weight", c->hidden, 0, false, &file->output_norm, error);
+    if (!status) status = find_rope_factors(file, error);
     if (status) return status;
     c->tied = file->head == NULL;
     if (c->tied) file->head = file->embedding;
@@ -202,7 +232,7 @@ static zs_status parse(model_file *file, zs_error *error) {
     zs_status status = read_architecture(file, error);
     if (!status) status = read_row_order(file, error);
     if (!status) status = read_config(file, error);
-    if (!status) status = model_features_check_keys(file, error);
+    if (!status) status = model_features_read_keys(file, error);
     file->used = calloc(file->gguf.tensor_count + 1, sizeof *file->used);
     if (!status && !file->used) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
     if (!status) status = find_tensors(file, error);
@@ -242,4 +272,11 @@ uint32_t model_matrix_file_row(const model_matrix *matrix, uint32_t row) {
     if (matrix->permute_heads == 0) return row;
     uint32_t d = matrix->out / matrix->permute_heads, head = row / d, i = row % d;
     return head * d + (i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1);
+}
+
+uint32_t model_bias_file_row(const model_file *file, uint32_t matrix, uint32_t row) {
+    const model_config *c = &file->config;
+    if (file->rows_in_halves || matrix == MODEL_V) return row;
+    uint32_t heads = matrix == MODEL_Q ? c->heads : c->kv_heads;
+    return model_matrix_file_row(&(model_matrix){.out = heads * c->head_dim, .permute_heads = heads}, row);
 }

@@ -8,12 +8,15 @@
 #include "loader/gguf.h"
 
 typedef struct model_config {
-    char architecture[64]; // of the base: "llama"
+    char architecture[64]; // of the base: "llama", "qwen2"
     char name[128];
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context;
     float norm_eps, rope_base;
     bool tied; // the output head is the embedding
     bool factored;
+    bool qkv_bias;         // q, k and v have biases
+    uint32_t window;       // a position attends to so many, itself among them; 0: to all before it
+    double rope_divisor;   // of every rotary frequency (linear scaling); 1: none
 } model_config;
 
 /// One matrix [out, in], dense (dense != NULL) or factored (u, s, vt != NULL).
@@ -31,6 +34,7 @@ enum { MODEL_Q, MODEL_K, MODEL_V, MODEL_O, MODEL_GATE, MODEL_UP, MODEL_DOWN, MOD
 typedef struct model_layer_file {
     model_matrix matrices[MODEL_MATRICES];
     const gguf_tensor *attention_norm, *ffn_norm; // [hidden]
+    const gguf_tensor *biases[3];                 // of q, k and v, [out]; rows in the order of the dense matrix; NULL without qkv_bias
 } model_layer_file;
 
 typedef struct model_file {
@@ -40,7 +44,8 @@ typedef struct model_file {
     const gguf_tensor *embedding; // [vocab, hidden]
     const gguf_tensor *head;      // [vocab, hidden]; == embedding when tied
     const gguf_tensor *output_norm;
-    bool rows_in_halves; // dense q and k (MODEL_ROWS_KEY)
+    const gguf_tensor *rope_factors; // [head_dim / 2], each divides a rotary frequency (Llama 3.1); NULL: none
+    bool rows_in_halves; // dense q and k and their biases (MODEL_ROWS_KEY)
     bool *used; // [gguf.tensor_count] while the file is being opened, NULL after it
 } model_file;
 
@@ -48,7 +53,7 @@ typedef struct model_file {
 /// of them); absent: interleaved, as llama.cpp writes them.
 #define MODEL_ROWS_KEY "zsigma.head_rows"
 
-/// Opens a GGUF file of architecture llama, or zsigma over it, or a Hugging Face folder (model_folder.h). Checks that every tensor is there with the right shape
+/// Opens a GGUF file of architecture llama or qwen2, or zsigma over one of them, or a Hugging Face folder (model_folder.h). Checks that every tensor is there with the right shape
 /// and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen tensor is named. What would
 /// change the computation and is not implemented is refused (model_features.h).
 zs_status model_file_open(const char *path, model_file *file, zs_error *error);
@@ -58,5 +63,8 @@ void model_file_close(model_file *file);
 /// Row index in the file of Hugging Face row `row` of a matrix with permute_heads > 0 (head_dim = out / permute_heads):
 /// HF row s·d/2 + i of a head ↔ GGUF row 2i + s. The identity otherwise.
 uint32_t model_matrix_file_row(const model_matrix *matrix, uint32_t row);
+
+/// The same for the bias of q, k or v (matrix 0, 1, 2): its row in the file of Hugging Face row `row`.
+uint32_t model_bias_file_row(const model_file *file, uint32_t matrix, uint32_t row);
 
 #endif

@@ -1,7 +1,7 @@
 // Causal attention for CPU drivers: an invocation keeps the whole state of its query (all GROUP heads that share a KV head) and
 // runs the online softmax over keys by itself.
 //
-// out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], p ≤ rows[t].position
+// out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], rows[t].position − window < p ≤ rows[t].position
 //
 // Grid: x = spans, y = KV heads. Prefill: invocation = row of the span; all walk the same keys, so keys and values are uniform
 // loads. DECODE: spans of one row; the invocations split its positions and merge through shared memory.
@@ -35,8 +35,8 @@ struct State {
     vec4 values[STATE]; // Σ exp(score − maximum) v
 };
 
-// Takes in keys first … first + KEYS − 1, of which those past `last` do not count (and are read as `last`, which is there).
-void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable, vec4 q[STATE], inout State state) {
+// Takes in keys first … first + KEYS − 1, of which those outside lowest … last do not count (past `readable` that one is read instead).
+void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, uint readable, vec4 q[STATE], inout State state) {
     float scores[KEYS * GROUP];
     float top[GROUP];
     for (uint g = 0u; g < GROUP; g++) top[g] = state.maximum[g];
@@ -51,7 +51,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable
             [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] += q[g * VECS + d] * k;
         }
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
-            float score = first + j <= last ? sums[g].x + sums[g].y + sums[g].z + sums[g].w : LOWEST;
+            float score = first + j >= lowest && first + j <= last ? sums[g].x + sums[g].y + sums[g].z + sums[g].w : LOWEST;
             scores[j * GROUP + g] = score;
             top[g] = max(top[g], score);
         }
@@ -68,7 +68,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint last, uint readable
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
         float weight[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
-            weight[g] = first + j <= last ? exp(scores[j * GROUP + g] - top[g]) : 0.0;
+            weight[g] = first + j >= lowest && first + j <= last ? exp(scores[j * GROUP + g] - top[g]) : 0.0;
             state.sum[g] += weight[g];
         }
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
@@ -116,15 +116,18 @@ void main() {
     }
 
     if (DECODE) {
-        uint share = ((last + 1u + WORKGROUP - 1u) / WORKGROUP + KEYS - 1u) / KEYS * KEYS;
-        uint first = id * share;
+        uint lowest = kv_lowest(last, push.window);
+        uint share = ((last + 1u - lowest + WORKGROUP - 1u) / WORKGROUP + KEYS - 1u) / KEYS * KEYS;
+        uint first = lowest + id * share;
         uint mine = min(last, first + share - 1u); // below first where this lane has nothing to do
         for (uint i = 0u; i < share; i += KEYS) {
-            if (first + i <= last) take_keys(sequence, kv_head, first + i, mine, last, q, state);
+            if (first + i <= last) take_keys(sequence, kv_head, first + i, lowest, mine, last, q, state);
         }
     } else {
         uint end = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
-        for (uint p = 0u; p <= end; p += KEYS) take_keys(sequence, kv_head, p, last, end, q, state);
+        // From the first row's lowest key on, in the same steps of KEYS whatever the span: a row's bits do not depend on it.
+        uint lowest = kv_lowest(last, push.window), begin = kv_lowest(RowRef(push.step.v.rows).v[span.first_row].position, push.window);
+        for (uint p = begin / KEYS * KEYS; p <= end; p += KEYS) take_keys(sequence, kv_head, p, lowest, last, end, q, state);
     }
 
     uint to = t * push.out_stride + kv_head * GROUP * HEAD_DIM;

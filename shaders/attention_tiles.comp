@@ -1,7 +1,7 @@
 // Causal attention for GPUs: a workgroup takes one span × one KV head (and, in decode, one share of the positions); keys go in
 // tiles of a page, scores and probabilities pass through shared memory, sums stay in registers.
 //
-// out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], p ≤ rows[t].position
+// out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], rows[t].position − window < p ≤ rows[t].position
 //
 // Grid: x = spans, y = KV heads, z = SPLITS. A query is a (row of the span, head of the group) pair, at most QUERIES of them.
 // With SPLITS > 1 each workgroup leaves (Σ exp(score − m) v, m, Σ exp(score − m)) per query in `out_` as
@@ -52,7 +52,7 @@ void load_queries(Span span, uint count) {
     }
 }
 
-// scores[query][key] of the tile at `first`; keys past a row's own position or past `end` are masked.
+// scores[query][key] of the tile at `first`; keys outside a row's window or past `end` are masked.
 void score_tile(Span span, uint count, uvec2 page, uint first, uint end) {
     uint key = gl_LocalInvocationID.x % TILE, group = gl_LocalInvocationID.x / TILE;
     uint at = push.page_base + kv_index(min(first + key, end), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
@@ -65,7 +65,8 @@ void score_tile(Span span, uint count, uvec2 page, uint first, uint end) {
     [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) {
         uint query = i * KEY_GROUPS + group;
         if (query >= count) continue;
-        bool seen = first + key <= min(end, RowRef(push.step.v.rows).v[query_row(span, query)].position);
+        uint position = RowRef(push.step.v.rows).v[query_row(span, query)].position;
+        bool seen = first + key <= min(end, position) && first + key >= kv_lowest(position, push.window);
         scores[query * TILE + key] = seen ? sums[i].x + sums[i].y + sums[i].z + sums[i].w : LOWEST;
     }
 }
@@ -128,9 +129,10 @@ void main() {
     uint count = span.rows * GROUP;
     uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
     uint last = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
-    // This workgroup's share, in whole tiles.
-    uint share = ((last + 1u + TILE - 1u) / TILE + SPLITS - 1u) / SPLITS * TILE;
-    uint begin = gl_WorkGroupID.z * share, end = min(last, begin + share - 1u);
+    // This workgroup's share, in whole tiles, of those that the first row sees or a later one.
+    uint lowest = kv_lowest(RowRef(push.step.v.rows).v[span.first_row].position, push.window) / TILE * TILE;
+    uint share = ((last + 1u - lowest + TILE - 1u) / TILE + SPLITS - 1u) / SPLITS * TILE;
+    uint begin = lowest + gl_WorkGroupID.z * share, end = min(last, begin + share - 1u);
 
     load_queries(span, count);
     vec4 values[VALUE_TURNS];

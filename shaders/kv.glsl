@@ -11,6 +11,9 @@ vec4 kv_load(uvec2 page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }
 void kv_store_pair(uvec2 page, uint i, vec2 value) { Vec2Ref(page).v[i / 2u] = value; }
 #endif
 
+// First position that a row sees; window 0: all up to its own.
+uint kv_lowest(uint position, uint window) { return window != 0u && position >= window ? position + 1u - window : 0u; }
+
 // Element of a position's first value in its page, within the layer's keys (or values).
 uint kv_index(uint position, uint kv_heads, uint kv_head, uint head_dim) { return ((position % KV_PAGE_TOKENS) * kv_heads + kv_head) * head_dim; }
 // Elements from a layer's keys to its values.

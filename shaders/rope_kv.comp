@@ -4,7 +4,7 @@
 //
 // Grid: x = (heads + 2 kv_heads) · head_dim / 4 / workgroup size, y = rows. An invocation takes values i, i + 1 of a head and
 // their partners i + d/2, i + 1 + d/2.
-// Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4)
+// Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 BIAS: q, k and v are what qkv holds plus their bias
 // Tiers: strict. KV_F16: pages of halves.
 #version 450
 #include "refs.glsl"
@@ -12,6 +12,7 @@
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 64;
 layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const bool BIAS = false;
 layout(push_constant, std430) uniform Push { PushRopeKv push; };
 #include "kv.glsl"
 
@@ -23,10 +24,15 @@ void main() {
     bool is_q = head < push.heads;
     bool is_v = head >= push.heads + push.kv_heads;
     uint kv_head = is_v ? head - push.heads - push.kv_heads : head - push.heads;
-    uint from = t * push.stride + i + (is_q ? push.q_offset + head * HEAD_DIM : (is_v ? push.v_offset : push.k_offset) + kv_head * HEAD_DIM);
+    uint column = i + (is_q ? push.q_offset + head * HEAD_DIM : (is_v ? push.v_offset : push.k_offset) + kv_head * HEAD_DIM);
+    uint from = t * push.stride + column;
 
     vec2 a = vec2(push.qkv.v[from], push.qkv.v[from + 1u]);
     vec2 b = vec2(push.qkv.v[from + HEAD_DIM / 2u], push.qkv.v[from + HEAD_DIM / 2u + 1u]);
+    if (BIAS) {
+        a += vec2(FloatRef(push.bias).v[column], FloatRef(push.bias).v[column + 1u]);
+        b += vec2(FloatRef(push.bias).v[column + HEAD_DIM / 2u], FloatRef(push.bias).v[column + HEAD_DIM / 2u + 1u]);
+    }
     if (!is_v) {
         uint at = row.position * (HEAD_DIM / 2u) + i;
         vec2 r0 = push.table.v[at], r1 = push.table.v[at + 1u];

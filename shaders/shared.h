@@ -130,6 +130,7 @@ STRUCT(PushRopeKv) {
     REF(StepRef) step;
     REF(FloatRef) qkv;
     REF(Vec2Ref) table; // (cos, sin) [context, head_dim / 2]
+    ADDRESS(FloatRef) bias; // of q, k and v, laid out like a row of qkv; with the BIAS constant only
     uint stride;
     uint q_offset;
     uint k_offset;
@@ -152,7 +153,7 @@ STRUCT(PushAttention) {
     uint page_base; // of the layer's keys in a page, in elements
     uint spans;
     float scale; // 1 / √head_dim
-    uint pad0;
+    uint window; // a row sees so many positions, its own among them; 0: all
 } END(PushAttention)
 
 // attention_combine.comp
@@ -202,7 +203,7 @@ static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushLinear) == 128, "matches GLSL");
 static_assert(sizeof(PushRmsNorm) == 48, "matches GLSL");
 static_assert(sizeof(PushEmbed) == 48, "matches GLSL");
-static_assert(sizeof(PushRopeKv) == 56, "matches GLSL");
+static_assert(sizeof(PushRopeKv) == 64, "matches GLSL");
 static_assert(sizeof(PushAttention) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionCombine) == 24, "matches GLSL");
 static_assert(sizeof(PushSample) == 56, "matches GLSL");

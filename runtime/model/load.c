@@ -1,6 +1,7 @@
 #include "loader/tokenizer.h"
 #include "model/upload.h"
 #include "model/warm.h"
+#include "model/workspace.h"
 #include "ops/ops.h"
 
 #include <math.h>
@@ -33,6 +34,7 @@ static uint64_t weight_bytes(const model_file *file, uint32_t group, uint64_t *f
     }
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *layer = &file->layers[i];
+        for (uint32_t m = 0; m < 3; m++) bytes += tensor_device_bytes(layer->biases[m], group);
         bytes += tensor_device_bytes(layer->attention_norm, group) + tensor_device_bytes(layer->ffn_norm, group);
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const gguf_tensor *parts[] = {layer->matrices[m].dense, layer->matrices[m].u, layer->matrices[m].vt};
@@ -95,6 +97,25 @@ static zs_status check_pair(const zs_model *model, const model_layer *layer, zs_
     return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %s and %s are stored in different types, which is not supported", model->path, gate->canonical, up->canonical);
 }
 
+/// Biases of q, k and v as one row, in Hugging Face order like the matrices.
+static zs_status load_biases(zs_model *model, model_upload *upload, const model_file *file, uint32_t index, model_layer *to, zs_error *error) {
+    const model_layer_file *from = &file->layers[index];
+    uint32_t widths[3], offsets[3];
+    for (uint32_t m = 0; m < 3; m++) widths[m] = from->matrices[m].out;
+    uint32_t stride = activation_offsets(widths, 3, offsets);
+    float *row = calloc(stride, sizeof *row), *values = malloc(stride * sizeof *values);
+    zs_status status = row && values ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", model->path);
+    for (uint32_t m = 0; m < 3 && !status; m++) {
+        tensor_type_dequantise(from->biases[m]->type, from->biases[m]->data, values, widths[m]);
+        for (uint32_t i = 0; i < widths[m]; i++) row[offsets[m] + i] = values[model_bias_file_row(file, m, i)];
+    }
+    const gguf_tensor joined = {.name = "qkv bias", .type = TENSOR_F32, .dims = 1, .shape = {stride}, .elements = stride, .data = row, .size = 4ull * stride};
+    if (!status) status = model_upload_vector(upload, &joined, &to->qkv_bias, error);
+    free(values);
+    free(row);
+    return status;
+}
+
 static zs_status load_layers(zs_model *model, model_upload *upload, const model_file *file, zs_error *error) {
     char *names = model->names;
     for (uint32_t i = 0; i < file->config.layers; i++) {
@@ -103,6 +124,7 @@ static zs_status load_layers(zs_model *model, model_upload *upload, const model_
         zs_status status = model_upload_vector(upload, from->attention_norm, &to->attention_norm, error);
         if (!status) status = model_upload_vector(upload, from->ffn_norm, &to->ffn_norm, error);
         for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) status = load_weight(model, upload, &from->matrices[m], &to->weights[m], &names, error);
+        if (!status && file->config.qkv_bias) status = load_biases(model, upload, file, i, to, error);
         if (!status) status = check_pair(model, to, error);
         if (status) return status;
     }
@@ -135,7 +157,10 @@ static zs_status allocate(zs_model *model, const model_file *file, const char *p
     model->path = copy_string(path);
     model->names = malloc(names + 1);
     model->layers = calloc(file->config.layers, sizeof *model->layers);
-    if (!model->path || !model->names || !model->layers) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
+    if (file->rope_factors) model->rope_factors = malloc(file->rope_factors->size);
+    if (!model->path || !model->names || !model->layers || (file->rope_factors && !model->rope_factors))
+        return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
+    if (file->rope_factors) memcpy(model->rope_factors, file->rope_factors->data, file->rope_factors->size);
     return ZS_OK;
 }
 
@@ -203,6 +228,7 @@ void zs_model_destroy(zs_model **handle) {
     free(model->buffers);
     free(model->layers);
     free(model->names);
+    free(model->rope_factors);
     free(model->path);
     free(model);
 }

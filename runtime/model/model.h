@@ -24,6 +24,7 @@ typedef struct model_weight {
 typedef struct model_layer {
     model_weight weights[MODEL_MATRICES]; // MODEL_Q … MODEL_DOWN
     uint64_t attention_norm, ffn_norm;    // device addresses, f32 [hidden]
+    uint64_t qkv_bias;                    // f32, laid out like a row of q, k and v (ACTIVATION_QKV); 0: none
 } model_layer;
 
 struct zs_model {
@@ -37,6 +38,7 @@ struct zs_model {
     uint32_t scale_count; // floats in a row of the scale table: Σ ranks, each rounded up to 4
     gpu_buffer *buffers;  // what holds all of the above
     uint32_t buffer_count;
+    float *rope_factors; // [head_dim / 2] on the host, each divides a rotary frequency; NULL: none
     char *names;    // canonical names
     char *path;     // for messages
     uint64_t id;    // differs between loaded models: part of every cache key

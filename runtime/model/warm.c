@@ -28,6 +28,7 @@ static void fill_model(model_warm *w, zs_device *device, const model_file *file)
     w->model.embedding = shape_of(file->embedding, group);
     w->model.head = file->config.tied ? w->model.embedding : shape_of(file->head, group);
     w->layer.attention_norm = w->layer.ffn_norm = ANY_ADDRESS;
+    w->layer.qkv_bias = file->config.qkv_bias ? ANY_ADDRESS : 0;
     for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
         const model_matrix *from = &file->layers[0].matrices[m];
         w->layer.weights[m] = (model_weight){

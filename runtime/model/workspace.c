@@ -75,8 +75,9 @@ uint64_t model_workspace_bytes(const zs_model *model, const model_workspace_para
     return bytes;
 }
 
-/// cos and sin of position · base^(−2i/d): the frequency rounded to f32 as transformers does, the product too.
-static zs_status fill_rope(model_workspace *workspace, const model_config *config, zs_error *error) {
+/// cos and sin of position · base^(−2i/d) / factor: the frequency rounded to f32 as transformers does, the product too.
+static zs_status fill_rope(model_workspace *workspace, const zs_model *model, zs_error *error) {
+    const model_config *config = &model->config;
     uint32_t half = config->head_dim / 2;
     gpu_upload *upload;
     zs_status status = gpu_upload_create(workspace->device, &upload, error);
@@ -89,7 +90,8 @@ static zs_status fill_rope(model_workspace *workspace, const model_config *confi
         if (status) break;
         float *table = host;
         for (uint32_t i = 0; i < half; i++) {
-            float frequency = (float)(1.0 / pow((double)config->rope_base, 2.0 * i / config->head_dim));
+            float frequency = (float)(1.0 / pow((double)config->rope_base, 2.0 * i / config->head_dim)) / (float)config->rope_divisor;
+            if (model->rope_factors) frequency /= model->rope_factors[i];
             for (uint32_t p = 0; p < count; p++) {
                 float angle = (float)(first + p) * frequency;
                 table[2 * ((size_t)p * half + i)] = cosf(angle);
@@ -124,7 +126,7 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
     if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
     if (!status) status = create_optional(w->device, tail.rope, false, "rope table", &w->rope, error);
-    if (!status) status = fill_rope(w, &model->config, error);
+    if (!status) status = fill_rope(w, model, error);
     if (status) model_workspace_destroy(&w);
     else *out = w;
     return status;

@@ -84,8 +84,9 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
         .spans = op->spans,
         .scale = 1.0f / sqrtf((float)op->head_dim),
+        .window = op->window,
     };
-    double pairs = (double)op->rows * op->longest;
+    double pairs = (double)op->rows * (op->window && op->window < op->longest ? op->window : op->longest);
     op_dispatch dispatch = {
         .push = &push,
         .push_size = sizeof push,

@@ -70,6 +70,7 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op);
 /// position · base^(−2i/head_dim), from the table [context, head_dim/2] of (cos, sin).
 typedef struct op_rope_kv {
     uint64_t step, qkv, table;
+    uint64_t bias; // [stride] added to q, k and v first, laid out like a row of qkv; 0: none
     uint32_t stride, q_offset, k_offset, v_offset;
     uint32_t heads, kv_heads, head_dim, layer;
     uint32_t rows;
@@ -77,7 +78,7 @@ typedef struct op_rope_kv {
 } op_rope_kv;
 void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op);
 
-/// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] / √head_dim) v[p, h / group], p ≤ rows[t].position, by online
+/// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] / √head_dim) v[p, h / group], rows[t].position − window < p ≤ rows[t].position, by online
 /// softmax in f32 over the rows' pages. Work goes by spans (Step.spans) of at most op_span_rows rows.
 typedef struct op_attention {
     uint64_t step, q, out;
@@ -85,6 +86,7 @@ typedef struct op_attention {
     uint32_t heads, kv_heads, head_dim, layer;
     uint32_t rows, spans;
     uint32_t longest; // bound on positions, for the work estimate
+    uint32_t window;  // a row sees so many positions, its own among them; 0: all
     bool decode;      // every span is one row: its positions are split between invocations
     bool kv_f16;
     uint64_t partials; // scratch of op_attention_partials(…) bytes; used by decode on GPUs, which takes a second dispatch

@@ -10,6 +10,7 @@ void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op) {
         .step = op->step,
         .qkv = op->qkv,
         .table = op->table,
+        .bias = op->bias,
         .stride = op->stride,
         .q_offset = op->q_offset,
         .k_offset = op->k_offset,
@@ -21,7 +22,7 @@ void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op) {
     };
     uint32_t heads = op->heads + 2 * op->kv_heads;
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = op->kv_f16 ? SHADER_rope_kv_f16 : SHADER_rope_kv_f32, .constant_count = 2, .constants = {WORKGROUP, op->head_dim}},
+                            .key = {.module = op->kv_f16 ? SHADER_rope_kv_f16 : SHADER_rope_kv_f32, .constant_count = 3, .constants = {WORKGROUP, op->head_dim, op->bias != 0}},
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {divide_up(heads * op->head_dim / 4, WORKGROUP), op->rows, 1},

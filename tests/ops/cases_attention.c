@@ -16,37 +16,48 @@ typedef struct attention_case {
     struct {
         uint32_t first, rows; // positions first … first + rows − 1 are rows of the step
     } sequences[MAX_SEQUENCES];
+    uint32_t window;
 } attention_case;
 
 static const attention_case cases[] = {
     // prefill: SmolLM2's heads from the start, across pages, behind a prefix, several at once
-    {9, 3, 64, false, 1, {{0, 1}}},
-    {9, 3, 64, false, 1, {{0, 100}}},
-    {9, 3, 64, false, 1, {{31, 2}, {0, 9}, {64, 33}}},
-    {9, 3, 64, false, 1, {{650, 50}}},
-    {9, 3, 64, false, 1, {{3, 7}, {0, 1}, {32, 8}, {95, 5}, {10, 16}}},
+    {9, 3, 64, false, 1, {{0, 1}}, 0},
+    {9, 3, 64, false, 1, {{0, 100}}, 0},
+    {9, 3, 64, false, 1, {{31, 2}, {0, 9}, {64, 33}}, 0},
+    {9, 3, 64, false, 1, {{650, 50}}, 0},
+    {9, 3, 64, false, 1, {{3, 7}, {0, 1}, {32, 8}, {95, 5}, {10, 16}}, 0},
     // other shapes
-    {4, 4, 32, false, 1, {{0, 37}}},
-    {8, 1, 128, false, 1, {{20, 19}}},
-    {32, 8, 64, false, 1, {{0, 17}, {40, 3}}},
-    {5, 5, 80, false, 1, {{0, 35}}},
-    {6, 2, 16, false, 1, {{0, 65}}},
-    {2, 1, 256, false, 1, {{30, 5}}},
+    {4, 4, 32, false, 1, {{0, 37}}, 0},
+    {8, 1, 128, false, 1, {{20, 19}}, 0},
+    {32, 8, 64, false, 1, {{0, 17}, {40, 3}}, 0},
+    {5, 5, 80, false, 1, {{0, 35}}, 0},
+    {6, 2, 16, false, 1, {{0, 65}}, 0},
+    {2, 1, 256, false, 1, {{30, 5}}, 0},
     // scores of hundreds: exponentials over- and underflow unless the maximum is taken out
-    {9, 3, 64, false, 12, {{0, 70}}},
-    {4, 4, 32, false, 1e-3f, {{0, 33}}},
+    {9, 3, 64, false, 12, {{0, 70}}, 0},
+    {4, 4, 32, false, 1e-3f, {{0, 33}}, 0},
     // decode: one row per sequence
-    {9, 3, 64, true, 1, {{0, 1}}},
-    {9, 3, 64, true, 1, {{31, 1}, {32, 1}, {33, 1}}},
-    {9, 3, 64, true, 1, {{700, 1}, {0, 1}, {63, 1}, {300, 1}, {7, 1}}},
-    {4, 4, 32, true, 1, {{127, 1}, {128, 1}}},
-    {8, 1, 128, true, 1, {{255, 1}, {2, 1}}},
-    {32, 8, 64, true, 1, {{511, 1}, {64, 1}}},
-    {32, 8, 128, true, 1, {{90, 1}}},
-    {5, 5, 80, true, 1, {{41, 1}, {200, 1}}},
-    {6, 2, 16, true, 1, {{96, 1}, {1, 1}}},
-    {2, 1, 256, true, 1, {{130, 1}}},
-    {9, 3, 64, true, 12, {{400, 1}, {15, 1}}},
+    {9, 3, 64, true, 1, {{0, 1}}, 0},
+    {9, 3, 64, true, 1, {{31, 1}, {32, 1}, {33, 1}}, 0},
+    {9, 3, 64, true, 1, {{700, 1}, {0, 1}, {63, 1}, {300, 1}, {7, 1}}, 0},
+    {4, 4, 32, true, 1, {{127, 1}, {128, 1}}, 0},
+    {8, 1, 128, true, 1, {{255, 1}, {2, 1}}, 0},
+    {32, 8, 64, true, 1, {{511, 1}, {64, 1}}, 0},
+    {32, 8, 128, true, 1, {{90, 1}}, 0},
+    {5, 5, 80, true, 1, {{41, 1}, {200, 1}}, 0},
+    {6, 2, 16, true, 1, {{96, 1}, {1, 1}}, 0},
+    {2, 1, 256, true, 1, {{130, 1}}, 0},
+    {9, 3, 64, true, 12, {{400, 1}, {15, 1}}, 0},
+    // windows: of one position, within a page, across pages, longer than what there is
+    {9, 3, 64, false, 1, {{0, 40}, {90, 20}}, 1},
+    {9, 3, 64, false, 1, {{0, 100}, {60, 5}}, 13},
+    {4, 4, 32, false, 1, {{0, 37}, {200, 50}}, 64},
+    {8, 1, 128, false, 1, {{20, 19}}, 39},
+    {2, 1, 256, false, 1, {{30, 70}}, 33},
+    {9, 3, 64, true, 1, {{700, 1}, {0, 1}, {63, 1}, {64, 1}, {65, 1}}, 64},
+    {4, 4, 32, true, 1, {{127, 1}, {128, 1}, {3, 1}}, 1},
+    {8, 1, 128, true, 1, {{255, 1}, {2, 1}}, 200},
+    {32, 8, 128, true, 1, {{90, 1}, {511, 1}}, 37},
 };
 
 typedef struct attention_data {
@@ -101,6 +112,7 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
                          .layer = LAYER,
                          .rows = d.row_count,
                          .longest = longest,
+                         .window = c->window,
                          .decode = c->decode,
                          .kv_f16 = f16};
     op->q_stride = ((c->heads + 2 * c->kv_heads) * c->head_dim + 31) / 32 * 32;
@@ -136,12 +148,13 @@ static expect *make_expected(harness *h, const attention_data *d) {
         for (uint32_t head = 0; head < c->heads; head++) {
             Row row = d->rows[t];
             uint32_t kv_head = head / (c->heads / c->kv_heads);
-            for (uint32_t p = 0; p <= row.position; p++) {
+            uint32_t first = c->window && row.position + 1 > c->window ? row.position + 1 - c->window : 0;
+            for (uint32_t p = first; p <= row.position; p++) {
                 size_t at = ((size_t)p * c->kv_heads + kv_head) * c->head_dim;
-                keys[p] = d->keys[row.sequence] + at;
-                values[p] = d->values[row.sequence] + at;
+                keys[p - first] = d->keys[row.sequence] + at;
+                values[p - first] = d->values[row.sequence] + at;
             }
-            reference_attention(d->q + (size_t)t * d->op.q_stride + head * c->head_dim, keys, values, row.position + 1, c->head_dim, out,
+            reference_attention(d->q + (size_t)t * d->op.q_stride + head * c->head_dim, keys, values, row.position + 1 - first, c->head_dim, out,
                                 bound);
             for (uint32_t i = 0; i < c->head_dim; i++)
                 expected[(size_t)t * d->op.out_stride + head * c->head_dim + i] = (expect){out[i], bound[i]};
@@ -184,9 +197,9 @@ void cases_attention(harness *h) {
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const attention_case *c = &cases[i];
-            if (!harness_case(h, f16 ? "attention f16" : "attention f32", "heads %u/%u of %u, %s, first %u + %u rows, deviation %g",
+            if (!harness_case(h, f16 ? "attention f16" : "attention f32", "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u",
                               c->heads, c->kv_heads, c->head_dim, c->decode ? "decode" : "prefill", c->sequences[0].first,
-                              c->sequences[0].rows, (double)c->size))
+                              c->sequences[0].rows, (double)c->size, c->window))
                 continue;
             attention_data d = make_data(h, c, f16);
             harness_expect_f32(h, d.op.out, make_expected(h, &d), (size_t)d.row_count * d.op.out_stride);
@@ -244,12 +257,12 @@ static void check_rows(harness *h, const variant *v, void *user) {
 
 void cases_attention_rows(harness *h) {
     static const attention_case shapes[] = {
-        {9, 3, 64, true, 1, {{60, 20}, {0, 5}}}, {4, 4, 32, true, 1, {{30, 9}}}, {8, 1, 128, true, 1, {{0, 40}}}};
+        {9, 3, 64, true, 1, {{60, 20}, {0, 5}}, 0}, {4, 4, 32, true, 1, {{30, 9}}, 0}, {8, 1, 128, true, 1, {{0, 40}}, 0}, {9, 3, 64, true, 1, {{60, 20}, {0, 9}}, 21}};
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
             const attention_case *c = &shapes[i];
-            if (!harness_case(h, f16 ? "attention_rows f16" : "attention_rows f32", "heads %u/%u of %u", c->heads, c->kv_heads,
-                              c->head_dim))
+            if (!harness_case(h, f16 ? "attention_rows f16" : "attention_rows f32", "heads %u/%u of %u, window %u", c->heads, c->kv_heads,
+                              c->head_dim, c->window))
                 continue;
             rows_data d = {.all = make_data(h, c, f16)};
             size_t bytes = (size_t)d.all.row_count * d.all.op.out_stride * sizeof(float);

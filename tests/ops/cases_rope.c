@@ -11,11 +11,13 @@ typedef struct rope_case {
     uint32_t heads, kv_heads, head_dim;
     uint32_t sequences, rows; // rows of each sequence in the step
     uint32_t first;           // position of each sequence's first row
+    bool bias;
 } rope_case;
 
 static const rope_case cases[] = {
-    {9, 3, 64, 1, 1, 0},   {9, 3, 64, 1, 100, 0}, {9, 3, 64, 3, 5, 30}, {4, 4, 32, 2, 33, 31}, {8, 1, 128, 1, 7, 700},
-    {32, 8, 64, 2, 9, 60}, {3, 1, 80, 2, 17, 15}, {1, 1, 4, 1, 3, 62},  {2, 2, 16, 5, 1, 95},
+    {9, 3, 64, 1, 1, 0, false},   {9, 3, 64, 1, 100, 0, false}, {9, 3, 64, 3, 5, 30, false}, {4, 4, 32, 2, 33, 31, false}, {8, 1, 128, 1, 7, 700, false},
+    {32, 8, 64, 2, 9, 60, false}, {3, 1, 80, 2, 17, 15, false}, {1, 1, 4, 1, 3, 62, false},  {2, 2, 16, 5, 1, 95, false},
+    {9, 3, 64, 3, 5, 30, true}, {8, 1, 128, 1, 7, 700, true}, {3, 1, 80, 2, 17, 15, true}, {1, 1, 4, 1, 3, 62, true},
 };
 
 enum { LAYERS = 3, LAYER = 1 };
@@ -24,7 +26,7 @@ typedef struct rope_data {
     const rope_case *shape;
     kv_pages kv;
     op_rope_kv op;
-    float *qkv, *table;
+    float *qkv, *table, *bias; // bias [stride]
     Row *rows;
     expect *qkv_expected, *page_expected;
 } rope_data;
@@ -47,13 +49,17 @@ static float *make_table(harness *h, uint32_t context, uint32_t head_dim) {
     return table;
 }
 
-/// Value i of a head at x after rotation.
-static expect rotated(const rope_data *d, const float *x, uint32_t position, uint32_t i) {
+/// Value i of a row with its bias, rounded as floats are; the sum's own rounding is in the bound of what is made of it.
+static double biased(const rope_data *d, const float *row, uint32_t i) { return (double)row[i] + (d->shape->bias ? (double)d->bias[i] : 0); }
+
+/// Value i of the head at `at` in a row, after rotation.
+static expect rotated(const rope_data *d, const float *row, uint32_t at, uint32_t position, uint32_t i) {
     uint32_t half = d->op.head_dim / 2, pair = i % half;
     const float *turn = d->table + ((size_t)position * half + pair) * 2;
-    double a = (double)x[pair], b = (double)x[pair + half], c = (double)turn[0], s = (double)turn[1];
-    if (i < half) return (expect){a * c - b * s, 3 * U32 * (fabs(a * c) + fabs(b * s))};
-    return (expect){b * c + a * s, 3 * U32 * (fabs(b * c) + fabs(a * s))};
+    double a = biased(d, row, at + pair), b = biased(d, row, at + pair + half), c = (double)turn[0], s = (double)turn[1];
+    double roundings = d->shape->bias ? 4 : 3;
+    if (i < half) return (expect){a * c - b * s, roundings * U32 * (fabs(a * c) + fabs(b * s))};
+    return (expect){b * c + a * s, roundings * U32 * (fabs(b * c) + fabs(a * s))};
 }
 
 static expect stored(const rope_data *d, expect e) {
@@ -68,15 +74,15 @@ static void expect_row(rope_data *d, uint32_t t) {
     for (uint32_t head = 0; head < op->heads; head++)
         for (uint32_t i = 0; i < op->head_dim; i++) {
             uint32_t at = op->q_offset + head * op->head_dim;
-            d->qkv_expected[(size_t)t * op->stride + at + i] = rotated(d, x + at, row.position, i);
+            d->qkv_expected[(size_t)t * op->stride + at + i] = rotated(d, x, at, row.position, i);
         }
     for (uint32_t head = 0; head < op->kv_heads; head++) {
-        const float *k = x + op->k_offset + head * op->head_dim, *v = x + op->v_offset + head * op->head_dim;
+        uint32_t k = op->k_offset + head * op->head_dim, v = op->v_offset + head * op->head_dim;
         size_t k_at = kv_pages_at(&d->kv, LAYER, false, row.sequence, row.position, head),
                v_at = kv_pages_at(&d->kv, LAYER, true, row.sequence, row.position, head);
         for (uint32_t i = 0; i < op->head_dim; i++) {
-            d->page_expected[k_at + i] = stored(d, rotated(d, k, row.position, i));
-            d->page_expected[v_at + i] = stored(d, (expect){(double)v[i], 0});
+            d->page_expected[k_at + i] = stored(d, rotated(d, x, k, row.position, i));
+            d->page_expected[v_at + i] = stored(d, (expect){biased(d, x, v + i), d->shape->bias ? U32 * fabs(biased(d, x, v + i)) : 0});
         }
     }
 }
@@ -95,6 +101,7 @@ static void run_case(harness *h, const rope_case *c, bool f16) {
     op->stride = (op->v_offset + c->kv_heads * c->head_dim + 31) / 32 * 32 + 32;
     size_t count = (size_t)row_count * op->stride, pages = d.kv.page_count * d.kv.page_values;
     d.qkv = random_floats(h, count, 2);
+    d.bias = random_floats(h, op->stride, 1);
     d.table = make_table(h, context, c->head_dim);
     d.rows = harness_alloc(h, row_count, sizeof *d.rows);
     for (uint32_t t = 0; t < row_count; t++) d.rows[t] = (Row){.position = c->first + t / c->sequences, .sequence = t % c->sequences};
@@ -105,6 +112,7 @@ static void run_case(harness *h, const rope_case *c, bool f16) {
     for (uint32_t t = 0; t < row_count; t++) expect_row(&d, t);
 
     op->qkv = harness_put(h, d.qkv, count * sizeof(float));
+    if (c->bias) op->bias = harness_put(h, d.bias, op->stride * sizeof(float));
     op->table = harness_put(h, d.table, (size_t)context * c->head_dim * sizeof(float));
     op->step = put_step(h, &(step_data){.rows = d.rows,
                                         .row_count = row_count,
@@ -124,8 +132,8 @@ void cases_rope_kv(harness *h) {
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const rope_case *c = &cases[i];
-            if (harness_case(h, f16 ? "rope_kv f16" : "rope_kv f32", "heads %u/%u of %u, %u sequences, %u rows each from %u", c->heads,
-                             c->kv_heads, c->head_dim, c->sequences, c->rows, c->first))
+            if (harness_case(h, f16 ? "rope_kv f16" : "rope_kv f32", "heads %u/%u of %u, %u sequences, %u rows each from %u%s", c->heads,
+                             c->kv_heads, c->head_dim, c->sequences, c->rows, c->first, c->bias ? ", bias" : ""))
                 run_case(h, c, f16);
         }
 }
