@@ -243,6 +243,8 @@ static zs_status encode_text(encoder *e, const char *text, size_t size, bool par
 }
 
 static zs_status encoder_start(const zs_tokenizer *t, encoder *e, zs_error *error) {
+    *e = (encoder){0};
+    if (!t) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the model has no tokenizer, so text means nothing to it: put its tokenizer files beside it");
     *e = (encoder){.t = t, .needs_prefix = t->prefix != PREFIX_NONE};
     return t->splitter ? pretokenizer_walk_create(t->splitter, &e->walk, error) : ZS_OK;
 }

@@ -195,7 +195,7 @@ zs_status model_from_file(zs_device *device, const char *path, const model_file 
     model->config = file->config;
     model->id = next_id();
     zs_status status = allocate(model, file, path, error);
-    if (!status && file->gguf.value_count) status = tokenizer_from_gguf(&file->gguf, &model->tokenizer, error);
+    if (!status && gguf_find_value(&file->gguf, "tokenizer.ggml.model")) status = tokenizer_from_gguf(&file->gguf, &model->tokenizer, error);
     if (!status && model->tokenizer && params && params->chat_template) status = tokenizer_choose_chat(model->tokenizer, params->chat_template, error);
     if (!status) status = load_tensors(model, file, params, error);
     if (status) {

@@ -44,7 +44,7 @@ struct zs_model {
     uint64_t id;    // differs between loaded models: part of every cache key
 };
 
-/// Brings a file that was opened onto the device; path is for messages. A file without keys (random.h) has no tokenizer.
+/// Brings a file that was opened onto the device; path is for messages. A file may have no tokenizer.
 zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **model, zs_error *error);
 /// Writes σ of every factored matrix into row[scale_count] (host): the base model's row of the scale table.
 void model_base_scales(const zs_model *model, float *row);

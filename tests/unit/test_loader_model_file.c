@@ -205,8 +205,11 @@ static void test_sizes(void **state) {
 static void test_architectures(void **state) {
     (void)state;
     gguf_image image = small_model_image(&(small_model_params){.omit = "general.architecture"});
+    gguf_image_string(&image, "general.architecture", "gemma");
+    expect_refused(&image, ZS_ERROR_UNSUPPORTED, "architecture gemma");
+    image = small_model_image(&(small_model_params){.omit = "general.architecture"});
     gguf_image_string(&image, "general.architecture", "qwen2");
-    expect_refused(&image, ZS_ERROR_UNSUPPORTED, "architecture qwen2");
+    expect_refused(&image, ZS_ERROR_FORMAT, "key qwen2.block_count");
     image = small_model_image(&(small_model_params){.factored = true, .omit = "zsigma.base_architecture"});
     gguf_image_string(&image, "zsigma.base_architecture", "gemma");
     expect_refused(&image, ZS_ERROR_UNSUPPORTED, "architecture gemma");
@@ -235,8 +238,8 @@ static void test_keys_refused(void **state) {
         const char *key;
         float value, neutral;
     } numbers[] = {
-        {"llama.rope.scaling.factor", 8, 1},      {"llama.rope.scale_linear", 4, 1},        {"llama.rope.scaling.attn_factor", 0.5f, 1},
-        {"llama.rope.dimension_count", 2, 4},     {"llama.attention.value_length", 8, 4},   {"llama.attention.sliding_window", 32, 64},
+        {"llama.rope.scaling.factor", 8, 1},      {"llama.rope.scaling.attn_factor", 0.5f, 1},
+        {"llama.rope.dimension_count", 2, 4},     {"llama.attention.value_length", 8, 4},
         {"llama.attention.max_alibi_bias", 8, 0}, {"llama.attention.clamp_kqv", 8, 0},      {"llama.attention.scale", 0.125f, 0},
         {"llama.attn_logit_softcapping", 50, 0},  {"llama.final_logit_softcapping", 30, 0}, {"llama.logit_scale", 0.0625f, 1},
         {"llama.embedding_scale", 12, 1},         {"llama.residual_scale", 0.5f, 1},        {"llama.expert_count", 8, 0},
@@ -275,11 +278,13 @@ static void test_keys_refused(void **state) {
 
 static void test_rope_scaling_types(void **state) {
     (void)state;
-    static const char *const types[] = {"linear", "yarn", "longrope", "", "nonesuch"};
+    static const char *const types[] = {"yarn", "longrope", "", "nonesuch"};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         gguf_image image = small_model_image(&(small_model_params){.factored = i % 2});
         gguf_image_string(&image, "llama.rope.scaling.type", types[i]);
-        expect_refused(&image, ZS_ERROR_UNSUPPORTED, "llama.rope.scaling.type is not \"none\": support for scaled rotary positions");
+        char part[80];
+        snprintf(part, sizeof part, "llama.rope.scaling.type is \"%s\": support for rotary positions scaled this way", types[i]);
+        expect_refused(&image, ZS_ERROR_UNSUPPORTED, part);
     }
     gguf_image image = small_model_image(&(small_model_params){0});
     gguf_image_string(&image, "llama.rope.scaling.type", "none");
@@ -289,13 +294,109 @@ static void test_rope_scaling_types(void **state) {
     expect_refused(&image, ZS_ERROR_UNSUPPORTED, "llama.rope.scaling.factor");
 }
 
+/// What the image opens as; both are the caller's.
+static model_file must_open(gguf_image *image, byte_buffer *bytes) {
+    model_file file;
+    zs_error error;
+    if (open_image(image, bytes, &file, &error)) fail_msg("%s", error.message);
+    return file;
+}
+
+static void test_rope_scaling(void **state) {
+    (void)state;
+    byte_buffer bytes;
+    static const struct {
+        const char *type, *key;
+        float value;
+        double divisor; // 0: refused as damaged
+    } cases[] = {
+        {"linear", "llama.rope.scaling.factor", 4, 4},  {NULL, "llama.rope.scale_linear", 2.5f, 2.5},      {"linear", "llama.rope.scale_linear", 8, 8},
+        {"none", "llama.rope.scaling.factor", 4, 1},    {"linear", "llama.rope.scaling.factor", 1, 1},     {NULL, "llama.rope.scaling.factor", 1, 1},
+        {"linear", "llama.rope.scaling.factor", -2, 0}, {NULL, "llama.rope.scale_linear", INFINITY, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gguf_image image = small_model_image(&(small_model_params){0});
+        if (cases[i].type) gguf_image_string(&image, "llama.rope.scaling.type", cases[i].type);
+        gguf_image_f32(&image, cases[i].key, cases[i].value);
+        if (cases[i].divisor == 0) {
+            expect_refused(&image, ZS_ERROR_FORMAT, cases[i].key);
+            continue;
+        }
+        model_file file = must_open(&image, &bytes);
+        assert_true(file.config.rope_divisor == cases[i].divisor);
+        model_file_close(&file);
+        byte_buffer_free(&bytes);
+    }
+    const uint64_t shape[] = {SMALL_HEAD_DIM / 2};
+    float factors[SMALL_HEAD_DIM / 2] = {1, 8};
+    gguf_image image = small_model_image(&(small_model_params){0});
+    gguf_image_tensor(&image, "rope_freqs.weight", TENSOR_F32, 1, shape, factors);
+    model_file file = must_open(&image, &bytes);
+    assert_non_null(file.rope_factors);
+    model_file_close(&file);
+    byte_buffer_free(&bytes);
+    factors[1] = 0;
+    image = small_model_image(&(small_model_params){0});
+    gguf_image_tensor(&image, "rope_freqs.weight", TENSOR_F32, 1, shape, factors);
+    expect_refused(&image, ZS_ERROR_NUMERIC, "factor 1 is 0");
+    image = small_model_image(&(small_model_params){0});
+    gguf_image_tensor(&image, "rope_freqs.weight", TENSOR_F32, 1, (const uint64_t[]){SMALL_HIDDEN}, NULL);
+    expect_refused(&image, ZS_ERROR_FORMAT, "tensor rope_freqs.weight has shape");
+}
+
+static void test_window(void **state) {
+    (void)state;
+    byte_buffer bytes;
+    static const struct {
+        uint32_t key, window;
+    } cases[] = {{32, 32}, {1, 1}, {64, 0}, {4096, 0}, {0, 0}}; // the context holds 64
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gguf_image image = small_model_image(&(small_model_params){0});
+        gguf_image_u32(&image, "llama.attention.sliding_window", cases[i].key);
+        model_file file = must_open(&image, &bytes);
+        assert_int_equal(file.config.window, cases[i].window);
+        model_file_close(&file);
+        byte_buffer_free(&bytes);
+    }
+    gguf_image image = small_model_image(&(small_model_params){0});
+    gguf_image_f32(&image, "llama.attention.sliding_window", -3);
+    expect_refused(&image, ZS_ERROR_FORMAT, "llama.attention.sliding_window");
+}
+
+/// All biases of q, k and v or none.
+static void test_biases(void **state) {
+    (void)state;
+    byte_buffer bytes;
+    static const char *const names[] = {"attn_q", "attn_k", "attn_v"};
+    for (uint32_t missing = 0; missing < 7; missing++) { // 6: none
+        gguf_image image = small_model_image(&(small_model_params){0});
+        char name[64];
+        for (uint32_t i = 0; i < 6; i++) {
+            const uint64_t shape[] = {i % 3 ? SMALL_KV_HEADS * SMALL_HEAD_DIM : SMALL_HEADS * SMALL_HEAD_DIM};
+            snprintf(name, sizeof name, "blk.%u.%s.bias", i / 3, names[i % 3]);
+            if (i != missing) gguf_image_tensor(&image, name, TENSOR_F32, 1, shape, NULL);
+        }
+        if (missing < 6) {
+            snprintf(name, sizeof name, missing ? "tensor blk.%u.%s.bias is missing" : "tensor blk.0.attn_k.bias is none", missing / 3, names[missing % 3]);
+            expect_refused(&image, missing ? ZS_ERROR_FORMAT : ZS_ERROR_UNSUPPORTED, name);
+            continue;
+        }
+        model_file file = must_open(&image, &bytes);
+        assert_true(file.config.qkv_bias && file.layers[1].biases[2]);
+        assert_int_equal(model_bias_file_row(&file, MODEL_V, 1), 1);
+        assert_int_equal(model_bias_file_row(&file, MODEL_Q, 1), 2); // interleaved in files of llama
+        model_file_close(&file);
+        byte_buffer_free(&bytes);
+    }
+}
+
 static void test_tensors_refused(void **state) {
     (void)state;
     static const struct {
         const char *name, *part;
     } cases[] = {
-        {"rope_freqs.weight", "support for scaled rotary positions"},
-        {"blk.0.attn_q.bias", "support for a bias"},
+        {"rope_factors_long.weight", "support for scaled rotary positions"},
+        {"blk.0.attn_output.bias", "support for a bias"},
         {"blk.1.ffn_down.bias", "support for a bias"},
         {"output.bias", "support for a bias"},
         {"blk.0.ffn_gate_inp.weight", "support for a mixture of experts"},
@@ -327,6 +428,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense),        cmocka_unit_test(test_factored),           cmocka_unit_test(test_rows),
         cmocka_unit_test(test_missing),      cmocka_unit_test(test_misshapen),          cmocka_unit_test(test_singular_values),
+        cmocka_unit_test(test_rope_scaling), cmocka_unit_test(test_window), cmocka_unit_test(test_biases),
         cmocka_unit_test(test_sizes),        cmocka_unit_test(test_architectures),      cmocka_unit_test(test_more_tokens_than_rows),
         cmocka_unit_test(test_keys_refused), cmocka_unit_test(test_rope_scaling_types), cmocka_unit_test(test_tensors_refused),
     };

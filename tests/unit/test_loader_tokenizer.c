@@ -545,8 +545,21 @@ static void test_too_long_a_piece(void **state) {
     assert_null(workspace.links);
 }
 
+/// A model may come without a tokenizer.
+static void test_none(void **state) {
+    (void)state;
+    uint32_t *ids = NULL;
+    size_t count = 0;
+    zs_error error;
+    assert_int_equal(zs_tokenizer_encode(NULL, "text", 4, false, &ids, &count, &error), ZS_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "no tokenizer"));
+    assert_int_equal(zs_tokenizer_encode_chat(NULL, &(zs_message){"user", "text"}, 1, true, &ids, &count, &error), ZS_ERROR_ARGUMENT);
+    assert_null(ids);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_none),
         cmocka_unit_test(test_golden),       cmocka_unit_test(test_golden_pieces), cmocka_unit_test(test_random_merges),
         cmocka_unit_test(test_nothing),      cmocka_unit_test(test_invalid_utf8),  cmocka_unit_test(test_every_byte_pair),
         cmocka_unit_test(test_whole_pieces), cmocka_unit_test(test_merge_order),   cmocka_unit_test(test_special_tokens),
