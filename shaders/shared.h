@@ -186,6 +186,108 @@ STRUCT(PushLogprobs) {
     uint vocab;
 } END(PushLogprobs)
 
+// ---- the backward pass ----
+
+// linear_back.comp, matmul_back.comp: y[t, i] = Σ_o W[o, i] x[t, o] for up to three matrices of one type, as PushLinear
+STRUCT(PushLinearBack) {
+    ADDRESS(WordRef) weights[3];
+    ADDRESS(FloatRef) x;
+    ADDRESS(FloatRef) y;
+    uint out_rows[3];
+    uint in_units[3]; // padded inner dimension / 8
+    uint x_offset[3];
+    uint y_offset[3];
+    uint first; // rows of W that count: first … end − 1
+    uint end;
+    uint rows;
+    uint x_stride;
+    uint y_stride;
+    uint pad0;
+} END(PushLinearBack)
+#define LINEAR_SUM 16u // the segments' products are added
+
+// scale.comp; offsets and strides in floats
+STRUCT(PushScale) {
+    REF(FloatRef) x;
+    REF(FloatRef) y;
+    REF(FloatRef) scales;
+    uint offset[3]; // of a segment in a row of x and y
+    uint width[3];
+    uint scale_offset[3];
+    uint stride;
+} END(PushScale)
+
+// scale_back.comp
+STRUCT(PushScaleBack) {
+    REF(FloatRef) x;
+    REF(FloatRef) g;
+    REF(FloatRef) scales;
+    REF(FloatRef) sums; // beside scales
+    uint offset[3];
+    uint width[3];
+    uint scale_offset[3];
+    uint stride;
+    uint rows;
+    uint pad0;
+} END(PushScaleBack)
+
+// silu_mul.comp
+STRUCT(PushSiluMul) {
+    REF(FloatRef) x; // gate and up
+    REF(FloatRef) y;
+    uint gate_offset;
+    uint up_offset;
+    uint width;
+    uint x_stride;
+    uint y_stride;
+    uint pad0;
+} END(PushSiluMul)
+
+// rms_norm_back.comp
+STRUCT(PushRmsNormBack) {
+    REF(FloatRef) x;
+    REF(FloatRef) weight;
+    REF(FloatRef) g;
+    REF(FloatRef) dx; // beside x
+    REF(UintRef) index; // or 0
+    uint width;
+    uint x_stride;
+    uint g_stride;
+    float eps;
+} END(PushRmsNormBack)
+
+// attention_back_*.comp
+STRUCT(PushAttentionBack) {
+    REF(StepRef) step;
+    ADDRESS(FloatRef) q;
+    ADDRESS(FloatRef) out_;
+    ADDRESS(FloatRef) d_out; // beside out_
+    ADDRESS(FloatRef) d_qkv;
+    REF(Vec2Ref) stats; // [rows, heads]
+    uint q_stride;
+    uint out_stride;
+    uint d_stride;
+    uint dq_offset;
+    uint dk_offset;
+    uint dv_offset;
+    uint heads;
+    uint kv_heads;
+    uint page_base; // of the layer's keys in a page, in elements
+    uint rows;
+    float scale; // 1 / √head_dim
+    uint pad0;
+} END(PushAttentionBack)
+
+// logprobs_back.comp
+STRUCT(PushLogprobsBack) {
+    REF(FloatRef) logits;
+    REF(UintRef) targets;
+    REF(FloatRef) weights;
+    REF(FloatRef) out_;
+    uint logits_stride;
+    uint vocab;
+} END(PushLogprobsBack)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -208,6 +310,13 @@ static_assert(sizeof(PushAttention) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionCombine) == 24, "matches GLSL");
 static_assert(sizeof(PushSample) == 56, "matches GLSL");
 static_assert(sizeof(PushLogprobs) == 32, "matches GLSL");
+static_assert(sizeof(PushLinearBack) == 112, "matches GLSL");
+static_assert(sizeof(PushScale) == 64, "matches GLSL");
+static_assert(sizeof(PushScaleBack) == 80, "matches GLSL");
+static_assert(sizeof(PushSiluMul) == 40, "matches GLSL");
+static_assert(sizeof(PushRmsNormBack) == 56, "matches GLSL");
+static_assert(sizeof(PushAttentionBack) == 96, "matches GLSL");
+static_assert(sizeof(PushLogprobsBack) == 40, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif

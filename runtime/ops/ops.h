@@ -49,6 +49,19 @@ typedef struct op_linear {
 } op_linear;
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
 
+/// The gradient of a linear operation by its input, y[T, in] = x[T, out] · W: here x is the gradient by the operation's output and lies at
+/// x_offset, y the one by its input. Whole padded rows of y are written, zeros behind the width. scale_offset is not used.
+typedef struct op_linear_back {
+    op_segment segments[OP_MAX_SEGMENTS]; // all of one matrix type
+    uint32_t segment_count;
+    uint64_t x, y;
+    uint32_t x_stride, y_stride; // floats
+    uint32_t rows;               // T
+    bool sum;                    // matrices of one inner size: their products are added, at segment 0's y_offset
+    bool residual;               // y += result instead of y = result
+} op_linear_back;
+void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op);
+
 /// y[j] = x[index[j]] / rms(x[index[j]]) ⊙ weight; index 0: y[j] from x[j]. rms = √(mean x² + eps).
 typedef struct op_rms_norm {
     uint64_t x, weight, y, index;
@@ -111,5 +124,71 @@ typedef struct op_logprobs {
     uint32_t logits_stride, vocab, rows;
 } op_logprobs;
 void op_record_logprobs(const op_recorder *recorder, const op_logprobs *op);
+
+// ---- the backward pass ---------------------------------------------------------------------------------------------
+
+/// Parts of a row, side by side, and where each one's factors lie in a row of scales; offsets in floats.
+typedef struct op_scale_segment {
+    uint32_t offset, width, scale_offset;
+} op_scale_segment;
+
+/// y[t] = x[t] ⊙ scales, segment by segment: the z epilogue as a step of its own.
+typedef struct op_scale {
+    op_scale_segment segments[OP_MAX_SEGMENTS];
+    uint32_t segment_count;
+    uint64_t x, y, scales;
+    uint32_t stride, rows; // floats, of x and y
+} op_scale;
+void op_record_scale(const op_recorder *recorder, const op_scale *op);
+
+/// Its gradients, from g = that by y: sums += Σ_t x[t] ⊙ g[t] (at scale_offset, f32 in one fixed order), and g[t] ⊙= scales in place.
+typedef struct op_scale_back {
+    op_scale_segment segments[OP_MAX_SEGMENTS];
+    uint32_t segment_count;
+    uint64_t x, g, scales, sums;
+    uint32_t stride, rows;
+} op_scale_back;
+void op_record_scale_back(const op_recorder *recorder, const op_scale_back *op);
+
+/// y[t] = silu(x[t, gate]) ⊙ x[t, up]; back: y holds the gradient by the result, and gate and up become the gradients by themselves.
+typedef struct op_silu_mul {
+    uint64_t x, y;
+    uint32_t gate_offset, up_offset, width, x_stride, y_stride, rows;
+    bool back;
+} op_silu_mul;
+void op_record_silu_mul(const op_recorder *recorder, const op_silu_mul *op);
+
+/// dx[index[j]] += the gradient of op_rms_norm's y[j] by x[index[j]], from g[j] = that by y[j]; no two of index are alike. dx lies like x.
+typedef struct op_rms_norm_back {
+    uint64_t x, weight, g, dx, index;
+    uint32_t width, x_stride, g_stride, rows;
+    float eps;
+} op_rms_norm_back;
+void op_record_rms_norm_back(const op_recorder *recorder, const op_rms_norm_back *op);
+
+/// Turns gradients by rotated q and k back, in place; v, kv_f16 and layer are not used.
+void op_record_rope_back(const op_recorder *recorder, const op_rope_kv *op);
+
+/// The gradients of op_attention by q, k (both after their rotation) and v, from d_out = that by out. Every position of a sequence is a
+/// row of the step, in order; keys and values are read from f32 pages. Two dispatches; no row of probabilities is kept.
+typedef struct op_attention_back {
+    uint64_t step, q, out, d_out; // out as op_attention left it; d_out lies like it
+    uint64_t d_qkv;               // [rows, d_stride]: dq, dk, dv at their offsets
+    uint64_t stats;               // scratch of 8 · rows · heads bytes
+    uint32_t q_stride, out_stride, d_stride, dq_offset, dk_offset, dv_offset;
+    uint32_t heads, kv_heads, head_dim, layer;
+    uint32_t rows, spans;
+    uint32_t longest; // bound on positions, for the work estimate
+} op_attention_back;
+void op_record_attention_back(const op_recorder *recorder, const op_attention_back *op);
+/// Longest span in rows of a step that op_attention_back is given.
+uint32_t op_attention_back_span_rows(op_policy policy);
+
+/// out[j] = log π(targets[j]) as op_logprobs, and logits[j] become the gradient of weights[j] · out[j] by themselves.
+typedef struct op_logprobs_back {
+    uint64_t logits, targets, weights, out;
+    uint32_t logits_stride, vocab, rows;
+} op_logprobs_back;
+void op_record_logprobs_back(const op_recorder *recorder, const op_logprobs_back *op);
 
 #endif

@@ -7,6 +7,13 @@
 void cases_pack(harness *h);
 void cases_linear(harness *h);
 void cases_linear_rows(harness *h);
+void cases_linear_back(harness *h);
+void cases_scale(harness *h);
+void cases_silu_mul(harness *h);
+void cases_rms_norm_back(harness *h);
+void cases_rope_back(harness *h);
+void cases_attention_back(harness *h);
+void cases_logprobs_back(harness *h);
 void cases_rms_norm(harness *h);
 void cases_embed(harness *h);
 void cases_rope_kv(harness *h);

@@ -1,0 +1,55 @@
+#include "ops/record.h"
+
+#include <math.h>
+
+/// An invocation per row: a subgroup of them on CPUs, a warp on GPUs.
+uint32_t op_attention_back_span_rows(op_policy policy) { return policy.lanes ? 8 : 32; }
+
+static PushAttentionBack push_of(const op_attention_back *op) {
+    return (PushAttentionBack){
+        .step = op->step,
+        .q = op->q,
+        .out_ = op->out,
+        .d_out = op->d_out,
+        .d_qkv = op->d_qkv,
+        .stats = op->stats,
+        .q_stride = op->q_stride,
+        .out_stride = op->out_stride,
+        .d_stride = op->d_stride,
+        .dq_offset = op->dq_offset,
+        .dk_offset = op->dk_offset,
+        .dv_offset = op->dv_offset,
+        .heads = op->heads,
+        .kv_heads = op->kv_heads,
+        .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
+        .rows = op->rows,
+        .scale = 1.0f / sqrtf((float)op->head_dim),
+    };
+}
+
+void op_record_attention_back(const op_recorder *recorder, const op_attention_back *op) {
+    if (op->kv_heads == 0 || op->heads % op->kv_heads || op->head_dim % 4 || op->head_dim > 256 || op->rows == 0) {
+        op_fail(recorder, "attention_back: %u heads over %u KV heads of %u, %u rows", op->heads, op->kv_heads, op->head_dim, op->rows);
+        return;
+    }
+    PushAttentionBack push = push_of(op);
+    uint32_t span_rows = op_attention_back_span_rows(recorder->policy);
+    // On a CPU the heads that share keys go together, so that a key is loaded once; on a GPU their state would not fit registers.
+    uint32_t together = recorder->policy.lanes ? op->heads / op->kv_heads : 1;
+    double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = SHADER_attention_back_q, .constant_count = 3, .constants = {span_rows, op->head_dim, together}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {op->spans, op->heads / together, 1},
+                            .work = {.bytes = 12.0 * pairs / together, .flops = 8.0 * pairs},
+                        });
+    gpu_command_barrier(recorder->command);
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = SHADER_attention_back_kv, .constant_count = 2, .constants = {span_rows, op->head_dim}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {op->spans, op->kv_heads, 1},
+                            .work = {.bytes = 8.0 * pairs, .flops = 8.0 * pairs},
+                        });
+}

@@ -1,0 +1,136 @@
+#include "ops/record.h"
+
+enum { TILE = 64, TILES_WORKGROUP = 128, LANES_WORKGROUP = 8, BLOCK_BYTES = 1 << 20 };
+
+static bool segments_fit(const op_recorder *recorder, const op_linear_back *op) {
+    if (op->segment_count == 0 || op->segment_count > OP_MAX_SEGMENTS || op->rows == 0 || op->x_stride % 4 || op->y_stride % 4) {
+        op_fail(recorder, "linear_back: %u segments and %u rows of %u → %u floats", op->segment_count, op->rows, op->x_stride, op->y_stride);
+        return false;
+    }
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        const op_segment *segment = &op->segments[s];
+        const matrix *w = segment->weight, *first = op->segments[0].weight;
+        if (w->type != first->type || w->group != first->group || w->in == 0 || w->out == 0 || segment->x_offset % 4 || segment->y_offset % 4) {
+            op_fail(recorder, "linear_back: segment %u [%u, %u] differs in type or grouping, or is not aligned", s, w->out, w->in);
+            return false;
+        }
+        if (segment->x_offset + w->out > op->x_stride || segment->y_offset + w->padded > op->y_stride || (op->sum && w->in != first->in)) {
+            op_fail(recorder, "linear_back: segment %u [%u, %u] does not fit rows of %u → %u floats", s, w->out, w->in, op->x_stride, op->y_stride);
+            return false;
+        }
+    }
+    return true;
+}
+
+static PushLinearBack push_of(const op_linear_back *op) {
+    PushLinearBack push = {.x = op->x, .y = op->y, .end = UINT32_MAX, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        const op_segment *segment = &op->segments[s];
+        push.weights[s] = segment->weight->address;
+        push.out_rows[s] = segment->weight->out;
+        push.in_units[s] = segment->weight->padded / 8;
+        push.x_offset[s] = segment->x_offset;
+        push.y_offset[s] = segment->y_offset;
+    }
+    return push;
+}
+
+static gpu_work work_of(const op_linear_back *op) {
+    gpu_work work = {0};
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        const matrix *w = op->segments[s].weight;
+        work.bytes += (double)matrix_bytes(w) + 4.0 * op->rows * ((double)w->in + w->out);
+        work.flops += 2.0 * op->rows * (double)w->in * w->out;
+    }
+    return work;
+}
+
+/// Workgroups in x when each takes `tile` units.
+static uint32_t unit_groups(const op_linear_back *op, uint32_t tile) {
+    uint32_t groups = 0;
+    for (uint32_t s = 0; s < (op->sum ? 1 : op->segment_count); s++) groups += divide_up(op->segments[s].weight->padded / 8, tile);
+    return groups;
+}
+
+static uint32_t lanes_module(matrix_type type, bool subgroup) {
+    static const uint32_t modules[MATRIX_TYPES][2] = {
+        [MATRIX_F32] = {SHADER_linear_back_f32, SHADER_linear_back_f32_subgroup},
+        [MATRIX_F16] = {SHADER_linear_back_f16, SHADER_linear_back_f16_subgroup},
+        [MATRIX_BF16] = {SHADER_linear_back_bf16, SHADER_linear_back_bf16_subgroup},
+        [MATRIX_Q8] = {SHADER_linear_back_q8, SHADER_linear_back_q8_subgroup},
+        [MATRIX_Q4] = {SHADER_linear_back_q4, SHADER_linear_back_q4_subgroup},
+        [MATRIX_Q5] = {SHADER_linear_back_q5, SHADER_linear_back_q5_subgroup},
+        [MATRIX_Q4K] = {SHADER_linear_back_q4k, SHADER_linear_back_q4k_subgroup},
+        [MATRIX_Q5K] = {SHADER_linear_back_q5k, SHADER_linear_back_q5k_subgroup},
+        [MATRIX_Q6] = {SHADER_linear_back_q6, SHADER_linear_back_q6_subgroup},
+    };
+    return modules[type][subgroup];
+}
+
+static uint32_t tiles_module(matrix_type type) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F32] = SHADER_matmul_back_f32, [MATRIX_F16] = SHADER_matmul_back_f16, [MATRIX_BF16] = SHADER_matmul_back_bf16,
+        [MATRIX_Q8] = SHADER_matmul_back_q8,   [MATRIX_Q4] = SHADER_matmul_back_q4,   [MATRIX_Q5] = SHADER_matmul_back_q5,
+        [MATRIX_Q4K] = SHADER_matmul_back_q4k, [MATRIX_Q5K] = SHADER_matmul_back_q5k, [MATRIX_Q6] = SHADER_matmul_back_q6,
+    };
+    return modules[type];
+}
+
+/// CPU drivers: 8 columns × 16 step rows in an invocation's registers (8 without subgroups, where every invocation loads x for itself).
+static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+    bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
+    uint32_t workgroup = subgroup ? policy->subgroup_size : LANES_WORKGROUP, tokens = subgroup ? 16 : 8;
+    dispatch->key = (gpu_kernel_key){
+        .module = lanes_module(op->segments[0].weight->type, subgroup),
+        .subgroup_size = subgroup ? policy->subgroup_size : 0,
+        .constant_count = 5,
+        .constants = {workgroup, op->segments[0].weight->group, tokens, flags, op->segment_count},
+    };
+    dispatch->groups[0] = unit_groups(op, workgroup);
+    dispatch->groups[1] = divide_up(op->rows, tokens);
+}
+
+/// Rows of the matrices that a dispatch on a CPU takes, so that what it reads of them stays in its caches.
+static uint32_t block_rows(const op_linear_back *op) {
+    uint64_t row_bytes = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) row_bytes += matrix_bytes(op->segments[s].weight) / op->segments[s].weight->out;
+    uint32_t rows = (uint32_t)(BLOCK_BYTES / row_bytes) / 64 * 64;
+    return rows ? rows : 64;
+}
+
+static void record_blocks(const op_recorder *recorder, const op_linear_back *op, uint32_t flags, PushLinearBack *push, op_dispatch *dispatch) {
+    uint32_t longest = 0, step = block_rows(op);
+    for (uint32_t s = 0; s < op->segment_count; s++) longest = op->segments[s].weight->out > longest ? op->segments[s].weight->out : longest;
+    uint32_t blocks = divide_up(longest, step);
+    step = divide_up(divide_up(longest, blocks), 8) * 8; // of even size
+    dispatch->work.bytes /= blocks;
+    dispatch->work.flops /= blocks;
+    for (push->first = 0; push->first < longest; push->first = push->end) {
+        push->end = push->first + step;
+        choose_lanes(op, &recorder->policy, flags, dispatch);
+        if (push->first) gpu_command_barrier(recorder->command);
+        op_record(recorder, dispatch);
+        flags |= LINEAR_RESIDUAL; // the blocks after the first add to it
+    }
+}
+
+/// GPUs: 64 × 64 tiles through shared memory.
+static void choose_tiles(const op_linear_back *op, uint32_t flags, op_dispatch *dispatch) {
+    dispatch->key = (gpu_kernel_key){
+        .module = tiles_module(op->segments[0].weight->type), .constant_count = 4, .constants = {TILES_WORKGROUP, op->segments[0].weight->group, flags, op->segment_count}};
+    dispatch->groups[0] = unit_groups(op, TILE / 8);
+    dispatch->groups[1] = divide_up(op->rows, TILE);
+}
+
+void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op) {
+    if (!segments_fit(recorder, op)) return;
+    uint32_t flags = (op->residual ? LINEAR_RESIDUAL : 0) | (op->sum ? LINEAR_SUM : 0);
+    PushLinearBack push = push_of(op);
+    op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
+    if (recorder->policy.lanes) {
+        record_blocks(recorder, op, flags, &push, &dispatch);
+        return;
+    }
+    choose_tiles(op, flags, &dispatch);
+    op_record(recorder, &dispatch);
+}

@@ -1,0 +1,94 @@
+// The gradient of causal attention by q, with what the gradients by k and v (attention_back_kv.comp) need of each query.
+//
+// With s_p = scale q · k[p], L = log Σ_p exp s_p, P_p = exp(s_p − L) and g the gradient by out:
+//   dq = scale Σ_p P_p (g · v[p] − D) k[p],  D = g · out;  stats[t, h] = (L, D).
+// Scores are made anew, twice: for L, then for dq. No row of them is kept.
+//
+// Grid: x = spans, y = heads / HEADS. An invocation takes a row of the span and HEADS heads of one KV head; all walk the same keys, so
+// keys and values are uniform loads.
+// Memory per (span, head): 3 · positions · head_dim of K and V.
+//
+// Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4) · 2 HEADS (divides heads / kv_heads)
+// Tiers: strict.
+#version 450
+#include "refs.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 8;
+layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const uint HEADS = 1;
+layout(push_constant, std430) uniform Push { PushAttentionBack push; };
+#include "kv.glsl"
+
+const uint VECS = HEAD_DIM / 4u;
+const uint STATE = HEADS * VECS;
+const float LOWEST = -3.0e38;
+
+float sum4(vec4 v) { return v.x + v.y + v.z + v.w; }
+
+void main() {
+    uint id = gl_LocalInvocationID.x, head = gl_WorkGroupID.y * HEADS, kv_head = head / (push.heads / push.kv_heads);
+    Span span = SpanRef(push.step.v.spans).v[gl_WorkGroupID.x];
+    uint t = span.first_row + min(id, span.rows - 1u);
+    uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
+    uint last = RowRef(push.step.v.rows).v[t].position;
+    uint end = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
+
+    vec4 q[STATE], g[STATE], dq[STATE];
+    float top[HEADS], total[HEADS], log_sum[HEADS], along[HEADS];
+    uint from = (t * push.q_stride + head * HEAD_DIM) / 4u, out_from = (t * push.out_stride + head * HEAD_DIM) / 4u;
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+        vec4 sum = vec4(0);
+        [[unroll]] for (uint d = 0u; d < VECS; d++) {
+            uint i = h * VECS + d;
+            q[i] = ConstVec4Ref(push.q).v[from + i] * push.scale;
+            g[i] = ConstVec4Ref(push.d_out).v[out_from + i];
+            sum += g[i] * ConstVec4Ref(push.out_).v[out_from + i];
+            dq[i] = vec4(0);
+        }
+        along[h] = sum4(sum);
+        top[h] = LOWEST;
+        total[h] = 0.0;
+    }
+
+    for (uint p = 0u; p <= end; p++) {
+        uvec2 page = kv_page(sequence, p);
+        uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        vec4 sums[HEADS];
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) sums[h] = vec4(0);
+        [[unroll]] for (uint d = 0u; d < VECS; d++) {
+            vec4 k = kv_load(page, at + 4u * d);
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) sums[h] += q[h * VECS + d] * k;
+        }
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+            float score = p <= last ? sum4(sums[h]) : LOWEST, grown = max(top[h], score);
+            total[h] = total[h] * exp(top[h] - grown) + (p <= last ? exp(score - grown) : 0.0);
+            top[h] = grown;
+        }
+    }
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) log_sum[h] = top[h] + log(total[h]);
+
+    for (uint p = 0u; p <= end; p++) {
+        uvec2 page = kv_page(sequence, p);
+        uint k_at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM), v_at = k_at + kv_values(push.kv_heads, HEAD_DIM);
+        vec4 k[VECS], scores[HEADS], products[HEADS];
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) scores[h] = products[h] = vec4(0);
+        [[unroll]] for (uint d = 0u; d < VECS; d++) {
+            k[d] = kv_load(page, k_at + 4u * d);
+            vec4 v = kv_load(page, v_at + 4u * d);
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+                scores[h] += q[h * VECS + d] * k[d];
+                products[h] += g[h * VECS + d] * v;
+            }
+        }
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+            float ds = p <= last ? exp(sum4(scores[h]) - log_sum[h]) * (sum4(products[h]) - along[h]) : 0.0;
+            [[unroll]] for (uint d = 0u; d < VECS; d++) dq[h * VECS + d] += ds * k[d];
+        }
+    }
+
+    if (id >= span.rows) return;
+    uint to = (t * push.d_stride + push.dq_offset + head * HEAD_DIM) / 4u;
+    [[unroll]] for (uint i = 0u; i < STATE; i++) Vec4Ref(push.d_qkv).v[to + i] = dq[i] * push.scale;
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) push.stats.v[t * push.heads + head + h] = vec2(log_sum[h], along[h]);
+}

@@ -1,0 +1,98 @@
+// y[t, i] = Σ_o W[o, i] x[t, o], the gradient of a linear operation by its input, on CPU drivers: an invocation makes a block of a
+// unit (8 columns of W) × TOKENS step rows in registers; nothing passes through shared memory.
+//
+// Grid: x = units of all segments / workgroup size, y = step rows / TOKENS. With LINEAR_SUM all segments make the same columns, and
+// their products are added. Eight rows of W go in a turn, unrolled; SUBGROUP: an x is loaded once per subgroup and handed round as in
+// linear_lanes.comp.
+// Memory per output: out · bytes(type) / TOKENS of weights + 4 · out / (8 · subgroup size) of x.
+//
+// Constants: 0 workgroup size (SUBGROUP: the subgroup's size, ≥ 4) · 1 WEIGHT_GROUP · 2 TOKENS · 3 FLAGS (shared.h: RESIDUAL, SUM) ·
+// 4 number of segments
+// Tiers: strict; SUBGROUP.
+#version 450
+#include "refs.glsl"
+#include "weights.glsl"
+#include "linear_back.glsl"
+#ifdef SUBGROUP
+#extension GL_KHR_shader_subgroup_ballot : require
+#endif
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 8;
+layout(constant_id = 2) const uint TOKENS = 8;
+layout(constant_id = 3) const uint FLAGS = 0;
+layout(constant_id = 4) const uint SEGMENTS = 1;
+
+const uint CHUNK = 8u; // rows of W in a turn
+
+#ifdef SUBGROUP
+const uint SHARES = WORKGROUP < CHUNK ? CHUNK / WORKGROUP : 1u; // of a chunk of x that an invocation loads
+const uint SPREAD = WORKGROUP < CHUNK ? WORKGROUP : CHUNK;
+#else
+const uint SHARES = CHUNK;
+const uint SPREAD = 1u;
+#endif
+
+// x[t, chunk + k] for the whole subgroup, of what share[] the invocations loaded.
+float take(float share[SHARES], uint k) {
+#ifdef SUBGROUP
+    return subgroupBroadcast(share[k / SPREAD], k % SPREAD);
+#else
+    return share[k];
+#endif
+}
+
+// a[t], b[t] += Σ_o W[o, 8 · unit + 0…3 and 4…7] x[t0 + t, o]
+void accumulate(uint s, uint unit, uint t0, inout vec4 a[TOKENS], inout vec4 b[TOKENS]) {
+    uint rows = push.out_rows[s], units = push.in_units[s];
+#ifdef SUBGROUP
+    uint place = gl_SubgroupInvocationID % SPREAD;
+#else
+    uint place = 0u;
+#endif
+    uint x_row[TOKENS];
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s];
+
+    for (uint chunk = push.first; chunk < min(rows, push.end); chunk += CHUNK) {
+        float share[TOKENS * SHARES];
+        [[unroll]] for (uint i = 0u; i < SHARES; i++) {
+            uint o = chunk + i * SPREAD + place;
+            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+                float value = FloatRef(push.x).v[x_row[t] + min(o, rows - 1u)];
+                share[t * SHARES + i] = o < rows ? value : 0.0;
+            }
+        }
+        vec4 wa[CHUNK], wb[CHUNK]; // all before the first is used: reads from memory overlap
+        [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
+            WeightRow row = weight_row(push.weights[s], rows, units, min(chunk + k, rows - 1u));
+            weight_load(row, unit, weight_scale(row, unit), wa[k], wb[k]);
+        }
+        [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
+            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+                float mine[SHARES];
+                [[unroll]] for (uint i = 0u; i < SHARES; i++) mine[i] = share[t * SHARES + i];
+                float x = take(mine, k);
+                a[t] += wa[k] * x;
+                b[t] += wb[k] * x;
+            }
+        }
+    }
+}
+
+void main() {
+    const bool sum = (FLAGS & LINEAR_SUM) != 0u;
+    uvec2 at = linear_back_segment(gl_WorkGroupID.x, WORKGROUP, sum ? 1u : SEGMENTS);
+    uint mine = at.y + gl_LocalInvocationID.x, unit = min(mine, push.in_units[at.x] - 1u), t0 = gl_WorkGroupID.y * TOKENS;
+    vec4 a[TOKENS], b[TOKENS];
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) a[t] = b[t] = vec4(0);
+    if (sum) {
+        for (uint s = 0u; s < SEGMENTS; s++) accumulate(s, unit, t0, a, b);
+    } else {
+        accumulate(at.x, unit, t0, a, b);
+    }
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+        if (mine != unit || t0 + t >= push.rows) continue;
+        linear_back_store(at.x, t0 + t, 2u * unit, a[t], FLAGS);
+        linear_back_store(at.x, t0 + t, 2u * unit + 1u, b[t], FLAGS);
+    }
+}
