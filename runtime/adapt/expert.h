@@ -26,6 +26,10 @@ const model_weight *expert_model_weight(const zs_model *model, const char *canon
 /// Cosine between the sketches that expert and model share; false when there are none.
 bool expert_compare_model(const zs_expert *expert, const zs_model *model, double *cosine);
 
+/// row[scale_count] = s · σ ⊙ m where the expert adapts the model, σ elsewhere. Shapes and sketches are held against the model's first:
+/// another base is ZS_ERROR_MISMATCH unless transfer.
+zs_status expert_fill_scales(const zs_expert *expert, const zs_model *model, bool transfer, float *row, zs_error *error);
+
 /// Below this cosine, sketches are of different base models (DESIGN.md §4).
 #define EXPERT_SAME_BASE 0.9
 

@@ -204,8 +204,6 @@ bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value) {
 
 void engine_keep_memo(zs_engine *engine, uint64_t key, double value) { engine->memos[key % ENGINE_MEMOS] = (engine_memo){.key = key, .value = value}; }
 
-void engine_warn(const zs_engine *engine, const char *message) { gpu_log(engine->model->device, ZS_LOG_WARNING, "%s", message); }
-
 // ---- submitting ----------------------------------------------------------------------------------------------------
 
 zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error) {

@@ -107,7 +107,6 @@ void session_append(zs_session *session, uint32_t token, float logprob);
 bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value);
 /// Keeps a number; an older one may have to make room.
 void engine_keep_memo(zs_engine *engine, uint64_t key, double value);
-void engine_warn(const zs_engine *engine, const char *message);
 /// Milliseconds of a monotonic clock.
 double engine_now_ms(void);
 

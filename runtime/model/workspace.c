@@ -1,6 +1,5 @@
 #include "model/workspace.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 static uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
@@ -62,7 +61,7 @@ static tail_bytes tail_of(const zs_model *model, const model_workspace_params *p
         .logits = 4ull * params->max_logit_rows * pad32(c->vocab),
         .logit_hidden = 4ull * params->max_logit_rows * pad32(c->hidden),
         .partials = op_attention_partials(policy, c->heads, c->head_dim, rows),
-        .rope = 8ull * params->context * (c->head_dim / 2),
+        .rope = model_rope_bytes(model, params->context),
     };
 }
 
@@ -73,34 +72,6 @@ uint64_t model_workspace_bytes(const zs_model *model, const model_workspace_para
     uint64_t bytes = tail.logits + tail.logit_hidden + tail.partials + tail.rope;
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) bytes += 4ull * params->max_rows * strides[i];
     return bytes;
-}
-
-/// cos and sin of position · base^(−2i/d) / factor: the frequency rounded to f32 as transformers does, the product too.
-static zs_status fill_rope(model_workspace *workspace, const zs_model *model, zs_error *error) {
-    const model_config *config = &model->config;
-    uint32_t half = config->head_dim / 2;
-    gpu_upload *upload;
-    zs_status status = gpu_upload_create(workspace->device, &upload, error);
-    if (status) return status;
-    uint32_t chunk = (uint32_t)(gpu_upload_max(upload) / (8ull * half));
-    for (uint32_t first = 0; first < workspace->params.context && !status; first += chunk) {
-        uint32_t count = workspace->params.context - first < chunk ? workspace->params.context - first : chunk;
-        void *host;
-        status = gpu_upload_map(upload, &workspace->rope, 8ull * half * first, 8ull * half * count, &host, error);
-        if (status) break;
-        float *table = host;
-        for (uint32_t i = 0; i < half; i++) {
-            float frequency = (float)(1.0 / pow((double)config->rope_base, 2.0 * i / config->head_dim)) / (float)config->rope_divisor;
-            if (model->rope_factors) frequency /= model->rope_factors[i];
-            for (uint32_t p = 0; p < count; p++) {
-                float angle = (float)(first + p) * frequency;
-                table[2 * ((size_t)p * half + i)] = cosf(angle);
-                table[2 * ((size_t)p * half + i) + 1] = sinf(angle);
-            }
-        }
-    }
-    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
-    return status ? status : finished;
 }
 
 static zs_status create_optional(zs_device *device, uint64_t bytes, bool zero, const char *name, gpu_buffer *buffer, zs_error *error) {
@@ -125,8 +96,7 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     if (!status) status = create_optional(w->device, tail.logits, true, "logits", &w->logits, error);
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
     if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
-    if (!status) status = create_optional(w->device, tail.rope, false, "rope table", &w->rope, error);
-    if (!status) status = fill_rope(w, model, error);
+    if (!status) status = model_rope_create(model, params->context, &w->rope, error);
     if (status) model_workspace_destroy(&w);
     else *out = w;
     return status;

@@ -45,6 +45,50 @@ typedef struct zs_factor_report {
 /// another run works on), ZS_ERROR_IO (full disk), …
 zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report, zs_error *error);
 
+// ---- gradients -----------------------------------------------------------------------------------------------------
+
+/// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: f32 throughout, activations kept per
+/// layer input and recomputed a layer at a time. Matrices that are not factored pass gradients on and have none of their own.
+typedef struct zs_gradient zs_gradient;
+
+typedef struct zs_gradient_params {
+    uint32_t max_rows; // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
+    zs_progress progress; // "gradient", in tokens; false cancels
+} zs_gradient_params;
+
+/// Memory is sized first: what does not fit is ZS_ERROR_DEVICE_MEMORY with the numbers and what would fit. Starts at the base model
+/// and a gradient of zero. The model outlives it; it belongs to one thread at a time. Errors: ZS_ERROR_ARGUMENT for a dense model.
+zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, zs_gradient **gradient, zs_error *error);
+void zs_gradient_destroy(zs_gradient **gradient);
+/// Tokens of one pass, as chosen.
+uint32_t zs_gradient_max_rows(const zs_gradient *gradient);
+
+/// The expert at which gradients are taken (NULL: the base model), checked as by zs_engine_attach_expert. What was added so far stays.
+zs_status zs_gradient_set_expert(zs_gradient *gradient, const zs_expert *expert, bool transfer, zs_error *error);
+
+/// One term of the sum: weight · log π(answer | prompt).
+typedef struct zs_gradient_item {
+    const uint32_t *prompt; // ids, prompt_count ≥ 1
+    size_t prompt_count;
+    const uint32_t *answer; // ids, answer_count ≥ 1; an end token counts where it is given
+    size_t answer_count;
+    float weight;    // finite
+    float *logprobs; // out [answer_count], natural logarithm; NULL: not wanted
+} zs_gradient_item;
+
+/// Adds d Σ weight · log π(answer | prompt) / dz. Items go together in passes of up to max_rows tokens. Errors: ZS_ERROR_CONTEXT (an item
+/// of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty, an id out of range), ZS_ERROR_NUMERIC (a
+/// log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two the gradient is that of a part.
+zs_status zs_gradient_add(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
+/// Back to zero.
+void zs_gradient_clear(zs_gradient *gradient);
+
+/// i-th matrix: its canonical name ("model.layers.0.mlp.gate_proj"), rank, and the gradient by its multipliers z, W' = U diag(σ ⊙ z) Vᵀ
+/// (under normalise=trace: by s ⊙ m, the multipliers as they take effect). Valid until the next call; false when i is out of range.
+bool zs_gradient_matrix(const zs_gradient *gradient, uint32_t i, const char **name, uint32_t *rank, const float **values);
+/// Writes it as a safetensors file, whole or not at all: "model.layers.0.mlp.gate_proj.z" F32 [rank] and so on, as in expert files.
+zs_status zs_gradient_save(const zs_gradient *gradient, const char *path, bool force, zs_error *error);
+
 // ---- measuring -----------------------------------------------------------------------------------------------------
 // Whole steps are measured from outside, through sessions; what needs to look inside is here.
 

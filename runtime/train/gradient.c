@@ -1,0 +1,264 @@
+/// Items become passes over rows, passes a gradient by z.
+#include "adapt/expert.h"
+#include "loader/safetensors.h"
+#include "train/record.h"
+#include "zsigma/zsigma_lab.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CPU_ROWS = 512, GPU_ROWS = 4096, LEAST_ROWS = 64, MOST_SEQUENCES = 256, MOST_LOGIT_ROWS = 256, LOGIT_BYTES = 64 << 20 };
+
+struct zs_gradient {
+    const zs_model *model;
+    zs_progress progress;
+    train_workspace workspace;
+    gpu_command *command;
+    double *sums;  // [scale_count]: the gradient by σ ⊙ z
+    float *values; // [scale_count]: by z
+};
+
+// ---- life ----------------------------------------------------------------------------------------------------------
+
+static train_limits limits_of(const zs_model *model, uint32_t rows) {
+    uint32_t logit_rows = (uint32_t)(LOGIT_BYTES / (4ull * model->config.vocab)), sequences = rows / 2 + 1;
+    if (logit_rows > MOST_LOGIT_ROWS) logit_rows = MOST_LOGIT_ROWS;
+    if (logit_rows < 16) logit_rows = 16;
+    return (train_limits){
+        .rows = rows,
+        .sequences = sequences < MOST_SEQUENCES ? sequences : MOST_SEQUENCES,
+        .logit_rows = logit_rows < rows ? logit_rows : rows,
+    };
+}
+
+/// Rows of a pass: as asked, or as many as suit the device and fit.
+static zs_status choose_limits(const zs_model *model, uint32_t asked, train_limits *limits, zs_error *error) {
+    uint32_t usual = gpu_device_caps(model->device)->cpu ? CPU_ROWS : GPU_ROWS, fits;
+    uint64_t free_bytes = gpu_device_memory_free(model->device);
+    if (usual > model->config.context) usual = model->config.context;
+    *limits = limits_of(model, asked ? asked : usual);
+    if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
+    for (fits = limits->rows; fits > 0; fits /= 2) {
+        train_limits smaller = limits_of(model, fits);
+        if (train_workspace_bytes(model, &smaller) > free_bytes) continue;
+        if (asked || fits < LEAST_ROWS) break;
+        *limits = smaller;
+        return ZS_OK;
+    }
+    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY, "a backward pass of %u tokens through %s needs %.0f MB and the device has %.0f MB free: %u tokens would fit", limits->rows,
+                        model->path, (double)train_workspace_bytes(model, limits) / 1e6, (double)free_bytes / 1e6, fits);
+}
+
+zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, zs_gradient **out, zs_error *error) {
+    if (!model->info.factored)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
+    train_limits limits;
+    zs_status status = choose_limits(model, params ? params->max_rows : 0, &limits, error);
+    if (status) return status;
+    zs_gradient *g = calloc(1, sizeof *g);
+    if (!g) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
+    g->model = model;
+    if (params) g->progress = params->progress;
+    g->sums = calloc(model->scale_count, sizeof *g->sums);
+    g->values = calloc(model->scale_count, sizeof *g->values);
+    if (!g->sums || !g->values) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
+    if (!status) status = train_workspace_create(model, &limits, &g->workspace, error);
+    if (!status) status = gpu_command_create(model->device, "backward pass", &g->command, error);
+    if (!status) status = zs_gradient_set_expert(g, NULL, false, error);
+    if (status) zs_gradient_destroy(&g);
+    else *out = g;
+    return status;
+}
+
+void zs_gradient_destroy(zs_gradient **handle) {
+    zs_gradient *g = *handle;
+    if (!g) return;
+    *handle = NULL;
+    gpu_command_destroy(&g->command);
+    train_workspace_destroy(&g->workspace);
+    free(g->sums);
+    free(g->values);
+    free(g);
+}
+
+uint32_t zs_gradient_max_rows(const zs_gradient *gradient) { return gradient->workspace.limits.rows; }
+
+zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool transfer, zs_error *error) {
+    const zs_model *model = g->model;
+    uint64_t bytes = model->scale_count * sizeof(float), done = 0;
+    float *row = malloc(bytes);
+    if (!row) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
+    zs_status status = ZS_OK;
+    if (expert) status = expert_fill_scales(expert, model, transfer, row, error);
+    else model_base_scales(model, row);
+    gpu_upload *upload = NULL;
+    if (!status) status = gpu_upload_create(model->device, &upload, error);
+    while (!status && done < bytes) {
+        uint64_t part = bytes - done < gpu_upload_max(upload) ? bytes - done : gpu_upload_max(upload);
+        void *host;
+        status = gpu_upload_map(upload, &g->workspace.scales, done, part, &host, error);
+        if (!status) memcpy(host, (const char *)row + done, part);
+        done += part;
+    }
+    zs_status finished = upload ? gpu_upload_finish(&upload, status ? NULL : error) : ZS_OK;
+    free(row);
+    return status ? status : finished;
+}
+
+// ---- passes --------------------------------------------------------------------------------------------------------
+
+/// A pass under construction: items first … first + count − 1.
+typedef struct pass_plan {
+    train_pass pass;
+    size_t first, count;
+    uint32_t pages;
+} pass_plan;
+
+/// Tokens that go through the decoder: the answer's last one is only a target.
+static uint32_t item_rows(const zs_gradient_item *item) { return (uint32_t)(item->prompt_count + item->answer_count - 1); }
+
+static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, size_t index, zs_error *error) {
+    const model_config *c = &g->model->config;
+    uint32_t rows = g->workspace.limits.rows, longest = rows < c->context ? rows : c->context;
+    if (item->prompt_count == 0 || item->answer_count == 0 || !isfinite(item->weight))
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: a gradient needs at least one token of prompt and of answer, and a finite weight", index);
+    if (item->prompt_count > longest || item->answer_count > longest || item_rows(item) > longest)
+        return zs_error_set(error, ZS_ERROR_CONTEXT, "item %zu: prompt and answer have %zu tokens, and a backward pass takes %u (the model %u)", index,
+                            item->prompt_count + item->answer_count, rows, c->context);
+    for (size_t i = 0; i < item->prompt_count + item->answer_count; i++) {
+        uint32_t id = i < item->prompt_count ? item->prompt[i] : item->answer[i - item->prompt_count];
+        if (id >= c->vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u", index, id, c->vocab);
+    }
+    return ZS_OK;
+}
+
+static uint32_t cut_spans(Span *spans, uint32_t first_row, uint32_t rows, uint32_t limit) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < rows; i += limit) spans[count++] = (Span){.first_row = first_row + i, .rows = rows - i < limit ? rows - i : limit};
+    return count;
+}
+
+/// Puts an item's rows, pages and wanted logits behind those of the pass; false when it does not fit any more.
+static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_item *item) {
+    const train_workspace *w = &g->workspace;
+    const train_arrays *a = &w->arrays;
+    const model_config *c = &g->model->config;
+    train_pass *pass = &plan->pass;
+    uint32_t rows = item_rows(item), sequence = (uint32_t)plan->count, prompt = (uint32_t)item->prompt_count;
+    if (pass->rows + rows > w->limits.rows || plan->count == w->limits.sequences) return false;
+    for (uint32_t p = 0; p < rows; p++)
+        a->rows[pass->rows + p] = (Row){.token = p < prompt ? item->prompt[p] : item->answer[p - prompt], .position = p, .sequence = sequence};
+    for (uint32_t p = 0; p < rows; p += KV_PAGE_TOKENS)
+        a->pages[sequence * a->page_stride + p / KV_PAGE_TOKENS] = w->pages.address + 8ull * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * plan->pages++;
+    pass->spans[0] += cut_spans(a->spans[0] + pass->spans[0], pass->rows, rows, op_span_rows(w->policy, c->heads, c->kv_heads, c->head_dim));
+    pass->spans[1] += cut_spans(a->spans[1] + pass->spans[1], pass->rows, rows, op_attention_back_span_rows(w->policy));
+    for (uint32_t i = 0; i < item->answer_count; i++) {
+        a->logit_rows[pass->logits] = pass->rows + prompt - 1 + i;
+        a->targets[pass->logits] = item->answer[i];
+        a->weights[pass->logits++] = item->weight;
+    }
+    pass->rows += rows;
+    if (rows > pass->longest) pass->longest = rows;
+    plan->count++;
+    return true;
+}
+
+/// Takes log-probabilities and gradient out of the results.
+static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
+    const float *results = g->workspace.results.mapped, *logprobs = results + g->model->scale_count;
+    for (size_t i = plan->first; i < plan->first + plan->count; i++) {
+        for (size_t k = 0; k < items[i].answer_count; k++) {
+            if (!isfinite(*logprobs))
+                return zs_error_set(error, ZS_ERROR_NUMERIC, "item %zu: the log-probability of answer token %zu is not a number: the weights, the expert or the driver is at fault", i, k);
+            if (items[i].logprobs) items[i].logprobs[k] = *logprobs;
+            logprobs++;
+        }
+    }
+    for (uint32_t r = 0; r < g->model->scale_count; r++) {
+        if (!isfinite(results[r])) return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first, plan->first + plan->count - 1);
+    }
+    for (uint32_t r = 0; r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
+    return ZS_OK;
+}
+
+static zs_status run_pass(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
+    uint64_t value;
+    zs_status status = gpu_command_begin(g->command, error);
+    if (status) return status;
+    train_record(&g->workspace, g->command, &plan->pass);
+    status = gpu_command_end(g->command, error);
+    if (!status) status = gpu_command_submit(g->command, &value, error);
+    if (!status) status = gpu_device_wait(g->model->device, value, error);
+    return status ? status : take_results(g, plan, items, error);
+}
+
+/// dz = σ ⊙ ds
+static void fill_values(zs_gradient *g) {
+    for (uint32_t i = 0; i < g->model->config.layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            const model_weight *w = &g->model->layers[i].weights[m];
+            for (uint32_t r = 0; w->factored && r < w->rank; r++) g->values[w->scale_offset + r] = (float)((double)w->sigma[r] * g->sums[w->scale_offset + r]);
+        }
+    }
+}
+
+zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+    double total = 0, done = 0;
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < count && !status; i++) {
+        status = check_item(g, &items[i], i, error);
+        total += (double)(items[i].prompt_count + items[i].answer_count - 1);
+    }
+    for (size_t i = 0; i < count && !status;) {
+        pass_plan plan = {.first = i};
+        while (i < count && add_item(g, &plan, &items[i])) i++;
+        status = run_pass(g, &plan, items, error);
+        done += plan.pass.rows;
+        if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))
+            status = zs_error_set(error, ZS_ERROR_CANCELLED, "the gradient was cancelled");
+    }
+    fill_values(g);
+    return status;
+}
+
+void zs_gradient_clear(zs_gradient *g) {
+    memset(g->sums, 0, g->model->scale_count * sizeof *g->sums);
+    memset(g->values, 0, g->model->scale_count * sizeof *g->values);
+}
+
+// ---- what came out -------------------------------------------------------------------------------------------------
+
+bool zs_gradient_matrix(const zs_gradient *g, uint32_t i, const char **name, uint32_t *rank, const float **values) {
+    for (uint32_t k = 0; k < g->model->config.layers * MODEL_MATRICES; k++) {
+        const model_weight *w = &g->model->layers[k / MODEL_MATRICES].weights[k % MODEL_MATRICES];
+        if (!w->factored || i-- > 0) continue;
+        *name = w->canonical;
+        *rank = w->rank;
+        *values = g->values + w->scale_offset;
+        return true;
+    }
+    return false;
+}
+
+zs_status zs_gradient_save(const zs_gradient *g, const char *path, bool force, zs_error *error) {
+    enum { NAME_BYTES = 128 };
+    uint32_t count = g->model->info.matrices;
+    safetensors_entry *entries = calloc(count, sizeof *entries);
+    char *names = malloc((size_t)count * NAME_BYTES);
+    zs_status status = entries && names ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s", path);
+    const char *name;
+    uint32_t rank;
+    const float *values;
+    for (uint32_t i = 0; !status && i < count && zs_gradient_matrix(g, i, &name, &rank, &values); i++) {
+        char *full = names + (size_t)i * NAME_BYTES;
+        snprintf(full, NAME_BYTES, "%s.z", name);
+        entries[i] = (safetensors_entry){.name = full, .dims = 1, .shape = {rank}, .data = values};
+    }
+    const safetensors_meta meta[] = {{(char[]){"format"}, (char[]){"zsigma-gradient"}}};
+    if (!status) status = safetensors_save(path, force, entries, count, meta, 1, error);
+    free(entries);
+    free(names);
+    return status;
+}

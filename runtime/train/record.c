@@ -1,0 +1,436 @@
+/// Shapes: T rows; d hidden, r ranks, f ffn. y = x · U diag(s) Vᵀ with s = σ ⊙ z is a = x V, y = (s ⊙ a) Uᵀ; backwards
+/// g = dy U, ds = Σ_t a ⊙ g, dx = (s ⊙ g) Vᵀ.
+#include "train/record.h"
+
+typedef struct recording {
+    const zs_model *model;
+    const train_workspace *w;
+    const train_pass *pass;
+    op_recorder ops;
+} recording;
+
+/// Matrices that share an input, each dense or factored: y = x · W0ᵀ | x · W1ᵀ | …
+typedef struct group {
+    const model_weight *weights; // [count], consecutive in the layer
+    uint32_t count;
+    const activation *x, *a, *y;
+    const uint32_t *y_offsets; // [count]
+    uint64_t norm;             // weight of the RMS norm on x; 0: none
+    bool residual;             // y += …
+    bool silu_mul;             // y = silu(x · W0ᵀ) ⊙ (x · W1ᵀ)
+    bool inner;                // only as far as a
+    const char *label;
+} group;
+
+static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
+
+static void fill_a_offsets(const group *g, uint32_t offsets[OP_MAX_SEGMENTS]) {
+    uint32_t ranks[OP_MAX_SEGMENTS] = {0};
+    for (uint32_t i = 0; i < g->count; i++) ranks[i] = g->weights[i].factored ? g->weights[i].rank : 0;
+    activation_offsets(ranks, g->count, offsets);
+}
+
+// ---- forwards ------------------------------------------------------------------------------------------------------
+
+static op_linear linear_of(const recording *r, const activation *x, const activation *y) {
+    return (op_linear){
+        .x = x->buffer.address,
+        .y = y->buffer.address,
+        .x_stride = x->stride,
+        .y_stride = y->stride,
+        .rows = r->pass->rows,
+        .step = r->w->arrays.step_address[0],
+        .norm_width = r->model->config.hidden,
+        .norm_eps = r->model->config.norm_eps,
+    };
+}
+
+/// Records segments of one matrix type per dispatch.
+static void record_linear(const recording *r, const op_linear *op) {
+    op_linear part = *op;
+    for (uint32_t s = 0; s < op->segment_count;) {
+        part.segment_count = 0;
+        matrix_type type = op->segments[s].weight->type;
+        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
+        op_record_linear(&r->ops, &part);
+    }
+}
+
+/// scaled[T, r] = s ⊙ a[T, r]
+static void record_scale(const recording *r, const group *g, const uint32_t *a_offsets) {
+    const activation *scaled = &r->w->activations[TRAIN_SCALED];
+    op_scale op = {.x = g->a->buffer.address, .y = scaled->buffer.address, .scales = r->w->scales.address, .stride = g->a->stride, .rows = r->pass->rows};
+    for (uint32_t i = 0; i < g->count; i++) {
+        const model_weight *w = &g->weights[i];
+        if (w->factored) op.segments[op.segment_count++] = (op_scale_segment){a_offsets[i], w->rank, w->scale_offset};
+    }
+    if (op.segment_count == 0) return;
+    op_record_scale(&r->ops, &op);
+    barrier(r);
+}
+
+/// With g->a the products before the scales are kept there.
+static void record_group(const recording *r, const group *g) {
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
+    fill_a_offsets(g, a_offsets);
+    activation scaled = r->w->activations[TRAIN_SCALED];
+    if (g->a) scaled.stride = g->a->stride;
+    op_linear v = linear_of(r, g->x, g->a ? g->a : &scaled); // a[T, r] = x V
+    op_linear u = linear_of(r, &scaled, g->y);               // y[T, out] = (s ⊙ a) Uᵀ
+    op_linear dense = linear_of(r, g->x, g->y);              // y[T, out] = x Wᵀ
+    v.scale = !g->a;
+    v.norm = dense.norm = g->norm;
+    u.residual = dense.residual = g->residual;
+    u.silu_mul = dense.silu_mul = g->silu_mul;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const model_weight *w = &g->weights[i];
+        uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
+        if (w->factored) {
+            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .y_offset = a_offsets[i], .scale_offset = w->scale_offset};
+            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = a_offsets[i], .y_offset = y_offset};
+        } else {
+            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
+        }
+    }
+    gpu_command_label(r->ops.command, g->label);
+    record_linear(r, &v);
+    if (v.segment_count) barrier(r);
+    if (g->inner) return;
+    if (g->a) record_scale(r, g, a_offsets);
+    record_linear(r, &u);
+    record_linear(r, &dense);
+    barrier(r);
+}
+
+static op_rope_kv rope_of(const recording *r, const activation *qkv) {
+    const model_config *c = &r->model->config;
+    return (op_rope_kv){
+        .step = r->w->arrays.step_address[0],
+        .qkv = qkv->buffer.address,
+        .table = r->w->rope.address,
+        .stride = qkv->stride,
+        .q_offset = r->w->qkv_offset[0],
+        .k_offset = r->w->qkv_offset[1],
+        .v_offset = r->w->qkv_offset[2],
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .rows = r->pass->rows,
+    };
+}
+
+/// attended[T, heads · head_dim] from qkv; keys and values go to the pages.
+static void record_attention(const recording *r) {
+    const model_config *c = &r->model->config;
+    const activation *qkv = &r->w->activations[TRAIN_QKV], *out = &r->w->activations[TRAIN_ATTENDED];
+    gpu_command_label(r->ops.command, "attention");
+    op_rope_kv rope = rope_of(r, qkv);
+    op_record_rope_kv(&r->ops, &rope);
+    barrier(r);
+    op_record_attention(&r->ops, &(op_attention){
+                                     .step = r->w->arrays.step_address[0],
+                                     .q = qkv->buffer.address,
+                                     .out = out->buffer.address,
+                                     .q_stride = qkv->stride,
+                                     .out_stride = out->stride,
+                                     .heads = c->heads,
+                                     .kv_heads = c->kv_heads,
+                                     .head_dim = c->head_dim,
+                                     .rows = r->pass->rows,
+                                     .spans = r->pass->spans[0],
+                                     .longest = r->pass->longest,
+                                 });
+    barrier(r);
+}
+
+static void copy_rows(const recording *r, const activation *from, const activation *to) {
+    gpu_command_label(r->ops.command, "copy");
+    gpu_command_copy(r->ops.command, &from->buffer, 0, &to->buffer, 0, 4ull * r->pass->rows * from->stride);
+    barrier(r);
+}
+
+/// A layer forwards, from its input x. keep: what its gradient needs stays in the workspace and its output is not made; else `output`
+/// becomes its output.
+static void record_layer(const recording *r, uint32_t index, bool keep, const activation *output) {
+    const model_layer *layer = &r->model->layers[index];
+    const activation *act = r->w->activations, *x = &r->w->inputs[index], *mid = keep ? &act[TRAIN_MID] : output;
+    record_group(r, &(group){ // q, k, v [T, …] = norm(x) · Wᵀ
+                        .weights = &layer->weights[MODEL_Q],
+                        .count = 3,
+                        .x = x,
+                        .norm = layer->attention_norm,
+                        .a = keep ? &act[TRAIN_A_QKV] : NULL,
+                        .y = &act[TRAIN_QKV],
+                        .y_offsets = r->w->qkv_offset,
+                        .label = "qkv",
+                    });
+    record_attention(r);
+    copy_rows(r, x, mid);
+    record_group(r, &(group){ // mid[T, d] = x + attended · Woᵀ
+                        .weights = &layer->weights[MODEL_O],
+                        .count = 1,
+                        .x = &act[TRAIN_ATTENDED],
+                        .a = keep ? &act[TRAIN_A_O] : NULL,
+                        .y = mid,
+                        .residual = true,
+                        .label = "o",
+                    });
+    record_group(r, &(group){ // gate, up [T, f] = norm(mid) · Wᵀ, or at once silu(gate) ⊙ up
+                        .weights = &layer->weights[MODEL_GATE],
+                        .count = 2,
+                        .x = mid,
+                        .norm = layer->ffn_norm,
+                        .a = keep ? &act[TRAIN_A_FFN] : NULL,
+                        .y = keep ? &act[TRAIN_GATE_UP] : &act[TRAIN_FFN],
+                        .y_offsets = keep ? r->w->ffn_offset : NULL,
+                        .silu_mul = !keep,
+                        .label = "gate up",
+                    });
+    const group down = { // mid[T, d] += ffn · Wdownᵀ
+        .weights = &layer->weights[MODEL_DOWN],
+        .count = 1,
+        .x = &act[TRAIN_FFN],
+        .a = keep ? &act[TRAIN_A_DOWN] : NULL,
+        .y = mid,
+        .residual = true,
+        .inner = keep,
+        .label = "down",
+    };
+    if (keep && !down.weights->factored) return;
+    if (keep) {
+        op_record_silu_mul(&r->ops, &(op_silu_mul){
+                                        .x = act[TRAIN_GATE_UP].buffer.address,
+                                        .y = act[TRAIN_FFN].buffer.address,
+                                        .gate_offset = r->w->ffn_offset[0],
+                                        .up_offset = r->w->ffn_offset[1],
+                                        .width = r->model->config.ffn,
+                                        .x_stride = act[TRAIN_GATE_UP].stride,
+                                        .y_stride = act[TRAIN_FFN].stride,
+                                        .rows = r->pass->rows,
+                                    });
+        barrier(r);
+    }
+    record_group(r, &down);
+}
+
+// ---- backwards -----------------------------------------------------------------------------------------------------
+
+/// Records products of one matrix type per dispatch; where they are summed, the second type adds to the first's.
+static void record_linear_back(const recording *r, const op_linear_back *op) {
+    op_linear_back part = *op;
+    for (uint32_t s = 0; s < op->segment_count;) {
+        part.segment_count = 0;
+        matrix_type type = op->segments[s].weight->type;
+        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
+        op_record_linear_back(&r->ops, &part);
+        if (!op->sum) continue;
+        barrier(r);
+        part.residual = true;
+    }
+}
+
+/// From dy (laid out as y): the gradient by the scales, and dx[T, in] where it is wanted.
+static void record_group_back(const recording *r, const group *g, const activation *dy, const activation *dx) {
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
+    fill_a_offsets(g, a_offsets);
+    const activation *da = &r->w->activations[TRAIN_SCALED];
+    uint32_t a_stride = g->a->stride;
+    op_linear_back u = {.x = dy->buffer.address, .y = da->buffer.address, .x_stride = dy->stride, .y_stride = a_stride, .rows = r->pass->rows}; // g[T, r] = dy U
+    op_scale_back scale = {.x = g->a->buffer.address, .g = da->buffer.address, .scales = r->w->scales.address, .sums = r->w->sums.address, .stride = a_stride, .rows = r->pass->rows};
+    op_linear_back v = {.x = da->buffer.address, .x_stride = a_stride, .rows = r->pass->rows, .sum = true};      // dx[T, in] = Σ (s ⊙ g) Vᵀ
+    op_linear_back dense = {.x = dy->buffer.address, .x_stride = dy->stride, .rows = r->pass->rows, .sum = true}; // dx[T, in] += Σ dy W
+    for (uint32_t i = 0; i < g->count; i++) {
+        const model_weight *w = &g->weights[i];
+        uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
+        if (w->factored) {
+            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = y_offset, .y_offset = a_offsets[i]};
+            scale.segments[scale.segment_count++] = (op_scale_segment){a_offsets[i], w->rank, w->scale_offset};
+            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .x_offset = a_offsets[i]};
+        } else {
+            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .x_offset = y_offset};
+        }
+    }
+    gpu_command_label(r->ops.command, g->label);
+    if (u.segment_count) {
+        record_linear_back(r, &u);
+        barrier(r);
+        op_record_scale_back(&r->ops, &scale);
+        barrier(r);
+    }
+    if (!dx) return;
+    v.y = dense.y = dx->buffer.address;
+    v.y_stride = dense.y_stride = dx->stride;
+    dense.residual = v.segment_count > 0;
+    record_linear_back(r, &v);
+    record_linear_back(r, &dense);
+}
+
+/// dx += the gradient of norm(x) by x, from dh.
+static void record_norm_back(const recording *r, const activation *x, uint64_t weight) {
+    const activation *dh = &r->w->activations[TRAIN_DH], *dx = &r->w->activations[TRAIN_DX];
+    op_record_rms_norm_back(&r->ops, &(op_rms_norm_back){
+                                         .x = x->buffer.address,
+                                         .weight = weight,
+                                         .g = dh->buffer.address,
+                                         .dx = dx->buffer.address,
+                                         .width = r->model->config.hidden,
+                                         .x_stride = x->stride,
+                                         .g_stride = dh->stride,
+                                         .rows = r->pass->rows,
+                                         .eps = r->model->config.norm_eps,
+                                     });
+    barrier(r);
+}
+
+/// d_qkv[T, …] from d_attended.
+static void record_attention_back(const recording *r) {
+    const model_config *c = &r->model->config;
+    const activation *act = r->w->activations, *d_qkv = &act[TRAIN_D_QKV];
+    gpu_command_label(r->ops.command, "attention back");
+    op_record_attention_back(&r->ops, &(op_attention_back){
+                                          .step = r->w->arrays.step_address[1],
+                                          .q = act[TRAIN_QKV].buffer.address,
+                                          .out = act[TRAIN_ATTENDED].buffer.address,
+                                          .d_out = act[TRAIN_D_ATTENDED].buffer.address,
+                                          .d_qkv = d_qkv->buffer.address,
+                                          .stats = r->w->stats.address,
+                                          .q_stride = act[TRAIN_QKV].stride,
+                                          .out_stride = act[TRAIN_ATTENDED].stride,
+                                          .d_stride = d_qkv->stride,
+                                          .dq_offset = r->w->qkv_offset[0],
+                                          .dk_offset = r->w->qkv_offset[1],
+                                          .dv_offset = r->w->qkv_offset[2],
+                                          .heads = c->heads,
+                                          .kv_heads = c->kv_heads,
+                                          .head_dim = c->head_dim,
+                                          .rows = r->pass->rows,
+                                          .spans = r->pass->spans[1],
+                                          .longest = r->pass->longest,
+                                      });
+    barrier(r);
+    op_rope_kv rope = rope_of(r, d_qkv);
+    op_record_rope_back(&r->ops, &rope);
+    barrier(r);
+}
+
+/// dx, the gradient by the layer's output, becomes that by its input; of the first layer only the scales' is wanted.
+static void record_layer_back(const recording *r, uint32_t index) {
+    const model_layer *layer = &r->model->layers[index];
+    const activation *act = r->w->activations, *dx = &act[TRAIN_DX], *dh = &act[TRAIN_DH];
+    record_layer(r, index, true, NULL);
+
+    const group down = {.weights = &layer->weights[MODEL_DOWN], .count = 1, .a = &act[TRAIN_A_DOWN], .label = "down back"};
+    record_group_back(r, &down, dx, &act[TRAIN_FFN]); // d ffn[T, f]
+    op_record_silu_mul(&r->ops, &(op_silu_mul){
+                                    .x = act[TRAIN_GATE_UP].buffer.address,
+                                    .y = act[TRAIN_FFN].buffer.address,
+                                    .gate_offset = r->w->ffn_offset[0],
+                                    .up_offset = r->w->ffn_offset[1],
+                                    .width = r->model->config.ffn,
+                                    .x_stride = act[TRAIN_GATE_UP].stride,
+                                    .y_stride = act[TRAIN_FFN].stride,
+                                    .rows = r->pass->rows,
+                                    .back = true,
+                                });
+    barrier(r);
+    const group gate_up = {.weights = &layer->weights[MODEL_GATE], .count = 2, .a = &act[TRAIN_A_FFN], .y_offsets = r->w->ffn_offset, .label = "gate up back"};
+    record_group_back(r, &gate_up, &act[TRAIN_GATE_UP], dh); // d norm(mid)[T, d]
+    record_norm_back(r, &act[TRAIN_MID], layer->ffn_norm);
+    const group o = {.weights = &layer->weights[MODEL_O], .count = 1, .a = &act[TRAIN_A_O], .label = "o back"};
+    record_group_back(r, &o, dx, &act[TRAIN_D_ATTENDED]);
+    record_attention_back(r);
+    const group qkv = {.weights = &layer->weights[MODEL_Q], .count = 3, .a = &act[TRAIN_A_QKV], .y_offsets = r->w->qkv_offset, .label = "qkv back"};
+    record_group_back(r, &qkv, &act[TRAIN_D_QKV], index > 0 ? dh : NULL); // d norm(x)[T, d]
+    if (index > 0) record_norm_back(r, &r->w->inputs[index], layer->attention_norm);
+}
+
+// ---- the head ------------------------------------------------------------------------------------------------------
+
+/// Rows first … first + count − 1 of the wanted logits: their log-probabilities, and dx of the rows they come from.
+static void record_logits(const recording *r, uint32_t first, uint32_t count) {
+    const train_workspace *w = r->w;
+    const zs_model *model = r->model;
+    const activation *x = &w->inputs[model->config.layers], *dx = &w->activations[TRAIN_DX];
+    const op_rms_norm norm = {
+        .x = x->buffer.address,
+        .weight = model->output_norm,
+        .y = w->hidden.address,
+        .index = w->arrays.logit_rows_address + 4ull * first,
+        .width = model->config.hidden,
+        .x_stride = x->stride,
+        .y_stride = x->stride,
+        .rows = count,
+        .eps = model->config.norm_eps,
+    };
+    op_record_rms_norm(&r->ops, &norm);
+    barrier(r);
+    op_record_linear(&r->ops, &(op_linear){ // logits[count, vocab] = norm(x) · headᵀ
+                                  .segments = {{.weight = &model->head}},
+                                  .segment_count = 1,
+                                  .x = w->hidden.address,
+                                  .y = w->logits.address,
+                                  .x_stride = x->stride,
+                                  .y_stride = w->logits_stride,
+                                  .rows = count,
+                              });
+    barrier(r);
+    op_record_logprobs_back(&r->ops, &(op_logprobs_back){
+                                         .logits = w->logits.address,
+                                         .targets = w->arrays.targets_address + 4ull * first,
+                                         .weights = w->arrays.weights_address + 4ull * first,
+                                         .out = w->results.address + 4ull * (model->scale_count + first),
+                                         .logits_stride = w->logits_stride,
+                                         .vocab = model->config.vocab,
+                                         .rows = count,
+                                     });
+    barrier(r);
+    op_record_linear_back(&r->ops, &(op_linear_back){ // d norm(x)[count, d] = d logits · head
+                                       .segments = {{.weight = &model->head}},
+                                       .segment_count = 1,
+                                       .x = w->logits.address,
+                                       .y = w->d_hidden.address,
+                                       .x_stride = w->logits_stride,
+                                       .y_stride = x->stride,
+                                       .rows = count,
+                                   });
+    barrier(r);
+    op_record_rms_norm_back(&r->ops, &(op_rms_norm_back){
+                                         .x = norm.x,
+                                         .weight = norm.weight,
+                                         .g = w->d_hidden.address,
+                                         .dx = dx->buffer.address,
+                                         .index = norm.index,
+                                         .width = norm.width,
+                                         .x_stride = norm.x_stride,
+                                         .g_stride = norm.y_stride,
+                                         .rows = count,
+                                         .eps = norm.eps,
+                                     });
+    barrier(r);
+}
+
+static void record_head(const recording *r) {
+    const train_workspace *w = r->w;
+    gpu_command_label(r->ops.command, "head");
+    gpu_command_fill(r->ops.command, &w->activations[TRAIN_DX].buffer, 0, 4ull * r->pass->rows * w->activations[TRAIN_DX].stride, 0);
+    barrier(r);
+    for (uint32_t first = 0; first < r->pass->logits; first += w->limits.logit_rows) {
+        uint32_t left = r->pass->logits - first;
+        record_logits(r, first, left < w->limits.logit_rows ? left : w->limits.logit_rows);
+    }
+}
+
+void train_record(const train_workspace *w, gpu_command *command, const train_pass *pass) {
+    const zs_model *model = w->model;
+    const uint32_t layers = model->config.layers;
+    recording r = {.model = model, .w = w, .pass = pass, .ops = {.command = command, .policy = w->policy}};
+    gpu_command_label(command, "embed");
+    if (model->scale_count) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
+    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding, .step = w->arrays.step_address[0], .x = w->inputs[0].buffer.address, .stride = w->inputs[0].stride, .rows = pass->rows});
+    barrier(&r);
+    for (uint32_t i = 0; i < layers; i++) record_layer(&r, i, false, &w->inputs[i + 1]);
+    record_head(&r);
+    for (uint32_t i = layers; i-- > 0;) record_layer_back(&r, i);
+    if (model->scale_count) gpu_command_copy(command, &w->sums, 0, &w->results, 0, 4ull * model->scale_count);
+    barrier(&r);
+}

@@ -1,0 +1,19 @@
+/// The decoder forwards, with every layer's input kept, and backwards, layer by layer.
+#ifndef TRAIN_RECORD_H
+#define TRAIN_RECORD_H
+
+#include "train/workspace.h"
+
+/// One pass; the workspace's arrays hold its rows.
+typedef struct train_pass {
+    uint32_t rows;
+    uint32_t spans[2]; // of arrays.spans
+    uint32_t longest;  // sequence
+    uint32_t logits;   // entries of arrays.logit_rows, targets and weights
+} train_pass;
+
+/// Records a whole pass: workspace->results holds the gradient of Σ weights[j] log π(targets[j] | logit_rows[j]) by the scales, and
+/// behind it those log-probabilities.
+void train_record(const train_workspace *workspace, gpu_command *command, const train_pass *pass);
+
+#endif

@@ -1,0 +1,166 @@
+#include "train/workspace.h"
+
+#include <stdlib.h>
+
+static uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
+
+/// The widest stack of ranks that matrices first … first + count − 1 have in any layer; 0 where none is factored.
+static uint32_t rank_stride(const zs_model *model, uint32_t first, uint32_t count) {
+    uint32_t widest = 0;
+    for (uint32_t i = 0; i < model->config.layers; i++) {
+        uint32_t ranks[OP_MAX_SEGMENTS], offsets[OP_MAX_SEGMENTS];
+        for (uint32_t m = 0; m < count; m++) ranks[m] = model->layers[i].weights[first + m].rank * model->layers[i].weights[first + m].factored;
+        uint32_t stride = activation_offsets(ranks, count, offsets);
+        if (stride > widest) widest = stride;
+    }
+    return widest;
+}
+
+static void fill_strides(const zs_model *model, uint32_t strides[TRAIN_ACTIVATIONS], uint32_t qkv_offset[3], uint32_t ffn_offset[2]) {
+    const model_config *c = &model->config;
+    const uint32_t qkv[3] = {c->heads * c->head_dim, c->kv_heads * c->head_dim, c->kv_heads * c->head_dim}, ffn[2] = {c->ffn, c->ffn};
+    strides[TRAIN_MID] = strides[TRAIN_DX] = strides[TRAIN_DH] = pad32(c->hidden);
+    strides[TRAIN_QKV] = strides[TRAIN_D_QKV] = activation_offsets(qkv, 3, qkv_offset);
+    strides[TRAIN_ATTENDED] = strides[TRAIN_D_ATTENDED] = pad32(qkv[0]);
+    strides[TRAIN_GATE_UP] = activation_offsets(ffn, 2, ffn_offset);
+    strides[TRAIN_FFN] = pad32(c->ffn);
+    const uint32_t groups[4][3] = {{TRAIN_A_QKV, MODEL_Q, 3}, {TRAIN_A_O, MODEL_O, 1}, {TRAIN_A_FFN, MODEL_GATE, 2}, {TRAIN_A_DOWN, MODEL_DOWN, 1}};
+    strides[TRAIN_SCALED] = 0;
+    for (uint32_t g = 0; g < 4; g++) {
+        uint32_t stride = rank_stride(model, groups[g][1], groups[g][2]);
+        strides[groups[g][0]] = stride;
+        if (stride > strides[TRAIN_SCALED]) strides[TRAIN_SCALED] = stride;
+    }
+}
+
+/// What the buffers besides the activations take.
+typedef struct rest_bytes {
+    uint64_t logits, hidden, stats, pages, rope, scales, results, arrays;
+} rest_bytes;
+
+static uint64_t page_count(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + limits->sequences; }
+static uint64_t page_bytes(const zs_model *model) { return 8ull * KV_PAGE_TOKENS * model->config.kv_heads * model->config.head_dim; }
+static uint32_t page_stride(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + 1; }
+
+static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
+    const model_config *c = &model->config;
+    uint64_t rows = limits->rows;
+    return (rest_bytes){
+        .logits = 4ull * limits->logit_rows * pad32(c->vocab),
+        .hidden = 4ull * limits->logit_rows * pad32(c->hidden),
+        .stats = 8 * rows * c->heads,
+        .pages = page_count(limits) * page_bytes(model),
+        .rope = model_rope_bytes(model, limits->rows),
+        .scales = 4ull * (model->scale_count ? model->scale_count : 1),
+        .results = 4ull * model->scale_count + 4 * rows,
+        .arrays = 2 * sizeof(Step) + rows * (sizeof(Row) + 2 * sizeof(Span) + 12) + 8ull * limits->sequences * page_stride(limits),
+    };
+}
+
+uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits) {
+    uint32_t strides[TRAIN_ACTIVATIONS], qkv_offset[3], ffn_offset[2];
+    fill_strides(model, strides, qkv_offset, ffn_offset);
+    rest_bytes rest = rest_of(model, limits);
+    uint64_t bytes = rest.logits + 2 * rest.hidden + rest.stats + rest.pages + rest.rope + 2 * rest.scales + rest.results + rest.arrays;
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) bytes += 4ull * limits->rows * strides[i];
+    return bytes + 4ull * (model->config.layers + 1) * limits->rows * pad32(model->config.hidden);
+}
+
+static zs_status create_arrays(const zs_model *model, const train_limits *limits, train_arrays *a, zs_error *error) {
+    zs_status status = gpu_buffer_create(model->device, GPU_MEMORY_SHARED, rest_of(model, limits).arrays, true, "rows of a backward pass", &a->buffer, error);
+    if (status) return status;
+    // In order of alignment: 16 bytes, 8, 4.
+    uint64_t rows = limits->rows, rows_at = 2 * sizeof(Step), spans_at = rows_at + rows * sizeof(Row), pages_at = spans_at + 2 * rows * sizeof(Span);
+    a->page_stride = page_stride(limits);
+    uint64_t logit_rows_at = pages_at + 8ull * limits->sequences * a->page_stride, targets_at = logit_rows_at + 4 * rows, weights_at = targets_at + 4 * rows;
+    char *host = a->buffer.mapped;
+    a->step = (Step *)(void *)host;
+    a->rows = (Row *)(void *)(host + rows_at);
+    a->pages = (uint64_t *)(void *)(host + pages_at);
+    a->logit_rows = (uint32_t *)(void *)(host + logit_rows_at);
+    a->targets = (uint32_t *)(void *)(host + targets_at);
+    a->weights = (float *)(void *)(host + weights_at);
+    for (uint32_t i = 0; i < 2; i++) {
+        a->spans[i] = (Span *)(void *)(host + spans_at + i * rows * sizeof(Span));
+        a->step_address[i] = a->buffer.address + i * sizeof(Step);
+    }
+    a->logit_rows_address = a->buffer.address + logit_rows_at;
+    a->targets_address = a->buffer.address + targets_at;
+    a->weights_address = a->buffer.address + weights_at;
+    return ZS_OK;
+}
+
+/// The parts of `arrays` that stay the same from pass to pass.
+static void fill_steps(train_workspace *w) {
+    train_arrays *a = &w->arrays;
+    uint64_t base = a->buffer.address;
+    const char *host = a->buffer.mapped;
+    for (uint32_t i = 0; i < 2; i++) {
+        a->step[i] = (Step){
+            .rows = base + (uint64_t)((const char *)a->rows - host),
+            .spans = base + (uint64_t)((const char *)a->spans[i] - host),
+            .scales = w->scales.address,
+            .pages = base + (uint64_t)((const char *)a->pages - host),
+            .scale_stride = w->model->scale_count,
+            .page_stride = a->page_stride,
+        };
+    }
+}
+
+static zs_status create_activation(train_workspace *w, uint32_t stride, const char *name, activation *to, zs_error *error) {
+    to->stride = stride;
+    if (stride == 0) return ZS_OK;
+    return gpu_buffer_create(w->model->device, GPU_MEMORY_DEVICE, 4ull * w->limits.rows * stride, true, name, &to->buffer, error);
+}
+
+static zs_status create_activations(train_workspace *w, zs_error *error) {
+    static const char *const names[TRAIN_ACTIVATIONS] = {"x between", "qkv",    "attended", "a qkv", "a o", "a ffn",      "a down",
+                                                         "gate, up",  "silu · up", "σ z a",    "dx",    "dh",  "d attended", "d qkv"};
+    uint32_t strides[TRAIN_ACTIVATIONS], layers = w->model->config.layers;
+    fill_strides(w->model, strides, w->qkv_offset, w->ffn_offset);
+    w->inputs = calloc(layers + 1u, sizeof *w->inputs);
+    if (!w->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i <= layers && !status; i++) status = create_activation(w, pad32(w->model->config.hidden), "a layer's input", &w->inputs[i], error);
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++) status = create_activation(w, strides[i], names[i], &w->activations[i], error);
+    return status;
+}
+
+zs_status train_workspace_create(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
+    *w = (train_workspace){.model = model, .limits = *limits, .policy = op_policy_of(model->device), .logits_stride = pad32(model->config.vocab)};
+    rest_bytes rest = rest_of(model, limits);
+    const struct {
+        gpu_buffer *buffer;
+        uint64_t bytes;
+        gpu_memory memory;
+        const char *name;
+    } buffers[] = {
+        {&w->logits, rest.logits, GPU_MEMORY_DEVICE, "logits and their gradient"},
+        {&w->hidden, rest.hidden, GPU_MEMORY_DEVICE, "the head's input"},
+        {&w->d_hidden, rest.hidden, GPU_MEMORY_DEVICE, "the gradient by the head's input"},
+        {&w->stats, rest.stats, GPU_MEMORY_DEVICE, "attention's sums"},
+        {&w->pages, rest.pages, GPU_MEMORY_DEVICE, "keys and values of a layer"},
+        {&w->scales, rest.scales, GPU_MEMORY_DEVICE, "scales"},
+        {&w->sums, rest.scales, GPU_MEMORY_DEVICE, "the gradient by the scales"},
+        {&w->results, rest.results, GPU_MEMORY_READBACK, "results of a backward pass"},
+    };
+    zs_status status = create_activations(w, error);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers && !status; i++)
+        status = gpu_buffer_create(model->device, buffers[i].memory, buffers[i].bytes, true, buffers[i].name, buffers[i].buffer, error);
+    if (!status) status = model_rope_create(model, limits->rows, &w->rope, error);
+    if (!status) status = create_arrays(model, limits, &w->arrays, error);
+    if (status) train_workspace_destroy(w);
+    else fill_steps(w);
+    return status;
+}
+
+void train_workspace_destroy(train_workspace *w) {
+    if (!w->model) return;
+    zs_device *device = w->model->device;
+    for (uint32_t i = 0; w->inputs && i <= w->model->config.layers; i++) gpu_buffer_destroy(device, &w->inputs[i].buffer);
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) gpu_buffer_destroy(device, &w->activations[i].buffer);
+    gpu_buffer *const rest[] = {&w->logits, &w->hidden, &w->d_hidden, &w->stats, &w->pages, &w->rope, &w->scales, &w->sums, &w->results, &w->arrays.buffer};
+    for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(device, rest[i]);
+    free(w->inputs);
+    *w = (train_workspace){0};
+}

@@ -1,0 +1,70 @@
+/// What a backward pass works in. Its size follows from the rows of a pass alone and is known before anything is allocated.
+#ifndef TRAIN_WORKSPACE_H
+#define TRAIN_WORKSPACE_H
+
+#include "model/workspace.h"
+
+typedef struct train_limits {
+    uint32_t rows;       // of a pass
+    uint32_t sequences;  // of a pass
+    uint32_t logit_rows; // whose logits exist at a time
+} train_limits;
+
+/// One layer's activations, kept between its recomputation and its gradient, and what gradients pass through.
+enum {
+    TRAIN_MID,      // x between attention and feed-forward [rows, d]
+    TRAIN_QKV,      // q after its rotation; k and v are in pages
+    TRAIN_ATTENDED, // [rows, heads · head_dim]
+    TRAIN_A_QKV,    // Vᵀx before σ ⊙ z, of every factored matrix
+    TRAIN_A_O,
+    TRAIN_A_FFN,
+    TRAIN_A_DOWN,
+    TRAIN_GATE_UP, // gate and up; then their gradients
+    TRAIN_FFN,     // silu(gate) ⊙ up; then its gradient
+    TRAIN_SCALED,  // σ ⊙ z ⊙ Vᵀx; then the gradient by it, and by Vᵀx
+    TRAIN_DX,      // gradient by x: of the layer's output, then of its input
+    TRAIN_DH,      // by a norm's output
+    TRAIN_D_ATTENDED,
+    TRAIN_D_QKV,
+    TRAIN_ACTIVATIONS
+};
+
+/// What the kernels read of a pass, written by the host: one GPU_MEMORY_SHARED buffer.
+typedef struct train_arrays {
+    gpu_buffer buffer;
+    Step *step;         // [2]: spans of op_attention, then those of op_attention_back
+    Row *rows;          // [rows]
+    Span *spans[2];     // [rows]
+    uint64_t *pages;    // [sequences, page_stride]
+    uint32_t *logit_rows, *targets; // [rows]
+    float *weights;                 // [rows]
+    uint64_t step_address[2], logit_rows_address, targets_address, weights_address;
+    uint32_t page_stride;
+} train_arrays;
+
+typedef struct train_workspace {
+    const zs_model *model;
+    train_limits limits;
+    op_policy policy;
+    activation *inputs; // [layers + 1]: every layer's input x [rows, d], and the last one's output
+    activation activations[TRAIN_ACTIVATIONS];
+    uint32_t qkv_offset[3], ffn_offset[2];
+    uint32_t logits_stride;
+    gpu_buffer logits;   // [logit_rows, logits_stride]; then the gradient by them
+    gpu_buffer hidden;   // [logit_rows, d]: the head's input
+    gpu_buffer d_hidden; // beside it
+    gpu_buffer stats;    // of op_attention_back
+    gpu_buffer pages;    // keys and values of one layer
+    gpu_buffer rope;
+    gpu_buffer scales, sums; // [scale_count]: σ ⊙ z, and the gradient by it
+    gpu_buffer results;      // read by the host: [scale_count] sums, then [rows] log-probabilities
+    train_arrays arrays;
+} train_workspace;
+
+/// Bytes on the device for passes within the limits.
+uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits);
+/// On failure what was made is destroyed.
+zs_status train_workspace_create(const zs_model *model, const train_limits *limits, train_workspace *workspace, zs_error *error);
+void train_workspace_destroy(train_workspace *workspace);
+
+#endif

@@ -1,0 +1,343 @@
+// The gradient by z against differences of the plain double-precision decoder, for every kind of weights, one sequence and several,
+// in one pass and in many; and what it refuses.
+#include "adapt/expert.h"
+#include "loader/tensor_type.h"
+#include "support/reference_model.h"
+#include "support/tiny_runtime.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char dense_path[] = TEST_OUTPUT "/train.gguf", factored_path[] = TEST_OUTPUT "/train-factored.gguf";
+static zs_device *device;
+
+enum { VOCAB = TINY_VOCAB, MOST_ITEMS = 4 };
+
+/// Steps of z for central differences. Their error, h² / 6 of the third derivative over the first, is about 1e-5 here.
+static const float step = 1.0f / 256;
+/// |gradient − difference| relative to the matrix's gradient: that, and f32 sums of 96 products through 17 stages there and back.
+static const double bound = 2e-4;
+
+typedef struct subject {
+    zs_model *model;
+    zs_gradient *gradient;
+    reference_model *reference;
+    expert_file expert;
+    zs_gradient_item items[MOST_ITEMS];
+    uint32_t ids[MOST_ITEMS][TINY_CONTEXT];
+    size_t count;
+} subject;
+
+static void set_expert(subject *s) {
+    zs_error error;
+    zs_expert *expert = NULL;
+    tiny_need(expert_file_save(TEST_OUTPUT "/train.safetensors", true, &s->expert, &error), &error);
+    tiny_need(zs_expert_load(TEST_OUTPUT "/train.safetensors", &expert, &error), &error);
+    zs_status status = zs_gradient_set_expert(s->gradient, expert, false, &error);
+    zs_expert_destroy(&expert);
+    tiny_need(status, &error);
+}
+
+/// Some z are 0: there the gradient is no quotient of anything.
+static void open_subject(subject *s, const tiny_expert_params *expert, zs_gradient_params params) {
+    zs_error error;
+    *s = (subject){.model = tiny_load(device, factored_path), .reference = reference_model_open(factored_path)};
+    tiny_expert_make(expert, &s->expert);
+    for (size_t i = 0; i < s->expert.matrix_count; i++) s->expert.matrices[i].values[3] = 0;
+    tiny_need(zs_gradient_create(s->model, &params, &s->gradient, &error), &error);
+    set_expert(s);
+}
+
+static void close_subject(subject *s) {
+    expert_file_free(&s->expert);
+    reference_model_close(&s->reference);
+    zs_gradient_destroy(&s->gradient);
+    zs_model_destroy(&s->model);
+}
+
+static void add_item(subject *s, uint32_t prompt, uint32_t answer, float weight, float *logprobs) {
+    uint32_t *ids = s->ids[s->count];
+    tiny_ids(ids, prompt + answer, 100 + s->count);
+    s->items[s->count++] = (zs_gradient_item){ids, prompt, ids + prompt, answer, weight, logprobs};
+}
+
+static void run(subject *s) {
+    zs_error error;
+    zs_gradient_clear(s->gradient);
+    tiny_need(zs_gradient_add(s->gradient, s->items, s->count, &error), &error);
+}
+
+// ---- differences ---------------------------------------------------------------------------------------------------
+
+/// Σ weight · log π(answer | prompt) under the subject's expert, by the reference.
+static double objective(const subject *s) {
+    static double logprobs[TINY_CONTEXT * VOCAB];
+    double sum = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        const zs_gradient_item *item = &s->items[i];
+        uint32_t total = (uint32_t)(item->prompt_count + item->answer_count);
+        reference_model_run(s->reference, &s->expert, s->ids[i], total, logprobs);
+        for (size_t t = item->prompt_count; t < total; t++) sum += (double)item->weight * logprobs[(t - 1) * VOCAB + s->ids[i][t]];
+    }
+    return sum;
+}
+
+/// The objective's derivative when the values of matrix m move along a direction.
+static double difference(subject *s, expert_matrix *m, const float *direction) {
+    float *kept = malloc(m->rank * sizeof *kept);
+    double ends[2];
+    assert_non_null(kept);
+    memcpy(kept, m->values, m->rank * sizeof *kept);
+    for (int side = 0; side < 2; side++) {
+        for (uint32_t r = 0; r < m->rank; r++) m->values[r] = kept[r] + (side ? step : -step) * direction[r];
+        ends[side] = objective(s);
+    }
+    memcpy(m->values, kept, m->rank * sizeof *kept);
+    free(kept);
+    return (ends[1] - ends[0]) / (2 * (double)step);
+}
+
+static expert_matrix *find_matrix(subject *s, const char *name) {
+    for (size_t i = 0; i < s->expert.matrix_count; i++) {
+        if (strcmp(s->expert.matrices[i].name, name) == 0) return &s->expert.matrices[i];
+    }
+    return NULL;
+}
+
+static double norm_of(const float *values, uint32_t count) {
+    double squares = 0;
+    for (uint32_t r = 0; r < count; r++) squares += (double)values[r] * (double)values[r];
+    return sqrt(squares);
+}
+
+/// Every matrix of the gradient: value by value, or along the gradient's own signs, a direction in which all of it counts.
+static void check_gradient(subject *s, bool every_value, uint32_t matrices) {
+    const char *name;
+    uint32_t rank, seen = 0;
+    const float *values;
+    for (; zs_gradient_matrix(s->gradient, seen, &name, &rank, &values); seen++) {
+        expert_matrix *m = find_matrix(s, name);
+        assert_non_null(m);
+        assert_int_equal(m->rank, rank);
+        double norm = norm_of(values, rank), errors = 0;
+        assert_true(norm > 0);
+        float direction[TINY_FFN] = {0};
+        for (uint32_t r = 0; every_value && r < rank; r++) {
+            direction[r] = 1;
+            double error = difference(s, m, direction) - (double)values[r];
+            errors += error * error;
+            direction[r] = 0;
+        }
+        if (!every_value) {
+            double along = 0;
+            for (uint32_t r = 0; r < rank; r++) {
+                direction[r] = values[r] < 0 ? -0.25f : 0.25f;
+                along += (double)direction[r] * (double)values[r];
+            }
+            errors = pow(difference(s, m, direction) - along, 2);
+        }
+        if (!(sqrt(errors) <= bound * norm)) fail_msg("%s: off by %g of %g", name, sqrt(errors), norm);
+    }
+    assert_int_equal(seen, matrices);
+}
+
+// ---- tests ---------------------------------------------------------------------------------------------------------
+
+static void test_every_value(void **state) {
+    (void)state;
+    subject s;
+    tiny_files(NULL, dense_path, ZS_FACTOR_F32, factored_path);
+    open_subject(&s, &(tiny_expert_params){.seed = 1}, (zs_gradient_params){0});
+    add_item(&s, 5, 4, 1, NULL);
+    run(&s);
+    check_gradient(&s, true, TINY_LAYERS * 7);
+    close_subject(&s);
+}
+
+static void test_types(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t weight_type;
+        zs_factor_type factors;
+        uint32_t matrices;
+        bool untied;
+    } cases[] = {
+        {TENSOR_F32, ZS_FACTOR_F16, ZS_MATRICES_ALL, true},   {TENSOR_F32, ZS_FACTOR_Q8_0, ZS_MATRICES_ALL, false}, {TENSOR_F16, ZS_FACTOR_F32, ZS_MATRICES_MLP, false},
+        {TENSOR_Q8_0, ZS_FACTOR_F16, ZS_MATRICES_MLP, true}, {TENSOR_Q4_0, ZS_FACTOR_F16, ZS_MATRICES_ATTENTION, true}, {TENSOR_BF16, ZS_FACTOR_F32, ZS_MATRICES_ATTENTION, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        subject s;
+        zs_error error;
+        tiny_files(&(tiny_model_params){.weight_type = cases[i].weight_type, .untied = cases[i].untied, .seed = i}, dense_path, 0, NULL);
+        tiny_need(zs_factor_file(dense_path, factored_path, &(zs_factor_params){.type = cases[i].factors, .matrices = cases[i].matrices, .force = true, .threads = 1}, NULL, &error), &error);
+        bool mlp = cases[i].matrices == ZS_MATRICES_MLP, attention = cases[i].matrices == ZS_MATRICES_ATTENTION;
+        tiny_expert_params expert = {.seed = i + 1, .mlp_only = mlp};
+        if (attention) { // an expert for matrices that the model has as they are would be refused
+            s = (subject){.model = tiny_load(device, factored_path), .reference = reference_model_open(factored_path)};
+            tiny_expert_make(&expert, &s.expert);
+            size_t kept = 0;
+            for (size_t k = 0; k < s.expert.matrix_count; k++) {
+                expert_matrix m = s.expert.matrices[k];
+                if (strstr(m.name, "self_attn")) {
+                    s.expert.matrices[kept++] = m;
+                } else {
+                    free(m.name);
+                    free(m.values);
+                }
+            }
+            s.expert.matrix_count = kept;
+            tiny_need(zs_gradient_create(s.model, NULL, &s.gradient, &error), &error);
+            set_expert(&s);
+        } else {
+            open_subject(&s, &expert, (zs_gradient_params){0});
+        }
+        add_item(&s, 9, 6, 1, NULL);
+        run(&s);
+        check_gradient(&s, false, TINY_LAYERS * (mlp ? 3 : attention ? 4 : 7));
+        close_subject(&s);
+    }
+}
+
+/// Sequences across pages and spans, of different lengths and weights: together as apart, in one pass as in several; log-probabilities
+/// as the engine scores them.
+static void test_sequences(void **state) {
+    (void)state;
+    subject s;
+    zs_error error;
+    float logprobs[2][64], scored[40];
+    enum { RANKS = TINY_LAYERS * (5 * TINY_HIDDEN + 2 * TINY_KV_HEADS * TINY_HEAD_DIM) };
+    static float together[RANKS], apart[RANKS];
+    tiny_files(&(tiny_model_params){.seed = 3}, dense_path, ZS_FACTOR_F32, factored_path);
+    open_subject(&s, &(tiny_expert_params){.seed = 2}, (zs_gradient_params){0});
+    add_item(&s, 30, 40, 0.5f, logprobs[0]);
+    add_item(&s, 1, 1, 2, NULL);
+    add_item(&s, 17, 9, -1.5f, logprobs[1]);
+    add_item(&s, 40, 3, 0, NULL);
+    run(&s);
+    check_gradient(&s, false, TINY_LAYERS * 7);
+
+    zs_engine *engine = tiny_engine(s.model, (zs_engine_params){0});
+    uint32_t id = 0;
+    zs_expert *expert = NULL;
+    tiny_need(zs_expert_load(TEST_OUTPUT "/train.safetensors", &expert, &error), &error);
+    tiny_need(zs_engine_attach_expert(engine, expert, false, &id, &error), &error);
+    tiny_score(engine, id, s.ids[0], 30, 70, scored);
+    for (int i = 0; i < 40; i++) assert_true(fabsf(scored[i] - logprobs[0][i]) <= 4e-5f); // as in test_engine.c
+    tiny_score(engine, id, s.ids[2], 17, 26, scored);
+    for (int i = 0; i < 9; i++) assert_true(fabsf(scored[i] - logprobs[1][i]) <= 4e-5f);
+    zs_expert_destroy(&expert);
+    zs_engine_destroy(&engine);
+
+    const char *name;
+    uint32_t rank, used = 0;
+    const float *values;
+    for (uint32_t i = 0; zs_gradient_matrix(s.gradient, i, &name, &rank, &values); used += rank, i++) memcpy(together + used, values, rank * sizeof *values);
+    assert_int_equal(used, RANKS);
+    zs_gradient_destroy(&s.gradient);
+    tiny_need(zs_gradient_create(s.model, &(zs_gradient_params){.max_rows = 70}, &s.gradient, &error), &error);
+    assert_int_equal(zs_gradient_max_rows(s.gradient), 70);
+    set_expert(&s);
+    for (size_t i = 0; i < s.count; i++) tiny_need(zs_gradient_add(s.gradient, &s.items[i], 1, &error), &error);
+    used = 0;
+    for (uint32_t i = 0; zs_gradient_matrix(s.gradient, i, &name, &rank, &values); used += rank, i++) {
+        memcpy(apart + used, values, rank * sizeof *values);
+        double norm = norm_of(together + used, rank);
+        for (uint32_t r = 0; r < rank; r++) apart[used + r] -= together[used + r];
+        if (!(norm_of(apart + used, rank) <= 1e-5 * norm)) fail_msg("%s: apart and together differ by %g of %g", name, norm_of(apart + used, rank), norm);
+    }
+    close_subject(&s);
+}
+
+static bool stop(void *user, const char *what, double done, double total) {
+    ++*(int *)user;
+    assert_string_equal(what, "gradient");
+    assert_true(done <= total);
+    return false;
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    subject s;
+    zs_error error;
+    int calls = 0;
+    tiny_files(NULL, dense_path, ZS_FACTOR_F16, factored_path);
+    zs_model *dense = tiny_load(device, dense_path);
+    zs_gradient *none = NULL;
+    assert_int_equal(zs_gradient_create(dense, NULL, &none, &error), ZS_ERROR_ARGUMENT);
+    assert_null(none);
+    zs_model_destroy(&dense);
+    open_subject(&s, &(tiny_expert_params){.seed = 2}, (zs_gradient_params){.max_rows = 20, .progress = {stop, &calls}});
+    assert_int_equal(zs_gradient_create(s.model, &(zs_gradient_params){.max_rows = 1u << 30}, &none, &error), ZS_ERROR_DEVICE_MEMORY);
+    assert_non_null(strstr(error.message, "would fit"));
+    add_item(&s, 12, 9, 1, NULL); // 20 rows
+    zs_gradient_item item = s.items[0];
+    item.answer_count = 10;
+    assert_int_equal(zs_gradient_add(s.gradient, &item, 1, &error), ZS_ERROR_CONTEXT);
+    item.answer_count = 0;
+    assert_int_equal(zs_gradient_add(s.gradient, &item, 1, &error), ZS_ERROR_ARGUMENT);
+    item = s.items[0];
+    item.prompt_count = 0;
+    assert_int_equal(zs_gradient_add(s.gradient, &item, 1, &error), ZS_ERROR_ARGUMENT);
+    item = s.items[0];
+    item.weight = NAN;
+    assert_int_equal(zs_gradient_add(s.gradient, &item, 1, &error), ZS_ERROR_ARGUMENT);
+    s.ids[0][20] = VOCAB;
+    assert_int_equal(zs_gradient_add(s.gradient, s.items, 1, &error), ZS_ERROR_ARGUMENT);
+    s.ids[0][20] = 5;
+    assert_int_equal(calls, 0);
+    const zs_gradient_item twice[2] = {s.items[0], s.items[0]};
+    assert_int_equal(zs_gradient_add(s.gradient, twice, 2, &error), ZS_ERROR_CANCELLED);
+    assert_int_equal(calls, 1); // of two passes
+    for (int i = 1; i < 3; i++) { // gate and up: finite, and so is σ z; their product is not
+        for (uint32_t r = 0; r < s.expert.matrices[i].rank; r++) s.expert.matrices[i].values[r] = 1e36f;
+    }
+    set_expert(&s);
+    assert_int_equal(zs_gradient_add(s.gradient, s.items, 1, &error), ZS_ERROR_NUMERIC);
+    close_subject(&s);
+}
+
+static void test_saved(void **state) {
+    (void)state;
+    subject s;
+    zs_error error;
+    expert_file read;
+    const char path[] = TEST_OUTPUT "/train-gradient.safetensors";
+    tiny_files(NULL, dense_path, ZS_FACTOR_F32, factored_path);
+    open_subject(&s, &(tiny_expert_params){.seed = 1}, (zs_gradient_params){0});
+    add_item(&s, 3, 2, 1, NULL);
+    run(&s);
+    tiny_need(zs_gradient_save(s.gradient, path, true, &error), &error);
+    assert_int_equal(zs_gradient_save(s.gradient, path, false, &error), ZS_ERROR_EXISTS);
+    assert_int_not_equal(expert_file_load(path, &read, &error), ZS_OK); // a gradient does not pass for an expert
+    zs_gradient_clear(s.gradient);
+    const char *name;
+    uint32_t rank;
+    const float *values;
+    assert_true(zs_gradient_matrix(s.gradient, 0, &name, &rank, &values));
+    for (uint32_t r = 0; r < rank; r++) assert_true(values[r] == 0);
+    close_subject(&s);
+}
+
+static int setup(void **state) {
+    (void)state;
+    device = tiny_device((zs_log){0});
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    zs_device_destroy(&device);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_value), cmocka_unit_test(test_types), cmocka_unit_test(test_sequences), cmocka_unit_test(test_refused), cmocka_unit_test(test_saved),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
