@@ -94,6 +94,7 @@ int cmd_ask(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_score(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_train(int argc, char **argv);
 int cmd_expert(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 

@@ -4,7 +4,7 @@ import unittest
 import program
 from program import zsigma
 
-COMMANDS = ["devices", "factor", "ask", "chat", "score", "tokenize", "expert", "bench"]
+COMMANDS = ["devices", "factor", "ask", "chat", "score", "tokenize", "train", "expert", "bench"]
 
 
 class Help(program.ProgramTest):

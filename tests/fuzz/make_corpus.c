@@ -129,10 +129,18 @@ static void make_folders(const char *folder) {
     write_file(folder, "mistral", config, sizeof config - 1);
 }
 
+static void make_data(const char *folder) {
+    static const char *const lines[][2] = {
+        {"prompt", "{\"id\": \"a\", \"prompt\": \"2 + 2? \\u00e9\", \"answer\": \"4\", \"choices\": [1.5e3, null, true]}"},
+        {"messages", "{\"id\": 12, \"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}], \"answer\": \"a\"}"},
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) write_file(folder, lines[i][0], lines[i][1], strlen(lines[i][1]));
+}
+
 int main(int argc, char **argv) {
     char folder[900];
     if (argc != 2) {
-        fprintf(stderr, "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file and model_folder\n");
+        fprintf(stderr, "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder and data\n");
         return 2;
     }
     snprintf(folder, sizeof folder, "%s/gguf", argv[1]);
@@ -149,5 +157,7 @@ int main(int argc, char **argv) {
     make_tokenizer_files(folder);
     snprintf(folder, sizeof folder, "%s/model_folder", argv[1]);
     make_folders(folder);
+    snprintf(folder, sizeof folder, "%s/data", argv[1]);
+    make_data(folder);
     return 0;
 }
