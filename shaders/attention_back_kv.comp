@@ -48,7 +48,8 @@ void main() {
                 product += g[d] * v[d];
             }
             vec2 stats = push.stats.v[query * push.heads + h];
-            float p = query >= t ? exp(sum4(score) - stats.x) : 0.0, ds = p * (sum4(product) - stats.y);
+            bool sees = query >= t && kv_lowest(row.position + query - t, push.window) <= row.position;
+            float p = sees ? exp(sum4(score) - stats.x) : 0.0, ds = p * (sum4(product) - stats.y);
             [[unroll]] for (uint d = 0u; d < VECS; d++) {
                 dv[d] += p * g[d];
                 dk[d] += ds * q[d];

@@ -1,6 +1,6 @@
 // The gradient of causal attention by q, with what the gradients by k and v (attention_back_kv.comp) need of each query.
 //
-// With s_p = scale q · k[p], L = log Σ_p exp s_p, P_p = exp(s_p − L) and g the gradient by out:
+// With s_p = scale q · k[p], L = log Σ_p exp s_p, P_p = exp(s_p − L) over the positions p that the row sees and g the gradient by out:
 //   dq = scale Σ_p P_p (g · v[p] − D) k[p],  D = g · out;  stats[t, h] = (L, D).
 // Scores are made anew, twice: for L, then for dq. No row of them is kept.
 //
@@ -33,6 +33,7 @@ void main() {
     uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
     uint last = RowRef(push.step.v.rows).v[t].position;
     uint end = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
+    uint lowest = kv_lowest(last, push.window), begin = kv_lowest(RowRef(push.step.v.rows).v[span.first_row].position, push.window);
 
     vec4 q[STATE], g[STATE], dq[STATE];
     float top[HEADS], total[HEADS], log_sum[HEADS], along[HEADS];
@@ -51,7 +52,8 @@ void main() {
         total[h] = 0.0;
     }
 
-    for (uint p = 0u; p <= end; p++) {
+    for (uint p = begin; p <= end; p++) {
+        bool seen = p >= lowest && p <= last;
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
         vec4 sums[HEADS];
@@ -61,14 +63,15 @@ void main() {
             [[unroll]] for (uint h = 0u; h < HEADS; h++) sums[h] += q[h * VECS + d] * k;
         }
         [[unroll]] for (uint h = 0u; h < HEADS; h++) {
-            float score = p <= last ? sum4(sums[h]) : LOWEST, grown = max(top[h], score);
-            total[h] = total[h] * exp(top[h] - grown) + (p <= last ? exp(score - grown) : 0.0);
+            float score = seen ? sum4(sums[h]) : LOWEST, grown = max(top[h], score);
+            total[h] = total[h] * exp(top[h] - grown) + (seen ? exp(score - grown) : 0.0);
             top[h] = grown;
         }
     }
     [[unroll]] for (uint h = 0u; h < HEADS; h++) log_sum[h] = top[h] + log(total[h]);
 
-    for (uint p = 0u; p <= end; p++) {
+    for (uint p = begin; p <= end; p++) {
+        bool seen = p >= lowest && p <= last;
         uvec2 page = kv_page(sequence, p);
         uint k_at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM), v_at = k_at + kv_values(push.kv_heads, HEAD_DIM);
         vec4 k[VECS], scores[HEADS], products[HEADS];
@@ -82,7 +85,7 @@ void main() {
             }
         }
         [[unroll]] for (uint h = 0u; h < HEADS; h++) {
-            float ds = p <= last ? exp(sum4(scores[h]) - log_sum[h]) * (sum4(products[h]) - along[h]) : 0.0;
+            float ds = seen ? exp(sum4(scores[h]) - log_sum[h]) * (sum4(products[h]) - along[h]) : 0.0;
             [[unroll]] for (uint d = 0u; d < VECS; d++) dq[h * VECS + d] += ds * k[d];
         }
     }

@@ -275,7 +275,7 @@ STRUCT(PushAttentionBack) {
     uint page_base; // of the layer's keys in a page, in elements
     uint rows;
     float scale; // 1 / √head_dim
-    uint pad0;
+    uint window; // a row sees so many positions, its own among them; 0: all
 } END(PushAttentionBack)
 
 // logprobs_back.comp

@@ -23,6 +23,7 @@ static PushAttentionBack push_of(const op_attention_back *op) {
         .kv_heads = op->kv_heads,
         .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
         .rows = op->rows,
+        .window = op->window,
         .scale = 1.0f / sqrtf((float)op->head_dim),
     };
 }

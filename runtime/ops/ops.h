@@ -166,7 +166,7 @@ typedef struct op_rms_norm_back {
 } op_rms_norm_back;
 void op_record_rms_norm_back(const op_recorder *recorder, const op_rms_norm_back *op);
 
-/// Turns gradients by rotated q and k back, in place; v, kv_f16 and layer are not used.
+/// Turns gradients by rotated q and k back, in place; v, bias, kv_f16 and layer are not used.
 void op_record_rope_back(const op_recorder *recorder, const op_rope_kv *op);
 
 /// The gradients of op_attention by q, k (both after their rotation) and v, from d_out = that by out. Every position of a sequence is a
@@ -178,6 +178,7 @@ typedef struct op_attention_back {
     uint32_t q_stride, out_stride, d_stride, dq_offset, dk_offset, dv_offset;
     uint32_t heads, kv_heads, head_dim, layer;
     uint32_t rows, spans;
+    uint32_t window;  // as op_attention's
     uint32_t longest; // bound on positions, for the work estimate
 } op_attention_back;
 void op_record_attention_back(const op_recorder *recorder, const op_attention_back *op);

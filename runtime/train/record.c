@@ -120,11 +120,12 @@ static op_rope_kv rope_of(const recording *r, const activation *qkv) {
 }
 
 /// attended[T, heads · head_dim] from qkv; keys and values go to the pages.
-static void record_attention(const recording *r) {
+static void record_attention(const recording *r, uint32_t layer) {
     const model_config *c = &r->model->config;
     const activation *qkv = &r->w->activations[TRAIN_QKV], *out = &r->w->activations[TRAIN_ATTENDED];
     gpu_command_label(r->ops.command, "attention");
     op_rope_kv rope = rope_of(r, qkv);
+    rope.bias = r->model->layers[layer].qkv_bias;
     op_record_rope_kv(&r->ops, &rope);
     barrier(r);
     op_record_attention(&r->ops, &(op_attention){
@@ -139,6 +140,7 @@ static void record_attention(const recording *r) {
                                      .rows = r->pass->rows,
                                      .spans = r->pass->spans[0],
                                      .longest = r->pass->longest,
+                                     .window = c->window,
                                  });
     barrier(r);
 }
@@ -164,7 +166,7 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
                         .y_offsets = r->w->qkv_offset,
                         .label = "qkv",
                     });
-    record_attention(r);
+    record_attention(r, index);
     copy_rows(r, x, mid);
     record_group(r, &(group){ // mid[T, d] = x + attended · Woᵀ
                         .weights = &layer->weights[MODEL_O],
@@ -306,6 +308,7 @@ static void record_attention_back(const recording *r) {
                                           .rows = r->pass->rows,
                                           .spans = r->pass->spans[1],
                                           .longest = r->pass->longest,
+                                          .window = c->window,
                                       });
     barrier(r);
     op_rope_kv rope = rope_of(r, d_qkv);

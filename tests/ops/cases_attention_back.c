@@ -17,11 +17,13 @@ typedef struct back_case {
     uint32_t heads, kv_heads, head_dim;
     float size; // deviation of q and k
     uint32_t lengths[MAX_SEQUENCES];
+    uint32_t window;
 } back_case;
 
 static const back_case cases[] = {
-    {9, 3, 64, 1, {1}},      {9, 3, 64, 1, {100}},     {9, 3, 64, 1, {33, 1, 8, 17}}, {4, 4, 32, 1, {37, 9}}, {8, 1, 128, 1, {19}},
-    {32, 8, 64, 1, {17, 3}}, {5, 5, 80, 1, {35}},      {6, 2, 16, 1, {65}},           {2, 1, 256, 1, {12}},   {9, 3, 64, 8, {70}},
+    {9, 3, 64, 1, {1}, 0},      {9, 3, 64, 1, {100}, 0},     {9, 3, 64, 1, {33, 1, 8, 17}, 0}, {4, 4, 32, 1, {37, 9}, 0}, {8, 1, 128, 1, {19}, 0},
+    {32, 8, 64, 1, {17, 3}, 0}, {5, 5, 80, 1, {35}, 0},      {6, 2, 16, 1, {65}, 0},           {2, 1, 256, 1, {12}, 0},   {9, 3, 64, 8, {70}, 0},
+    {9, 3, 64, 1, {40, 3}, 1}, {9, 3, 64, 1, {70, 12}, 20}, {8, 1, 128, 1, {19}, 100},
 };
 
 /// One query's probabilities and what they err by, over the keys it sees.
@@ -127,8 +129,10 @@ static void make_expected(harness *h, back_data *d) {
     }
     for (uint32_t t = 0; t < d->row_count; t++)
         for (uint32_t head = 0; head < c->heads; head++) {
-            attend(h, d, t, head, t - d->rows[t].position);
-            add_query(h, d, t, head, t - d->rows[t].position);
+            uint32_t seen = d->rows[t].position + 1;
+            if (c->window && seen > c->window) seen = c->window;
+            attend(h, d, t, head, t + 1 - seen);
+            add_query(h, d, t, head, t + 1 - seen);
         }
     double terms = (double)d->row_count * c->heads;
     for (size_t i = 0; i < count; i++)
@@ -179,7 +183,7 @@ static void make_data(harness *h, const back_case *c, back_data *d) {
     }
     uint32_t wide = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     d->v_stride = kv;
-    d->op = (op_attention_back){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .layer = LAYER, .rows = d->row_count, .longest = longest};
+    d->op = (op_attention_back){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .layer = LAYER, .rows = d->row_count, .window = c->window, .longest = longest};
     d->op.q_stride = (wide + 2 * kv + 31) / 32 * 32;
     d->op.out_stride = (wide + 31) / 32 * 32 + 32;
     d->op.dq_offset = 4;
@@ -213,8 +217,8 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 void cases_attention_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const back_case *c = &cases[i];
-        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g", c->heads, c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1],
-                          (double)c->size))
+        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u", c->heads, c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1],
+                          (double)c->size, c->window))
             continue;
         back_data d = {0};
         make_data(h, c, &d);
