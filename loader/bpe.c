@@ -117,7 +117,8 @@ static void queue_pair(const bpe *table, bpe_workspace *workspace, const uint32_
 
 zs_status bpe_apply(const bpe *table, bpe_workspace *workspace, uint32_t *ids, size_t *count, zs_error *error) {
     if (*count < 2) return ZS_OK;
-    if (*count > BPE_MAX_IDS) return zs_error_set(error, ZS_ERROR_ARGUMENT, "a piece of %zu bytes without a break is too long to tokenise: cut the text", *count);
+    if (*count > BPE_MAX_IDS)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a piece of %zu bytes without a break is too long to tokenise: cut the text", *count);
     uint32_t n = (uint32_t)*count;
     zs_status status = workspace_reserve(workspace, n, error);
     if (status != ZS_OK) return status;

@@ -87,7 +87,9 @@ static zs_status trimmed(const chat_sink *sink, const char *content, bool trims,
 static zs_status bos(const chat_template *tmpl, const chat_sink *sink, zs_error *error) {
     return control(sink, tmpl->bos ? tmpl->bos : tmpl->family == CHAT_GEMMA ? "<bos>" : "<s>", error);
 }
-static zs_status eos(const chat_template *tmpl, const chat_sink *sink, zs_error *error) { return control(sink, tmpl->eos ? tmpl->eos : "</s>", error); }
+static zs_status eos(const chat_template *tmpl, const chat_sink *sink, zs_error *error) {
+    return control(sink, tmpl->eos ? tmpl->eos : "</s>", error);
+}
 
 static bool is_user(const zs_message *m) { return strcmp(m->role, "user") == 0; }
 
@@ -115,7 +117,8 @@ static zs_status put_llama2(const chat_template *tmpl, const zs_message *m, cons
     status = bos(tmpl, sink, error);
     if (!status) status = words(sink, "[INST] ", error);
     if (!status && system) status = words(sink, "<<SYS>>\n", error);
-    if (!status) status = system ? put_joined(sink, system, "\n<</SYS>>\n\n", m->content, true, error) : trimmed(sink, m->content, true, error);
+    if (!status)
+        status = system ? put_joined(sink, system, "\n<</SYS>>\n\n", m->content, true, error) : trimmed(sink, m->content, true, error);
     return status ? status : words(sink, " [/INST]", error);
 }
 
@@ -157,16 +160,22 @@ static zs_status check_turns(const chat_template *tmpl, const zs_message *messag
     for (size_t i = has_system; i < count; i++) {
         const char *expected = (i - has_system) % 2 ? "assistant" : "user";
         if (strcmp(messages[i].role, expected) != 0)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "message %zu of the conversation is of role %.20s: the model's chat template wants user and assistant in turn, which makes it %s", i,
-                                messages[i].role, expected);
+            return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                                "message %zu of the conversation is of role %.20s: the model's chat template wants user and assistant in "
+                                "turn, which makes it %s",
+                                i, messages[i].role, expected);
     }
-    return has_system && count == 1 ? zs_error_set(error, ZS_ERROR_ARGUMENT, "a conversation of a system message alone: the model's chat template wants a question") : ZS_OK;
+    return has_system && count == 1 ? zs_error_set(error, ZS_ERROR_ARGUMENT,
+                                                   "a conversation of a system message alone: the model's chat template wants a question")
+                                    : ZS_OK;
 }
 
-static zs_status render_in_turns(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer, const chat_sink *sink, zs_error *error) {
+static zs_status render_in_turns(const chat_template *tmpl, const zs_message *messages, size_t count, bool has_system, bool open_answer,
+                                 const chat_sink *sink, zs_error *error) {
     zs_status status = check_turns(tmpl, messages, count, has_system, error);
     const char *system = has_system ? messages[0].content : tmpl->default_system;
-    if (!status && (tmpl->family == CHAT_MISTRAL || tmpl->family == CHAT_GEMMA || (tmpl->family == CHAT_VICUNA && tmpl->begins))) status = bos(tmpl, sink, error);
+    if (!status && (tmpl->family == CHAT_MISTRAL || tmpl->family == CHAT_GEMMA || (tmpl->family == CHAT_VICUNA && tmpl->begins)))
+        status = bos(tmpl, sink, error);
     if (!status && tmpl->family == CHAT_VICUNA && system) {
         status = words(sink, system, error);
         if (!status) status = words(sink, tmpl->lines ? "\n\n" : " ", error);
@@ -192,10 +201,15 @@ static zs_status render_in_turns(const chat_template *tmpl, const zs_message *me
 zs_status chat_template_render(const chat_template *tmpl, const zs_message *messages, size_t count, bool open_answer, const chat_sink *sink,
                                zs_error *error) {
     if (tmpl->family == CHAT_UNKNOWN && !tmpl->beginning[0])
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the model has no chat template: choose one by --chat-template (" CHAT_FAMILIES "), or give the prompt in full and raw");
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "the model has no chat template: choose one by --chat-template (" CHAT_FAMILIES
+                            "), or give the prompt in full and raw");
     if (tmpl->family == CHAT_UNKNOWN)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the model's chat template, which begins \"%s\", is of no known family: choose one by --chat-template (" CHAT_FAMILIES
-                                                         "), or give the prompt in full and raw", tmpl->beginning);
+        return zs_error_set(
+            error, ZS_ERROR_UNSUPPORTED,
+            "the model's chat template, which begins \"%s\", is of no known family: choose one by --chat-template (" CHAT_FAMILIES
+            "), or give the prompt in full and raw",
+            tmpl->beginning);
     for (size_t i = 0; i < count; i++) {
         if (!messages[i].role || !messages[i].content)
             return zs_error_set(error, ZS_ERROR_ARGUMENT, "message %zu of the conversation has no %s", i,

@@ -101,7 +101,8 @@ static chat_family recognise(const char *text, size_t size) {
     if (find(text, size, "<start_of_turn>")) return CHAT_GEMMA;
     if (find(text, size, "[INST]") && find(text, size, "<<SYS>>")) return CHAT_LLAMA2;
     // Mistral's other versions put their spaces elsewhere.
-    if (find(text, size, "[INST] ") && find(text, size, "[/INST]") && !find(text, size, " [/INST]") && !find(text, size, "[SYSTEM_PROMPT]")) return CHAT_MISTRAL;
+    if (find(text, size, "[INST] ") && find(text, size, "[/INST]") && !find(text, size, " [/INST]") && !find(text, size, "[SYSTEM_PROMPT]"))
+        return CHAT_MISTRAL;
     if (find(text, size, "USER: ") && find(text, size, "ASSISTANT:") && !find(text, size, "SYSTEM:")) return CHAT_VICUNA;
     return CHAT_UNKNOWN;
 }
@@ -121,7 +122,8 @@ zs_status chat_template_read(const char *text, size_t size, chat_template *tmpl,
     if (tmpl->family == CHAT_UNKNOWN) return ZS_OK;
     tmpl->takes_system = tmpl->family != CHAT_GEMMA || find(text, size, "first_user_prefix");
     if (tmpl->family == CHAT_MISTRAL) tmpl->takes_system = find(text, size, "system_message") != NULL;
-    tmpl->trims_answers = find(text, size, "[\"content\"]|trim") || find(text, size, "['content']|trim") || find(text, size, "['content'] | trim") || find(text, size, "[\"content\"] | trim");
+    tmpl->trims_answers = find(text, size, "[\"content\"]|trim") || find(text, size, "['content']|trim") ||
+                          find(text, size, "['content'] | trim") || find(text, size, "[\"content\"] | trim");
     tmpl->strips = find(text, size, ".strip()") != NULL;
     tmpl->begins = find(text, size, "bos_token") != NULL;
     char *knowledge = NULL, *date = NULL;
@@ -151,8 +153,10 @@ zs_status chat_template_choose(const char *name, chat_template *tmpl, zs_error *
         {"llama2", {.family = CHAT_LLAMA2, .takes_system = true}, NULL},
         {"llama3", {.family = CHAT_LLAMA3}, NULL},
         {"mistral", {.family = CHAT_MISTRAL, .takes_system = true, .answer_space = true, .trims_answers = true}, NULL},
-        {"vicuna", {.family = CHAT_VICUNA, .takes_system = true, .begins = true},
-         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."},
+        {"vicuna",
+         {.family = CHAT_VICUNA, .takes_system = true, .begins = true},
+         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite "
+         "answers to the user's questions."},
         {"gemma", {.family = CHAT_GEMMA, .takes_system = true}, NULL},
     };
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
@@ -164,7 +168,8 @@ zs_status chat_template_choose(const char *name, chat_template *tmpl, zs_error *
     return zs_error_set(error, ZS_ERROR_ARGUMENT, "there is no family of chat templates named %.40s; there are " CHAT_FAMILIES, name);
 }
 
-zs_status chat_template_set_tokens(chat_template *tmpl, const char *bos, size_t bos_size, const char *eos, size_t eos_size, zs_error *error) {
+zs_status chat_template_set_tokens(chat_template *tmpl, const char *bos, size_t bos_size, const char *eos, size_t eos_size,
+                                   zs_error *error) {
     if ((!bos || copy(bos, bos_size, &tmpl->bos)) && (!eos || copy(eos, eos_size, &tmpl->eos))) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a chat template");
 }

@@ -12,7 +12,7 @@ enum { CHAT_NAME_BYTES = 64 };
 typedef struct chat_template {
     chat_family family;
     char beginning[CHAT_NAME_BYTES]; // of the template's text, for messages; empty: there is none
-    char *default_system;  // what the template says when a conversation has no system message; NULL: nothing
+    char *default_system;            // what the template says when a conversation has no system message; NULL: nothing
     char *system_preamble; // Llama 3.1 and later: what a system message begins with, and the whole of an absent one; NULL: nothing
     char *bos, *eos;       // spellings of the first and the last token; NULL: the family's own
     bool takes_system;     // all but some of mistral's and gemma's
@@ -25,7 +25,8 @@ zs_status chat_template_read(const char *text, size_t size, chat_template *tmpl,
 /// A family by name (CHAT_FAMILIES), for models whose template is missing or not known: ZS_ERROR_ARGUMENT for another name.
 zs_status chat_template_choose(const char *name, chat_template *tmpl, zs_error *error);
 /// The model's first and last token, by their spellings; NULL: unknown.
-zs_status chat_template_set_tokens(chat_template *tmpl, const char *bos, size_t bos_size, const char *eos, size_t eos_size, zs_error *error);
+zs_status chat_template_set_tokens(chat_template *tmpl, const char *bos, size_t bos_size, const char *eos, size_t eos_size,
+                                   zs_error *error);
 void chat_template_free(chat_template *tmpl);
 
 /// Receives a conversation piece by piece: control tokens by their spelling, or plain text in which nothing is special.

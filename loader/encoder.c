@@ -64,7 +64,8 @@ static zs_status put_unknown(encoder *e, const char *bytes, size_t size, zs_erro
     bool spelled = true;
     for (size_t i = 0; i < size; i++) spelled &= byte_tokens[(uint8_t)bytes[i]] != VOCABULARY_NONE;
     if (!spelled && e->t->unknown == VOCABULARY_NONE) {
-        for (; byte_tokens[(uint8_t)*bytes] != VOCABULARY_NONE; bytes++) {}
+        for (; byte_tokens[(uint8_t)*bytes] != VOCABULARY_NONE; bytes++) {
+        }
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the vocabulary has no token for byte 0x%02x", (uint8_t)*bytes);
     }
     zs_status status = ZS_OK;
@@ -126,7 +127,8 @@ static zs_status merge_bytes(encoder *e, const char *piece, size_t size, zs_erro
     uint32_t *ids = e->ids + e->count;
     for (size_t i = 0; i < size; i++) {
         ids[i] = e->t->vocab.byte_tokens[(uint8_t)piece[i]];
-        if (ids[i] == VOCABULARY_NONE) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the vocabulary has no token for byte 0x%02x", (uint8_t)piece[i]);
+        if (ids[i] == VOCABULARY_NONE)
+            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the vocabulary has no token for byte 0x%02x", (uint8_t)piece[i]);
     }
     status = bpe_apply(&e->t->merges, &e->merging, ids, &size, error);
     e->count += size;
@@ -146,7 +148,8 @@ static zs_status encode_piece(encoder *e, const char *piece, size_t size, zs_err
     uint32_t whole = may_be_whole ? find_plain(e->t, e->spelling, spelled) : VOCABULARY_NONE;
     if (whole != VOCABULARY_NONE) return put_id(e, whole, error);
     if (!by_pieces) return merge_bytes(e, piece, size, error);
-    return size > PIECE_MAX_PARTS ? piece_workspace_reserve(&e->t->pieces, &e->pieces, size, error) : merge_pieces(e, e->spelling, spelled, error);
+    return size > PIECE_MAX_PARTS ? piece_workspace_reserve(&e->t->pieces, &e->pieces, size, error)
+                                  : merge_pieces(e, e->spelling, spelled, error);
 }
 
 /// Valid UTF-8 as SentencePiece spells it, in one piece.
@@ -244,7 +247,9 @@ static zs_status encode_text(encoder *e, const char *text, size_t size, bool par
 
 static zs_status encoder_start(const zs_tokenizer *t, encoder *e, zs_error *error) {
     *e = (encoder){0};
-    if (!t) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the model has no tokenizer, so text means nothing to it: put its tokenizer files beside it");
+    if (!t)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "the model has no tokenizer, so text means nothing to it: put its tokenizer files beside it");
     *e = (encoder){.t = t, .needs_prefix = t->prefix != PREFIX_NONE};
     return t->splitter ? pretokenizer_walk_create(t->splitter, &e->walk, error) : ZS_OK;
 }
@@ -266,7 +271,8 @@ static void encoder_finish(encoder *e, zs_status status, uint32_t **ids, size_t 
     }
 }
 
-zs_status zs_tokenizer_encode(const zs_tokenizer *t, const char *text, size_t length, bool parse_special, uint32_t **ids, size_t *count, zs_error *error) {
+zs_status zs_tokenizer_encode(const zs_tokenizer *t, const char *text, size_t length, bool parse_special, uint32_t **ids, size_t *count,
+                              zs_error *error) {
     encoder e;
     zs_status status = encoder_start(t, &e, error);
     if (!status) status = encode_text(&e, text, length, parse_special, error);
@@ -303,11 +309,13 @@ static zs_status put_chat(void *user, const char *text, size_t size, bool is_con
     uint32_t id;
     zs_status status = flush_run(e, error);
     if (status) return status;
-    if (!tokenizer_find_special(e->t, text, &id)) return zs_error_set(error, ZS_ERROR_FORMAT, "the chat template needs the token %s, which the vocabulary lacks", text);
+    if (!tokenizer_find_special(e->t, text, &id))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "the chat template needs the token %s, which the vocabulary lacks", text);
     return put_special(e, id, error);
 }
 
-zs_status zs_tokenizer_encode_chat(const zs_tokenizer *t, const zs_message *messages, size_t message_count, bool open_answer, uint32_t **ids, size_t *count, zs_error *error) {
+zs_status zs_tokenizer_encode_chat(const zs_tokenizer *t, const zs_message *messages, size_t message_count, bool open_answer,
+                                   uint32_t **ids, size_t *count, zs_error *error) {
     encoder e;
     zs_status status = encoder_start(t, &e, error);
     if (!status) status = chat_template_render(&t->chat, messages, message_count, open_answer, &(chat_sink){put_chat, &e}, error);

@@ -30,7 +30,8 @@ static const char *meta_or(const safetensors_file *file, const char *key, const 
 }
 
 /// One of two words; anything else is an error naming the key.
-static zs_status choose(const safetensors_file *file, const char *key, const char *usual, const char *other, bool *is_other, zs_error *error) {
+static zs_status choose(const safetensors_file *file, const char *key, const char *usual, const char *other, bool *is_other,
+                        zs_error *error) {
     const char *value = meta_or(file, key, usual);
     *is_other = strcmp(value, other) == 0;
     if (*is_other || strcmp(value, usual) == 0) return ZS_OK;
@@ -38,8 +39,11 @@ static zs_status choose(const safetensors_file *file, const char *key, const cha
 }
 
 static zs_status read_metadata(const safetensors_file *from, expert_file *to, zs_error *error) {
-    if (strcmp(meta_or(from, "format", ""), "zsigma-expert") != 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no expert file: its metadata has no format=zsigma-expert", path_of(from));
-    if (strcmp(meta_or(from, "version", ""), "1") != 0) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: an expert of version '%.20s'; version 1 is known", path_of(from), meta_or(from, "version", ""));
+    if (strcmp(meta_or(from, "format", ""), "zsigma-expert") != 0)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no expert file: its metadata has no format=zsigma-expert", path_of(from));
+    if (strcmp(meta_or(from, "version", ""), "1") != 0)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: an expert of version '%.20s'; version 1 is known", path_of(from),
+                            meta_or(from, "version", ""));
     zs_status status = choose(from, "role", "expert", "dispatcher", &to->dispatcher, error);
     if (!status) status = choose(from, "parameterisation", "scale", "sigmoid", &to->sigmoid, error);
     if (!status) status = choose(from, "normalise", "none", "trace", &to->trace, error);
@@ -50,7 +54,8 @@ static zs_status read_metadata(const safetensors_file *from, expert_file *to, zs
     const struct {
         char **to;
         const char *key;
-    } texts[] = {{&to->name, "name"}, {&to->description, "description"}, {&to->base_model, "base_model"}, {&to->training, "training"}, {&to->sources, "sources"}, {&to->alpha, "alpha"}};
+    } texts[] = {{&to->name, "name"},         {&to->description, "description"}, {&to->base_model, "base_model"},
+                 {&to->training, "training"}, {&to->sources, "sources"},         {&to->alpha, "alpha"}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *value = meta_or(from, texts[i].key, "");
         *texts[i].to = copy_part(value, strlen(value));
@@ -61,14 +66,17 @@ static zs_status read_metadata(const safetensors_file *from, expert_file *to, zs
 
 static zs_status read_values(const safetensors_file *from, const safetensors_tensor *tensor, expert_matrix *to, zs_error *error) {
     size_t length = strlen(tensor->name) - strlen(z_suffix);
-    if (tensor->dims != 1 || tensor->elements == 0 || tensor->elements > UINT32_MAX) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [rank]", path_of(from), tensor->name);
+    if (tensor->dims != 1 || tensor->elements == 0 || tensor->elements > UINT32_MAX)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [rank]", path_of(from), tensor->name);
     to->name = copy_part(tensor->name, length);
     to->rank = (uint32_t)tensor->elements;
     to->values = malloc(to->rank * sizeof *to->values);
     if (!to->name || !to->values) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(from));
     tensor_type_dequantise(tensor->type, tensor->data, to->values, to->rank);
     for (uint32_t i = 0; i < to->rank; i++) {
-        if (!isfinite(to->values[i])) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %u", path_of(from), tensor->name, i);
+        if (!isfinite(to->values[i]))
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %u", path_of(from), tensor->name,
+                                i);
     }
     return ZS_OK;
 }
@@ -81,11 +89,13 @@ static zs_status read_sketch(const safetensors_file *from, expert_matrix *to, zs
     const safetensors_tensor *tensor = safetensors_find(from, name);
     free(name);
     if (!tensor) return ZS_OK;
-    if (tensor->dims != 1 || tensor->elements != SKETCH_SIZE) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [8]", path_of(from), tensor->name);
+    if (tensor->dims != 1 || tensor->elements != SKETCH_SIZE)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is not of shape [8]", path_of(from), tensor->name);
     tensor_type_dequantise(tensor->type, tensor->data, to->sketch, SKETCH_SIZE);
     to->has_sketch = true;
     for (uint32_t i = 0; i < SKETCH_SIZE; i++) {
-        if (!isfinite(to->sketch[i])) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity", path_of(from), tensor->name);
+        if (!isfinite(to->sketch[i]))
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity", path_of(from), tensor->name);
     }
     return ZS_OK;
 }
@@ -98,7 +108,8 @@ static zs_status read_expert(const safetensors_file *from, expert_file *to, zs_e
     for (size_t i = 0; i < from->tensor_count; i++) {
         const safetensors_tensor *tensor = &from->tensors[i];
         if (ends_with(tensor->name, sketch_suffix)) continue;
-        if (!ends_with(tensor->name, z_suffix)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is neither a .z nor a .sketch", path_of(from), tensor->name);
+        if (!ends_with(tensor->name, z_suffix))
+            return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is neither a .z nor a .sketch", path_of(from), tensor->name);
         expert_matrix *matrix = &to->matrices[to->matrix_count++];
         status = read_values(from, tensor, matrix, error);
         if (!status) status = read_sketch(from, matrix, error);
@@ -145,7 +156,8 @@ void expert_file_free(expert_file *file) {
 }
 
 /// The name is put together in name[room].
-static void add_entry(const char *matrix, const char *suffix, uint32_t count, const float *values, char *name, size_t room, safetensors_entry *entry) {
+static void add_entry(const char *matrix, const char *suffix, uint32_t count, const float *values, char *name, size_t room,
+                      safetensors_entry *entry) {
     snprintf(name, room, "%s%s", matrix, suffix);
     *entry = (safetensors_entry){.name = name, .dims = 1, .shape = {count}, .data = values};
 }
@@ -170,7 +182,8 @@ zs_status expert_file_save(const char *path, bool force, const expert_file *file
     size_t meta_count = sizeof meta / sizeof *meta - (*file->sources ? 0 : 2);
     safetensors_entry *entries = calloc(2 * file->matrix_count + 1, sizeof *entries);
     size_t longest = 0, count = 0;
-    for (size_t i = 0; i < file->matrix_count; i++) longest = strlen(file->matrices[i].name) > longest ? strlen(file->matrices[i].name) : longest;
+    for (size_t i = 0; i < file->matrix_count; i++)
+        longest = strlen(file->matrices[i].name) > longest ? strlen(file->matrices[i].name) : longest;
     size_t room = longest + sizeof sketch_suffix;
     char *names = calloc(2 * file->matrix_count + 1, room);
     zs_status status = ZS_OK;

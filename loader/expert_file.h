@@ -7,16 +7,16 @@
 enum { SKETCH_SIZE = 8 };
 
 typedef struct expert_matrix {
-    char *name;     // canonical, "model.layers.0.mlp.gate_proj"
+    char *name; // canonical, "model.layers.0.mlp.gate_proj"
     uint32_t rank;
-    float *values;  // [rank] as in the file: z, or p before the sigmoid
+    float *values; // [rank] as in the file: z, or p before the sigmoid
     bool has_sketch;
     float sketch[SKETCH_SIZE];
 } expert_matrix;
 
 typedef struct expert_file {
     char *name, *description, *base_model, *training; // never NULL, may be ""
-    char *sources, *alpha; // of a mix: names and weights, comma separated; "" otherwise
+    char *sources, *alpha;                            // of a mix: names and weights, comma separated; "" otherwise
     bool dispatcher;
     bool sigmoid;
     bool trace;

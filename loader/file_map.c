@@ -15,7 +15,8 @@ zs_status file_map_open(const char *path, file_map *map, zs_error *error) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
     if (fstat(fd, &info) || !S_ISREG(info.st_mode)) {
-        status = zs_error_set(error, ZS_ERROR_IO, S_ISDIR(info.st_mode) ? "%s is a folder; a file is expected" : "%s is not a regular file", path);
+        status = zs_error_set(error, ZS_ERROR_IO, S_ISDIR(info.st_mode) ? "%s is a folder; a file is expected" : "%s is not a regular file",
+                              path);
         goto done;
     }
     map->path = malloc(strlen(path) + 1);

@@ -26,7 +26,8 @@ zs_status file_output_create(const char *path, bool force, file_output **out, zs
     if (!*path) return zs_error_set(error, ZS_ERROR_ARGUMENT, "an output file needs a name");
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: it is no regular file, and would be replaced by one", path);
-    if (!force && stat(path, &info) == 0) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
+    if (!force && stat(path, &info) == 0)
+        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
     file_output *file = calloc(1, sizeof *file);
     if (!file) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
     size_t length = strlen(path);
@@ -75,7 +76,8 @@ zs_status file_output_commit(file_output **handle, zs_error *error) {
     *handle = NULL;
     zs_status status = ZS_OK;
     int closed = 0;
-    if (fflush(file->stream) || fsync(fileno(file->stream))) status = zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
+    if (fflush(file->stream) || fsync(fileno(file->stream)))
+        status = zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));
     closed = fclose(file->stream);
     file->stream = NULL;
     if (!status && closed) status = zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", file->temporary, strerror(errno));

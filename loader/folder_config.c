@@ -33,7 +33,8 @@ static zs_status read_number(const json_t *root, const char *key, double missing
     const json_t *value = get(root, key);
     *number = missing;
     if (!value) return ZS_OK;
-    if (!json_is_number(value) || !isfinite(json_number_value(value))) return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key %s is no number", key);
+    if (!json_is_number(value) || !isfinite(json_number_value(value)))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key %s is no number", key);
     *number = json_number_value(value);
     return ZS_OK;
 }
@@ -45,7 +46,9 @@ static zs_status read_class(const json_t *root, size_t *which, zs_error *error) 
         if (json_array_size(list) == 1 && strcmp(classes[*which].name, name) == 0) return ZS_OK;
     }
     if (!name) return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key architectures is missing or no list of names");
-    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: architecture %.60s is not supported; LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM are", name);
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                        "config.json: architecture %.60s is not supported; LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM are",
+                        name);
 }
 
 static zs_status read_sizes(const json_t *root, size_t which, folder_config *c, zs_error *error) {
@@ -123,8 +126,10 @@ static zs_status read_rope(const json_t *root, folder_config *c, gguf_writer *ke
     const json_t *parameters = get(root, "rope_parameters"), *scaling = get(root, "rope_scaling");
     double part;
     zs_status status = read_number(get(parameters, "rope_theta") ? parameters : root, "rope_theta", 10000, &c->rope_theta, error);
-    if (!status) status = read_number(get(parameters, "partial_rotary_factor") ? parameters : root, "partial_rotary_factor", 1, &part, error);
-    if (!status && !(part > 0 && part <= 1)) status = zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key partial_rotary_factor is %g", part);
+    if (!status)
+        status = read_number(get(parameters, "partial_rotary_factor") ? parameters : root, "partial_rotary_factor", 1, &part, error);
+    if (!status && !(part > 0 && part <= 1))
+        status = zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key partial_rotary_factor is %g", part);
     if (status) return status;
     add_f32(keys, c, "rope.freq_base", c->rope_theta);
     add_u32(keys, c, "rope.dimension_count", (uint32_t)(part * c->head_dim));
@@ -164,7 +169,9 @@ zs_status folder_config_read(const json_t *root, const char *folder, folder_conf
     if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: hidden_act is not silu, which is the only one supported");
     if (get(root, "quantization_config"))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: quantization_config: weights quantised this way are not supported; use the F32, F16 or BF16 model");
+        return zs_error_set(
+            error, ZS_ERROR_UNSUPPORTED,
+            "config.json: quantization_config: weights quantised this way are not supported; use the F32, F16 or BF16 model");
     status = read_sizes(root, which, c, error);
     if (!status) status = read_number(root, "rms_norm_eps", 1e-6, &epsilon, error);
     if (status) return status;

@@ -15,7 +15,8 @@ typedef struct reader {
 } reader;
 
 static zs_status truncated(const reader *r, const char *what) {
-    return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: the file ends inside %s at byte %zu of %zu: it is truncated or damaged", r->path, what, r->at, r->size);
+    return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: the file ends inside %s at byte %zu of %zu: it is truncated or damaged", r->path,
+                        what, r->at, r->size);
 }
 
 static zs_status take(reader *r, size_t size, const char *what, const uint8_t **bytes) {
@@ -65,7 +66,8 @@ static zs_status skip_elements(reader *r, gguf_value *value) {
         return ZS_OK;
     }
     if (value->element_type != GGUF_STRING)
-        return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: key %.*s: array of type %d at byte %zu", r->path, (int)value->key.size, value->key.data, (int)value->element_type, r->at);
+        return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: key %.*s: array of type %d at byte %zu", r->path, (int)value->key.size,
+                            value->key.data, (int)value->element_type, r->at);
     if (value->count > (r->size - r->at) / 8) return truncated(r, "an array");
     for (uint64_t i = 0; i < value->count; i++) {
         gguf_string ignored;
@@ -99,7 +101,8 @@ static zs_status take_value(reader *r, gguf_value *value) {
     } else if (scalar_size(type)) {
         status = take(r, scalar_size(type), "a value", &value->data);
     } else {
-        return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: key %.*s has the unknown type %u", r->path, (int)(value->key.size < 64 ? value->key.size : 64), value->key.data, type);
+        return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: key %.*s has the unknown type %u", r->path,
+                            (int)(value->key.size < 64 ? value->key.size : 64), value->key.data, type);
     }
     value->size = (size_t)(r->data + r->at - value->data);
     return status;
@@ -137,8 +140,11 @@ static zs_status take_tensor(reader *r, gguf_tensor *tensor) {
     if (!status) status = take_u64(r, "a tensor's offset", &tensor->offset);
     if (status) return status;
     const tensor_type_info *info = tensor_type_get_info(tensor->type);
-    if (!info) return zs_error_set(r->error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has type %u, which this version does not read", r->path, tensor->name, tensor->type);
-    if (tensor->shape[tensor->dims - 1] % info->block_elements) return tensor_error(r, tensor, ZS_ERROR_FORMAT, "has rows that are no multiple of its type's block");
+    if (!info)
+        return zs_error_set(r->error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has type %u, which this version does not read", r->path,
+                            tensor->name, tensor->type);
+    if (tensor->shape[tensor->dims - 1] % info->block_elements)
+        return tensor_error(r, tensor, ZS_ERROR_FORMAT, "has rows that are no multiple of its type's block");
     tensor->size = tensor_type_bytes(tensor->type, tensor->elements);
     return tensor->size ? ZS_OK : tensor_error(r, tensor, ZS_ERROR_FORMAT, "has an absurd size");
 }
@@ -159,7 +165,8 @@ static zs_status index_tensors(gguf_file *file, zs_error *error) {
         size_t slot = hash_name(file->tensors[i].name) & (file->hash_size - 1);
         while (file->tensor_hash[slot]) {
             if (strcmp(file->tensors[file->tensor_hash[slot] - 1].name, file->tensors[i].name) == 0)
-                return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s occurs twice", file->map.path, gguf_tensor_origin(&file->tensors[i]));
+                return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s occurs twice", file->map.path,
+                                    gguf_tensor_origin(&file->tensors[i]));
             slot = (slot + 1) & (file->hash_size - 1);
         }
         file->tensor_hash[slot] = (uint32_t)(i + 1);
@@ -174,12 +181,15 @@ static zs_status read_counts(reader *r, uint64_t *tensors, uint64_t *values) {
     if (status) return status;
     if (memcmp(magic, "GGUF", 4) != 0) return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s is no GGUF file", r->path);
     status = take_u32(r, "the header", &version);
-    if (!status && version != 3) return zs_error_set(r->error, ZS_ERROR_UNSUPPORTED, "%s: GGUF version %u; version 3 is supported", r->path, version);
+    if (!status && version != 3)
+        return zs_error_set(r->error, ZS_ERROR_UNSUPPORTED, "%s: GGUF version %u; version 3 is supported", r->path, version);
     if (!status) status = take_u64(r, "the header", tensors);
     if (!status) status = take_u64(r, "the header", values);
     if (status) return status;
     if (*tensors > r->size / MIN_TENSOR_BYTES || *values > r->size / MIN_VALUE_BYTES || *tensors > UINT32_MAX / 4)
-        return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: claims %" PRIu64 " tensors and %" PRIu64 " keys, more than its %zu bytes can hold", r->path, *tensors, *values, r->size);
+        return zs_error_set(r->error, ZS_ERROR_FORMAT,
+                            "%s: claims %" PRIu64 " tensors and %" PRIu64 " keys, more than its %zu bytes can hold", r->path, *tensors,
+                            *values, r->size);
     return ZS_OK;
 }
 
@@ -190,7 +200,9 @@ static zs_status place_tensors(gguf_file *file, const reader *r) {
         gguf_tensor *tensor = &file->tensors[i];
         if (tensor->offset % file->alignment) return tensor_error(r, tensor, ZS_ERROR_FORMAT, "is not aligned");
         if (start > r->size || tensor->offset > r->size - start || tensor->size > r->size - start - tensor->offset)
-            return zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: tensor %s (%" PRIu64 " bytes at %" PRIu64 ") reaches past the end of the file (%zu bytes): it is truncated or damaged",
+            return zs_error_set(r->error, ZS_ERROR_FORMAT,
+                                "%s: tensor %s (%" PRIu64 " bytes at %" PRIu64
+                                ") reaches past the end of the file (%zu bytes): it is truncated or damaged",
                                 r->path, tensor->name, tensor->size, start + tensor->offset, r->size);
         tensor->offset += start;
         tensor->data = r->data + tensor->offset;
@@ -250,7 +262,8 @@ void gguf_close(gguf_file *file) {
 
 const char *gguf_tensor_origin(const gguf_tensor *tensor) { return tensor->origin ? tensor->origin : tensor->name; }
 
-zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts), zs_error *error) {
+zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts),
+                             zs_error *error) {
     free(file->tensors);
     free(file->tensor_hash);
     file->tensor_hash = NULL;
@@ -283,12 +296,32 @@ static bool load_unsigned(gguf_value_type type, const uint8_t *p, uint64_t *valu
     int64_t i = 0;
     switch (type) {
     case GGUF_U8: *value = *p; return true;
-    case GGUF_U16: { uint16_t v; memcpy(&v, p, 2); *value = v; return true; }
-    case GGUF_U32: { uint32_t v; memcpy(&v, p, 4); *value = v; return true; }
+    case GGUF_U16: {
+        uint16_t v;
+        memcpy(&v, p, 2);
+        *value = v;
+        return true;
+    }
+    case GGUF_U32: {
+        uint32_t v;
+        memcpy(&v, p, 4);
+        *value = v;
+        return true;
+    }
     case GGUF_U64: memcpy(value, p, 8); return true;
     case GGUF_I8: i = (int8_t)*p; break;
-    case GGUF_I16: { int16_t v; memcpy(&v, p, 2); i = v; break; }
-    case GGUF_I32: { int32_t v; memcpy(&v, p, 4); i = v; break; }
+    case GGUF_I16: {
+        int16_t v;
+        memcpy(&v, p, 2);
+        i = v;
+        break;
+    }
+    case GGUF_I32: {
+        int32_t v;
+        memcpy(&v, p, 4);
+        i = v;
+        break;
+    }
     case GGUF_I64: memcpy(&i, p, 8); break;
     default: return false;
     }
@@ -300,7 +333,10 @@ static bool load_float(gguf_value_type type, const uint8_t *p, float *value) {
     double d;
     switch (type) {
     case GGUF_F32: memcpy(value, p, 4); return true;
-    case GGUF_F64: memcpy(&d, p, 8); *value = (float)d; return true;
+    case GGUF_F64:
+        memcpy(&d, p, 8);
+        *value = (float)d;
+        return true;
     default: return false;
     }
 }

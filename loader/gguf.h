@@ -7,7 +7,19 @@
 #include "zsigma/zsigma.h"
 
 typedef enum gguf_value_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64,
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
 } gguf_value_type;
 
 typedef struct gguf_string {
@@ -32,9 +44,9 @@ typedef struct gguf_tensor {
     uint32_t dims;
     uint64_t shape[4];
     uint64_t elements;
-    const void *data; // into the map
-    uint64_t size;    // bytes
-    uint64_t offset;  // in the file, for messages
+    const void *data;   // into the map
+    uint64_t size;      // bytes
+    uint64_t offset;    // in the file, for messages
     const char *origin; // the name that its own file has for it; NULL: this one
 } gguf_tensor;
 
@@ -61,7 +73,8 @@ void gguf_close(gguf_file *file);
 
 /// Gives a file without tensors those of other files: an array from malloc and what they point into, which gguf_close hands
 /// to close_parts. Both belong to the file from then on, on failure too (a name that occurs twice).
-zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts), zs_error *error);
+zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts),
+                             zs_error *error);
 /// The name to tell a person.
 const char *gguf_tensor_origin(const gguf_tensor *tensor);
 

@@ -48,8 +48,10 @@ zs_status gguf_writer_create(const char *path, bool force, gguf_writer **writer,
     gguf_writer *w = calloc(1, sizeof *w);
     if (!w) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
     zs_status status = file_output_create(path, force, &w->file, error);
-    if (status) free(w);
-    else *writer = w;
+    if (status)
+        free(w);
+    else
+        *writer = w;
     return status;
 }
 
@@ -153,7 +155,8 @@ zs_status gguf_writer_finish(gguf_writer **writer, zs_error *error) {
     *writer = NULL;
     zs_status status = ZS_OK;
     if (w->next != w->tensor_count) {
-        status = zs_error_set(error, ZS_ERROR_ARGUMENT, "%zu of %llu tensors of a GGUF file were written", w->next, (unsigned long long)w->tensor_count);
+        status = zs_error_set(error, ZS_ERROR_ARGUMENT, "%zu of %llu tensors of a GGUF file were written", w->next,
+                              (unsigned long long)w->tensor_count);
         file_output_discard(&w->file);
     } else {
         status = file_output_commit(&w->file, error);

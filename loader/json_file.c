@@ -9,7 +9,9 @@
 
 enum { MOST_TEXT = 1 << 20 };
 
-static zs_status out_of_memory(const char *folder, zs_error *error) { return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", folder); }
+static zs_status out_of_memory(const char *folder, zs_error *error) {
+    return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", folder);
+}
 
 char *json_file_path(const char *folder, const char *name) {
     size_t size = strlen(folder) + strlen(name) + 2;
@@ -30,7 +32,8 @@ static zs_status parse(const file_map *map, json_t **root, zs_error *error) {
     json_error_t problem;
     *root = json_loadb(map->size ? (const char *)map->data : "", map->size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
     if (json_is_object(*root)) return ZS_OK;
-    zs_status status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: %s at byte %d", map->path, *root ? "no JSON object" : problem.text, *root ? 0 : problem.position);
+    zs_status status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: %s at byte %d", map->path, *root ? "no JSON object" : problem.text,
+                                    *root ? 0 : problem.position);
     json_decref(*root);
     *root = NULL;
     return status;
@@ -60,8 +63,10 @@ zs_status json_file_read_text(const char *folder, const char *name, char **text,
     zs_status status = file_map_open(path, &map, error);
     free(path);
     if (status) return status;
-    if (map.size > MOST_TEXT) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s is no template: %zu bytes", map.path, map.size);
-    else if (!(*text = malloc(map.size + 1))) status = out_of_memory(folder, error);
+    if (map.size > MOST_TEXT)
+        status = zs_error_set(error, ZS_ERROR_FORMAT, "%s is no template: %zu bytes", map.path, map.size);
+    else if (!(*text = malloc(map.size + 1)))
+        status = out_of_memory(folder, error);
     if (!status) {
         if (map.size) memcpy(*text, map.data, map.size);
         (*text)[map.size] = '\0';

@@ -72,9 +72,11 @@ static zs_status check_head_sizes(const model_file *file, zs_error *error) {
 static zs_status read_window(model_file *file, zs_error *error) {
     char name[128];
     double number;
-    if (!read_number(file, "attention.sliding_window", name, sizeof name, &number) || number == 0 || number >= file->config.context) return ZS_OK;
+    if (!read_number(file, "attention.sliding_window", name, sizeof name, &number) || number == 0 || number >= file->config.context)
+        return ZS_OK;
     if (!(number >= 1)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), name, number);
-    if (strcmp(file->config.architecture, "llama") != 0) return refuse_key(file, name, number, "attention in a window shorter than the context is", error);
+    if (strcmp(file->config.architecture, "llama") != 0)
+        return refuse_key(file, name, number, "attention in a window shorter than the context is", error);
     file->config.window = (uint32_t)number;
     return ZS_OK;
 }
@@ -86,7 +88,8 @@ static zs_status read_scaling(model_file *file, zs_error *error) {
     gguf_string scaling = {0};
     snprintf(type, sizeof type, "%s.rope.scaling.type", file->config.architecture);
     bool typed = gguf_find_value(&file->gguf, type) != NULL;
-    if (typed && !gguf_get_string(&file->gguf, type, &scaling)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is no text", path_of(file), type);
+    if (typed && !gguf_get_string(&file->gguf, type, &scaling))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is no text", path_of(file), type);
     bool linear = typed && scaling.size == 6 && memcmp(scaling.data, "linear", 6) == 0;
     if (typed && !linear && !(scaling.size == 4 && memcmp(scaling.data, "none", 4) == 0)) {
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
@@ -94,9 +97,11 @@ static zs_status read_scaling(model_file *file, zs_error *error) {
                             "answers would be wrong; use a model that does not need it",
                             path_of(file), type, (int)(scaling.size < 40 ? scaling.size : 40), scaling.data);
     }
-    bool new_key = read_number(file, "rope.scaling.factor", name, sizeof name, &factor), old_key = read_number(file, "rope.scale_linear", old, sizeof old, &older);
+    bool new_key = read_number(file, "rope.scaling.factor", name, sizeof name, &factor),
+         old_key = read_number(file, "rope.scale_linear", old, sizeof old, &older);
     if (typed && !linear) return ZS_OK;
-    if (!typed && new_key && factor != 1 && factor != 0) return refuse_key(file, name, factor, "scaling of rotary positions without a type is", error);
+    if (!typed && new_key && factor != 1 && factor != 0)
+        return refuse_key(file, name, factor, "scaling of rotary positions without a type is", error);
     file->config.rope_divisor = new_key ? factor : old_key ? older : 1;
     if (file->config.rope_divisor == 0) file->config.rope_divisor = 1;
     if (file->config.rope_divisor > 0 && isfinite(file->config.rope_divisor)) return ZS_OK;

@@ -24,21 +24,25 @@ static zs_status read_architecture(model_file *file, zs_error *error) {
         uint32_t version;
         file->config.factored = true;
         if (!gguf_get_u32(&file->gguf, "zsigma.version", &version) || version != 1)
-            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: a factored model of another version; factor it again with this program", path_of(file));
+            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: a factored model of another version; factor it again with this program",
+                                path_of(file));
         if (!gguf_get_string(&file->gguf, "zsigma.base_architecture", &name))
             return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key zsigma.base_architecture is missing", path_of(file));
     }
     if (!string_is(name, "llama") && !string_is(name, "qwen2"))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama and qwen2 are", path_of(file), (int)(name.size < 40 ? name.size : 40), name.data);
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama and qwen2 are", path_of(file),
+                            (int)(name.size < 40 ? name.size : 40), name.data);
     snprintf(file->config.architecture, sizeof file->config.architecture, "%.*s", (int)name.size, name.data);
-    if (gguf_get_string(&file->gguf, "general.name", &name)) snprintf(file->config.name, sizeof file->config.name, "%.*s", (int)(name.size < 120 ? name.size : 120), name.data);
+    if (gguf_get_string(&file->gguf, "general.name", &name))
+        snprintf(file->config.name, sizeof file->config.name, "%.*s", (int)(name.size < 120 ? name.size : 120), name.data);
     return ZS_OK;
 }
 
 static zs_status read_count(const model_file *file, const char *key, uint32_t *value, zs_error *error) {
     char name[NAME_BYTES + 64];
     snprintf(name, sizeof name, "%s.%s", file->config.architecture, key);
-    if (!gguf_get_u32(&file->gguf, name, value)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no count", path_of(file), name);
+    if (!gguf_get_u32(&file->gguf, name, value))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no count", path_of(file), name);
     if (*value == 0 || *value > LIMIT) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %u", path_of(file), name, *value);
     return ZS_OK;
 }
@@ -50,7 +54,9 @@ static zs_status read_row_order(model_file *file, zs_error *error) {
         return ZS_OK;
     }
     file->rows_in_halves = gguf_get_string(&file->gguf, MODEL_ROWS_KEY, &order) && string_is(order, "halves");
-    return file->rows_in_halves ? ZS_OK : zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key %s is not \"halves\", the only other order of rows", path_of(file), MODEL_ROWS_KEY);
+    return file->rows_in_halves ? ZS_OK
+                                : zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key %s is not \"halves\", the only other order of rows",
+                                               path_of(file), MODEL_ROWS_KEY);
 }
 
 static zs_status read_config(model_file *file, zs_error *error) {
@@ -70,14 +76,19 @@ static zs_status read_config(model_file *file, zs_error *error) {
     if (!status && gguf_find_value(&file->gguf, key)) status = read_count(file, "attention.key_length", &c->head_dim, error);
     if (status) return status;
     snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", c->architecture);
-    if (!gguf_get_f32(&file->gguf, key, &c->norm_eps)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no number", path_of(file), key);
+    if (!gguf_get_f32(&file->gguf, key, &c->norm_eps))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is missing or no number", path_of(file), key);
     c->rope_base = 10000;
     snprintf(key, sizeof key, "%s.rope.freq_base", c->architecture);
-    if (gguf_find_value(&file->gguf, key) && !gguf_get_f32(&file->gguf, key, &c->rope_base)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is no number", path_of(file), key);
-    if (c->layers > 1000 || c->heads % c->kv_heads || c->head_dim % 4 || c->head_dim > 256 || c->heads / c->kv_heads > 16 || (uint64_t)c->heads * c->head_dim > LIMIT)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path_of(file), c->layers, c->heads, c->kv_heads, c->head_dim);
+    if (gguf_find_value(&file->gguf, key) && !gguf_get_f32(&file->gguf, key, &c->rope_base))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is no number", path_of(file), key);
+    if (c->layers > 1000 || c->heads % c->kv_heads || c->head_dim % 4 || c->head_dim > 256 || c->heads / c->kv_heads > 16 ||
+        (uint64_t)c->heads * c->head_dim > LIMIT)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path_of(file),
+                            c->layers, c->heads, c->kv_heads, c->head_dim);
     if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->rope_base > 1 && isfinite(c->rope_base)))
-        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: norm epsilon %g or rope base %g makes no sense", path_of(file), (double)c->norm_eps, (double)c->rope_base);
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: norm epsilon %g or rope base %g makes no sense", path_of(file),
+                            (double)c->norm_eps, (double)c->rope_base);
     return ZS_OK;
 }
 
@@ -89,15 +100,17 @@ static const gguf_tensor *use(const model_file *file, const char *name) {
 }
 
 /// A tensor of a shape; cols 0: a vector of rows. NULL and an error when missing (unless optional) or misshapen.
-static zs_status find(const model_file *file, const char *name, uint32_t rows, uint32_t cols, bool optional, const gguf_tensor **tensor, zs_error *error) {
+static zs_status find(const model_file *file, const char *name, uint32_t rows, uint32_t cols, bool optional, const gguf_tensor **tensor,
+                      zs_error *error) {
     const gguf_tensor *t = use(file, name);
     *tensor = t;
     if (!t) return optional ? ZS_OK : zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is missing", path_of(file), name);
     bool fits = cols ? t->dims == 2 && t->shape[0] == rows && t->shape[1] == cols : t->dims == 1 && t->shape[0] == rows;
     if (fits) return ZS_OK;
     *tensor = NULL;
-    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s has shape [%llu, %llu] instead of [%u, %u]", path_of(file), gguf_tensor_origin(t), (unsigned long long)t->shape[0],
-                        (unsigned long long)(t->dims > 1 ? t->shape[1] : 0), rows, cols);
+    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s has shape [%llu, %llu] instead of [%u, %u]", path_of(file),
+                        gguf_tensor_origin(t), (unsigned long long)t->shape[0], (unsigned long long)(t->dims > 1 ? t->shape[1] : 0), rows,
+                        cols);
 }
 
 static zs_status find_factors(const model_file *file, const char *prefix, model_matrix *m, zs_error *error) {
@@ -112,7 +125,8 @@ static zs_status find_factors(const model_file *file, const char *prefix, model_
     for (uint32_t i = 0; i < m->rank; i++) {
         float value;
         memcpy(&value, (const uint8_t *)s->data + sizeof value * i, sizeof value);
-        if (!(value >= 0 && isfinite(value))) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s: singular value %u is %g", path_of(file), name, i, (double)value);
+        if (!(value >= 0 && isfinite(value)))
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s: singular value %u is %g", path_of(file), name, i, (double)value);
     }
     snprintf(name, sizeof name, "%s.zs_u", prefix);
     zs_status status = find(file, name, m->out, m->rank, false, &m->u, error);
@@ -172,7 +186,8 @@ static zs_status find_layer(model_file *file, uint32_t index, zs_error *error) {
     const model_config *c = &file->config;
     model_layer_file *layer = &file->layers[index];
     uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const uint32_t shapes[MODEL_MATRICES][2] = {{q, c->hidden}, {kv, c->hidden}, {kv, c->hidden}, {c->hidden, q}, {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
+    const uint32_t shapes[MODEL_MATRICES][2] = {{q, c->hidden},      {kv, c->hidden},     {kv, c->hidden},    {c->hidden, q},
+                                                {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
     zs_status status = ZS_OK;
     for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) {
         layer->matrices[m].out = shapes[m][0];
@@ -192,11 +207,13 @@ static zs_status find_rope_factors(model_file *file, zs_error *error) {
     uint32_t count = file->config.head_dim / 2;
     zs_status status = find(file, "rope_freqs.weight", count, 0, true, &file->rope_factors, error);
     if (status || !file->rope_factors) return status;
-    if (file->rope_factors->type != TENSOR_F32) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor rope_freqs.weight is not of type F32", path_of(file));
+    if (file->rope_factors->type != TENSOR_F32)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor rope_freqs.weight is not of type F32", path_of(file));
     for (uint32_t i = 0; i < count; i++) {
         float factor;
         memcpy(&factor, (const uint8_t *)file->rope_factors->data + sizeof factor * i, sizeof factor);
-        if (!(factor > 0 && isfinite(factor))) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor rope_freqs.weight: factor %u is %g", path_of(file), i, (double)factor);
+        if (!(factor > 0 && isfinite(factor)))
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor rope_freqs.weight: factor %u is %g", path_of(file), i, (double)factor);
     }
     return ZS_OK;
 }
@@ -224,8 +241,9 @@ static zs_status find_tensors(model_file *file, zs_error *error) {
 static zs_status check_vocabulary(const model_file *file, zs_error *error) {
     const gguf_value *tokens = gguf_find_value(&file->gguf, "tokenizer.ggml.tokens");
     if (!tokens || tokens->type != GGUF_ARRAY || tokens->count <= file->config.vocab) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key tokenizer.ggml.tokens has %llu tokens and tensor token_embd.weight %u rows: they are of different models", path_of(file),
-                        (unsigned long long)tokens->count, file->config.vocab);
+    return zs_error_set(error, ZS_ERROR_FORMAT,
+                        "%s: key tokenizer.ggml.tokens has %llu tokens and tensor token_embd.weight %u rows: they are of different models",
+                        path_of(file), (unsigned long long)tokens->count, file->config.vocab);
 }
 
 static zs_status parse(model_file *file, zs_error *error) {

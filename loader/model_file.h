@@ -14,19 +14,19 @@ typedef struct model_config {
     float norm_eps, rope_base;
     bool tied; // the output head is the embedding
     bool factored;
-    bool qkv_bias;         // q, k and v have biases
-    uint32_t window;       // a position attends to so many, itself among them; 0: to all before it
-    double rope_divisor;   // of every rotary frequency (linear scaling); 1: none
+    bool qkv_bias;       // q, k and v have biases
+    uint32_t window;     // a position attends to so many, itself among them; 0: to all before it
+    double rope_divisor; // of every rotary frequency (linear scaling); 1: none
 } model_config;
 
 /// One matrix [out, in], dense (dense != NULL) or factored (u, s, vt != NULL).
 typedef struct model_matrix {
-    const char *canonical; // Hugging Face name without ".weight", owned by the model_file: "model.layers.0.mlp.gate_proj"
-    uint32_t out, in, rank;       // rank: min(out, in), dense too
-    const gguf_tensor *dense;     // [out, in]
+    const char *canonical;         // Hugging Face name without ".weight", owned by the model_file: "model.layers.0.mlp.gate_proj"
+    uint32_t out, in, rank;        // rank: min(out, in), dense too
+    const gguf_tensor *dense;      // [out, in]
     const gguf_tensor *u, *s, *vt; // [out, r], F32 [r], [r, in]
-    const float *sketch;          // [8] or NULL (copied, aligned)
-    uint32_t permute_heads;       // > 0: rows of dense / u are in GGUF's interleaved order over this many heads
+    const float *sketch;           // [8] or NULL (copied, aligned)
+    uint32_t permute_heads;        // > 0: rows of dense / u are in GGUF's interleaved order over this many heads
 } model_matrix;
 
 enum { MODEL_Q, MODEL_K, MODEL_V, MODEL_O, MODEL_GATE, MODEL_UP, MODEL_DOWN, MODEL_MATRICES };
@@ -45,17 +45,17 @@ typedef struct model_file {
     const gguf_tensor *head;      // [vocab, hidden]; == embedding when tied
     const gguf_tensor *output_norm;
     const gguf_tensor *rope_factors; // [head_dim / 2], each divides a rotary frequency (Llama 3.1); NULL: none
-    bool rows_in_halves; // dense q and k and their biases (MODEL_ROWS_KEY)
-    bool *used; // [gguf.tensor_count] while the file is being opened, NULL after it
+    bool rows_in_halves;             // dense q and k and their biases (MODEL_ROWS_KEY)
+    bool *used;                      // [gguf.tensor_count] while the file is being opened, NULL after it
 } model_file;
 
 /// Key of our own: "halves" when the rows of dense q and k are in Hugging Face order (model folders, and factored models made
 /// of them); absent: interleaved, as llama.cpp writes them.
 #define MODEL_ROWS_KEY "zsigma.head_rows"
 
-/// Opens a GGUF file of architecture llama or qwen2, or zsigma over one of them, or a Hugging Face folder (model_folder.h). Checks that every tensor is there with the right shape
-/// and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen tensor is named. What would
-/// change the computation and is not implemented is refused (model_features.h).
+/// Opens a GGUF file of architecture llama or qwen2, or zsigma over one of them, or a Hugging Face folder (model_folder.h). Checks that
+/// every tensor is there with the right shape and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen
+/// tensor is named. What would change the computation and is not implemented is refused (model_features.h).
 zs_status model_file_open(const char *path, model_file *file, zs_error *error);
 zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error);
 void model_file_close(model_file *file);

@@ -37,8 +37,11 @@ bool model_folder_is(const char *path) {
 static const char *const outer_names[][2] = {
     {"model.embed_tokens.weight", "token_embd.weight"}, {"model.norm.weight", "output_norm.weight"}, {"lm_head.weight", "output.weight"}};
 static const char *const layer_names[][2] = {
-    {"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"}, {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
-    {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"}, {"mlp.up_proj", "ffn_up"}, {"mlp.down_proj", "ffn_down"},
+    {"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"},
+    {"self_attn.q_proj", "attn_q"},   {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"},
+    {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
 };
 enum { OUTER = sizeof outer_names / sizeof *outer_names, LAYER = sizeof layer_names / sizeof *layer_names };
 
@@ -52,7 +55,9 @@ static void translate(const char *name, char out[65]) {
         return;
     }
     snprintf(out, 65, "%s", name);
-    if (strncmp(name, "model.layers.", 13) != 0 || name[13] < '0' || name[13] > '9' || sscanf(name, "model.layers.%5u.%n", &layer, &used) != 1 || used == 0) return;
+    if (strncmp(name, "model.layers.", 13) != 0 || name[13] < '0' || name[13] > '9' ||
+        sscanf(name, "model.layers.%5u.%n", &layer, &used) != 1 || used == 0)
+        return;
     for (size_t i = 0; i < LAYER; i++) {
         size_t size = strlen(layer_names[i][0]);
         const char *end = name + used + size;
@@ -80,8 +85,10 @@ typedef struct complaints {
 static void complain(complaints *list, const char *name, const char *what) {
     size_t used = strlen(list->text);
     list->count++;
-    if (used + strlen(name) + strlen(what) + 4 > sizeof list->text) list->left_out++;
-    else snprintf(list->text + used, sizeof list->text - used, "%s%s %s", used ? ", " : "", name, what);
+    if (used + strlen(name) + strlen(what) + 4 > sizeof list->text)
+        list->left_out++;
+    else
+        snprintf(list->text + used, sizeof list->text - used, "%s%s %s", used ? ", " : "", name, what);
 }
 
 /// cols 0: a vector.
@@ -97,13 +104,15 @@ static void check_tensor(const shards *all, const char *name, uint32_t rows, uin
     if (cols)
         snprintf(what, sizeof what, "has shape [%llu, %llu] instead of [%u, %u]", (unsigned long long)(t->dims > 0 ? t->shape[0] : 0),
                  (unsigned long long)(t->dims > 1 ? t->shape[1] : 0), rows, cols);
-    else snprintf(what, sizeof what, "has shape [%llu] instead of [%u]", (unsigned long long)(t->dims > 0 ? t->shape[0] : 0), rows);
+    else
+        snprintf(what, sizeof what, "has shape [%llu] instead of [%u]", (unsigned long long)(t->dims > 0 ? t->shape[0] : 0), rows);
     complain(list, name, what);
 }
 
 static void check_layer(const shards *all, const folder_config *c, uint32_t layer, complaints *list) {
     const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const uint32_t shapes[LAYER][2] = {{c->hidden, 0}, {c->hidden, 0}, {q, c->hidden}, {kv, c->hidden}, {kv, c->hidden}, {c->hidden, q}, {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
+    const uint32_t shapes[LAYER][2] = {{c->hidden, 0}, {c->hidden, 0},      {q, c->hidden},      {kv, c->hidden},    {kv, c->hidden},
+                                       {c->hidden, q}, {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
     const bool biases[LAYER] = {false, false, c->qkv_bias, c->qkv_bias, c->qkv_bias, c->o_bias, c->mlp_bias, c->mlp_bias, c->mlp_bias};
     for (size_t i = 0; i < LAYER; i++) {
         char name[NAME_BYTES];
@@ -118,7 +127,8 @@ static zs_status check_tensors(const char *path, const shards *all, const folder
     complaints list = {0};
     char more[40] = "";
     if (c->layers > 1000 || (uint64_t)c->heads * c->head_dim > 1u << 24 || (uint64_t)c->kv_heads * c->head_dim > 1u << 24)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path, c->layers, c->heads, c->kv_heads, c->head_dim);
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path,
+                            c->layers, c->heads, c->kv_heads, c->head_dim);
     check_tensor(all, outer_names[0][0], c->vocab, c->hidden, &list);
     check_tensor(all, outer_names[1][0], c->hidden, 0, &list);
     if (!c->tied) check_tensor(all, outer_names[2][0], c->vocab, c->hidden, &list);
@@ -155,7 +165,13 @@ static bool put_rope_factors(const folder_config *c, folder_parts *parts, gguf_t
         double divisor = wavelength < high ? 1 : wavelength > low ? factor : 1 / ((1 - smooth) / factor + smooth);
         parts->rope_factors[i] = (float)divisor;
     }
-    *to = (gguf_tensor){.name = "rope_freqs.weight", .type = TENSOR_F32, .dims = 1, .shape = {count}, .elements = count, .data = parts->rope_factors, .size = 4ull * count};
+    *to = (gguf_tensor){.name = "rope_freqs.weight",
+                        .type = TENSOR_F32,
+                        .dims = 1,
+                        .shape = {count},
+                        .elements = count,
+                        .data = parts->rope_factors,
+                        .size = 4ull * count};
     return true;
 }
 
@@ -186,7 +202,8 @@ static zs_status read_keys(const char *path, folder_config *config, gguf_file *f
     zs_status status = json_file_read(path, "config.json", false, &root, error);
     if (status) return status;
     status = gguf_writer_create_keys(&keys, error);
-    if (!status && (status = folder_config_read(root, path, config, keys, &inner)) != ZS_OK) zs_error_set(error, status, "%s/%s", path, inner.message);
+    if (!status && (status = folder_config_read(root, path, config, keys, &inner)) != ZS_OK)
+        zs_error_set(error, status, "%s/%s", path, inner.message);
     json_decref(root);
     if (!status) gguf_writer_add_string(keys, MODEL_ROWS_KEY, "halves");
     if (!status) status = tokenizer_folder_read(path, keys, &found, error);

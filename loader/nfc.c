@@ -12,7 +12,11 @@ typedef struct nfc_triple {
 
 #include "loader/nfc_table.h"
 
-enum { DECOMPOSITIONS = sizeof decompositions / sizeof *decompositions, COMPOSITIONS = sizeof compositions / sizeof *compositions, CLASSES = sizeof classes / sizeof *classes };
+enum {
+    DECOMPOSITIONS = sizeof decompositions / sizeof *decompositions,
+    COMPOSITIONS = sizeof compositions / sizeof *compositions,
+    CLASSES = sizeof classes / sizeof *classes
+};
 // The Unicode Standard, section 3.12.
 enum { S = 0xAC00, L = 0x1100, V = 0x1161, T = 0x11A7, L_COUNT = 19, V_COUNT = 21, T_COUNT = 28, S_COUNT = L_COUNT * V_COUNT * T_COUNT };
 enum { MOST_PARTS = 4, FEW = 16, FIRST_BYTE = 0xCC }; // of U+0300
@@ -24,8 +28,10 @@ static const nfc_triple *find(const nfc_triple *rows, size_t count, uint32_t a, 
     size_t low = 0, high = count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (rows[middle].a < a || (rows[middle].a == a && rows[middle].b <= b)) low = middle + 1;
-        else high = middle;
+        if (rows[middle].a < a || (rows[middle].a == a && rows[middle].b <= b))
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low ? &rows[low - 1] : NULL;
 }
@@ -56,7 +62,8 @@ static size_t decompose(uint32_t point, uint32_t out[MOST_PARTS]) {
         out[2] = T + index % T_COUNT;
         return out[2] == T ? 2 : 3;
     }
-    for (const nfc_triple *row; (row = find(decompositions, DECOMPOSITIONS, point, UINT32_MAX)) && row->a == point && count < MOST_PARTS - 1; point = row->b) {
+    for (const nfc_triple *row;
+         (row = find(decompositions, DECOMPOSITIONS, point, UINT32_MAX)) && row->a == point && count < MOST_PARTS - 1; point = row->b) {
         if (row->c) tail[count++] = row->c; // the second part has none of its own
     }
     out[written++] = point;

@@ -78,7 +78,8 @@ static bool grow(uint32_t **array, size_t count) {
 
 zs_status piece_workspace_reserve(const piece_merge *table, piece_workspace *ws, size_t count, zs_error *error) {
     if (count > PIECE_MAX_PARTS)
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a piece of %zu characters without a break is too long to tokenise: cut the text", count);
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a piece of %zu characters without a break is too long to tokenise: cut the text",
+                            count);
     if (table->has_unused && !ws->seen) {
         ws->left_size = malloc(table->vocab->count * sizeof *ws->left_size);
         ws->seen = calloc(table->vocab->count, sizeof *ws->seen);
@@ -116,8 +117,10 @@ static uint32_t part_at(const piece_workspace *ws, uint32_t place, uint32_t coun
     uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (ws->starts[middle] < place) low = middle + 1;
-        else high = middle;
+        if (ws->starts[middle] < place)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }

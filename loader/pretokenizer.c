@@ -12,8 +12,8 @@
 
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|" SPACES_AT_END
 // Llama 3's and Qwen 2's differ in how many digits stay together.
-#define LLAMA3(digits) \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE \
+#define LLAMA3(digits)                                                                                                                     \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|[" SPACE                   \
     "]*[\\r\\n]+|" SPACES_AT_END
 #define DIGITS_ALONE "\\p{N}|\\P{N}+"
 
@@ -56,7 +56,8 @@ static const pretokenizer_kind *find_kind(const char *name, size_t size) {
 static pcre2_code *compile(const char *pattern) {
     int problem = 0;
     PCRE2_SIZE where = 0;
-    pcre2_code *code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &problem, &where, NULL);
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &problem, &where, NULL);
     if (code != NULL) (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); // where there is no JIT the interpreter serves
     return code;
 }
@@ -64,7 +65,8 @@ static pcre2_code *compile(const char *pattern) {
 zs_status pretokenizer_create(const char *name, size_t name_size, pretokenizer **pretokenizer_out, zs_error *error) {
     const pretokenizer_kind *kind = find_kind(name, name_size);
     if (kind == NULL) {
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "pre-tokenizer \"%.*s\" (tokenizer.ggml.pre) is not known; known are smollm, gpt-2, llama-bpe, qwen2",
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "pre-tokenizer \"%.*s\" (tokenizer.ggml.pre) is not known; known are smollm, gpt-2, llama-bpe, qwen2",
                             (int)(name_size < 64 ? name_size : 64), name);
     }
     pretokenizer *made = calloc(1, sizeof *made);
@@ -92,9 +94,7 @@ void pretokenizer_destroy(pretokenizer **splitter) {
     *splitter = NULL;
 }
 
-bool pretokenizer_ignores_merges(const pretokenizer *splitter) {
-    return splitter->kind->ignores_merges;
-}
+bool pretokenizer_ignores_merges(const pretokenizer *splitter) { return splitter->kind->ignores_merges; }
 
 zs_status pretokenizer_walk_create(const pretokenizer *splitter, pretokenizer_walk **walk_out, zs_error *error) {
     pretokenizer_walk *walk = calloc(1, sizeof *walk);
@@ -121,11 +121,13 @@ void pretokenizer_walk_start(pretokenizer_walk *walk, const char *text, size_t s
 }
 
 // Length of the match that text[size] begins with. The caller vouches for UTF-8, else each match would check it all again.
-static zs_status match_length(pretokenizer_walk *walk, const pcre2_code *code, const char *text, size_t size, size_t *length, zs_error *error) {
+static zs_status match_length(pretokenizer_walk *walk, const pcre2_code *code, const char *text, size_t size, size_t *length,
+                              zs_error *error) {
     int found = pcre2_match(code, (PCRE2_SPTR)text, size, 0, PCRE2_NO_UTF_CHECK, walk->match, walk->splitter->context);
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(walk->match);
     // Every character is a piece by some alternative, so a failure can only be one of resources.
-    if (found < 0 || span[1] == 0) return zs_error_set(error, ZS_ERROR_MEMORY, "splitting %zu bytes of text failed with PCRE2 error %d", size, found);
+    if (found < 0 || span[1] == 0)
+        return zs_error_set(error, ZS_ERROR_MEMORY, "splitting %zu bytes of text failed with PCRE2 error %d", size, found);
     *length = span[1];
     return ZS_OK;
 }

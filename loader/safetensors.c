@@ -40,7 +40,8 @@ static zs_status tensor_error(const safetensors_file *file, const char *name, zs
 }
 
 static zs_status read_shape(const safetensors_file *file, const json_t *shape, safetensors_tensor *t, zs_error *error) {
-    if (!json_is_array(shape) || json_array_size(shape) > MAX_DIMS) return tensor_error(file, t->name, ZS_ERROR_FORMAT, "has no shape or more than 8 dimensions", error);
+    if (!json_is_array(shape) || json_array_size(shape) > MAX_DIMS)
+        return tensor_error(file, t->name, ZS_ERROR_FORMAT, "has no shape or more than 8 dimensions", error);
     t->dims = (uint32_t)json_array_size(shape);
     t->elements = 1;
     for (uint32_t i = 0; i < t->dims; i++) {
@@ -51,24 +52,29 @@ static zs_status read_shape(const safetensors_file *file, const json_t *shape, s
     return ZS_OK;
 }
 
-static zs_status read_tensor(const safetensors_file *file, const char *name, const json_t *entry, const uint8_t *data, uint64_t data_size, safetensors_tensor *t, zs_error *error) {
+static zs_status read_tensor(const safetensors_file *file, const char *name, const json_t *entry, const uint8_t *data, uint64_t data_size,
+                             safetensors_tensor *t, zs_error *error) {
     t->name = copy_string(name);
     if (!t->name) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
     const char *type = json_string_value(json_object_get(entry, "dtype"));
     if (!type) return tensor_error(file, name, ZS_ERROR_FORMAT, "has no dtype", error);
-    if (!type_from_name(type, &t->type)) return tensor_error(file, name, ZS_ERROR_UNSUPPORTED, "has a dtype other than F32, F16, BF16", error);
+    if (!type_from_name(type, &t->type))
+        return tensor_error(file, name, ZS_ERROR_UNSUPPORTED, "has a dtype other than F32, F16, BF16", error);
     zs_status status = read_shape(file, json_object_get(entry, "shape"), t, error);
     if (status) return status;
     const json_t *offsets = json_object_get(entry, "data_offsets");
     uint64_t begin, end;
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !read_u64(json_array_get(offsets, 0), &begin) || !read_u64(json_array_get(offsets, 1), &end))
+    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !read_u64(json_array_get(offsets, 0), &begin) ||
+        !read_u64(json_array_get(offsets, 1), &end))
         return tensor_error(file, name, ZS_ERROR_FORMAT, "has no data_offsets", error);
     t->size = tensor_type_bytes(t->type, t->elements);
     if (t->elements && !t->size) return tensor_error(file, t->name, ZS_ERROR_FORMAT, "has an absurd shape", error);
     if (begin > end || end > data_size || end - begin != t->size)
-        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s (bytes %llu to %llu of %llu) does not fit its shape or the file: it is truncated or damaged", path_of(file), name,
-                            (unsigned long long)begin, (unsigned long long)end, (unsigned long long)data_size);
-    if (begin % tensor_type_get_info(t->type)->block_bytes) return tensor_error(file, name, ZS_ERROR_FORMAT, "is not aligned to its type", error);
+        return zs_error_set(error, ZS_ERROR_FORMAT,
+                            "%s: tensor %s (bytes %llu to %llu of %llu) does not fit its shape or the file: it is truncated or damaged",
+                            path_of(file), name, (unsigned long long)begin, (unsigned long long)end, (unsigned long long)data_size);
+    if (begin % tensor_type_get_info(t->type)->block_bytes)
+        return tensor_error(file, name, ZS_ERROR_FORMAT, "is not aligned to its type", error);
     t->data = data + begin;
     return ZS_OK;
 }
@@ -89,7 +95,9 @@ static zs_status read_meta(safetensors_file *file, json_t *meta, zs_error *error
     return ZS_OK;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const safetensors_tensor *)a)->name, ((const safetensors_tensor *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const safetensors_tensor *)a)->name, ((const safetensors_tensor *)b)->name);
+}
 static int by_place(const void *a, const void *b) {
     const safetensors_tensor *x = a, *y = b;
     return x->data < y->data ? -1 : x->data > y->data ? 1 : (x->size > y->size) - (x->size < y->size);
@@ -113,8 +121,11 @@ static zs_status read_header(safetensors_file *file, json_t *root, uint64_t head
     if (!file->tensors) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
     zs_status status = ZS_OK;
     json_object_foreach(root, name, entry) {
-        if (strcmp(name, "__metadata__") == 0) status = read_meta(file, entry, error);
-        else status = read_tensor(file, name, entry, file->map.data + 8 + header_size, file->map.size - 8 - header_size, &file->tensors[file->tensor_count++], error);
+        if (strcmp(name, "__metadata__") == 0)
+            status = read_meta(file, entry, error);
+        else
+            status = read_tensor(file, name, entry, file->map.data + 8 + header_size, file->map.size - 8 - header_size,
+                                 &file->tensors[file->tensor_count++], error);
         if (status) return status;
     }
     return check_overlap(file, error);
@@ -122,16 +133,20 @@ static zs_status read_header(safetensors_file *file, json_t *root, uint64_t head
 
 static zs_status parse(safetensors_file *file, zs_error *error) {
     uint64_t header_size;
-    if (file->map.size < 8) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no safetensors file: %zu bytes", path_of(file), file->map.size);
+    if (file->map.size < 8)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no safetensors file: %zu bytes", path_of(file), file->map.size);
     memcpy(&header_size, file->map.data, 8);
     if (header_size > MAX_HEADER || header_size > file->map.size - 8)
-        return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no safetensors file, or truncated: a header of %llu bytes in a file of %zu", path_of(file), (unsigned long long)header_size,
-                            file->map.size);
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no safetensors file, or truncated: a header of %llu bytes in a file of %zu",
+                            path_of(file), (unsigned long long)header_size, file->map.size);
     json_error_t problem;
     json_t *root = json_loadb((const char *)file->map.data + 8, (size_t)header_size, JSON_REJECT_DUPLICATES, &problem);
     zs_status status;
-    if (!json_is_object(root)) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: the header is no JSON object: %s at byte %d", path_of(file), root ? "another value" : problem.text, root ? 8 : 8 + problem.position);
-    else status = read_header(file, root, header_size, error);
+    if (!json_is_object(root))
+        status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: the header is no JSON object: %s at byte %d", path_of(file),
+                              root ? "another value" : problem.text, root ? 8 : 8 + problem.position);
+    else
+        status = read_header(file, root, header_size, error);
     json_decref(root);
     return status;
 }
@@ -169,8 +184,10 @@ const safetensors_tensor *safetensors_find(const safetensors_file *file, const c
         size_t middle = (low + high) / 2;
         int order = strcmp(name, file->tensors[middle].name);
         if (order == 0) return &file->tensors[middle];
-        if (order < 0) high = middle;
-        else low = middle + 1;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return NULL;
 }
@@ -199,7 +216,8 @@ static char *make_header(const safetensors_entry *entries, size_t count, const s
         }
         json_int_t end = offset + elements * (json_int_t)sizeof(float);
         complete &= !json_object_get(root, entries[i].name);
-        complete &= json_object_set_new(root, entries[i].name, json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets", offset, end)) == 0;
+        complete &= json_object_set_new(root, entries[i].name,
+                                        json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets", offset, end)) == 0;
         offset = end;
     }
     char *text = complete ? json_dumps(root, JSON_COMPACT) : NULL;
@@ -216,14 +234,16 @@ static char *make_header(const safetensors_entry *entries, size_t count, const s
     return grown;
 }
 
-zs_status safetensors_save(const char *path, bool force, const safetensors_entry *entries, size_t count, const safetensors_meta *meta, size_t meta_count, zs_error *error) {
+zs_status safetensors_save(const char *path, bool force, const safetensors_entry *entries, size_t count, const safetensors_meta *meta,
+                           size_t meta_count, zs_error *error) {
     file_output *file = NULL;
     zs_status status = file_output_create(path, force, &file, error);
     if (status) return status;
     size_t size = 0;
     char *header = make_header(entries, count, meta, meta_count, &size);
     if (!header) {
-        status = zs_error_set(error, ZS_ERROR_ARGUMENT, "cannot write %s: a name occurs twice, or a name or metadata is no UTF-8 text (or memory ran out)", path);
+        status = zs_error_set(error, ZS_ERROR_ARGUMENT,
+                              "cannot write %s: a name occurs twice, or a name or metadata is no UTF-8 text (or memory ran out)", path);
         goto done;
     }
     uint64_t wide = size;

@@ -42,6 +42,7 @@ typedef struct safetensors_entry {
     const float *data;
 } safetensors_entry;
 /// Writes F32 tensors, whole or not at all.
-zs_status safetensors_save(const char *path, bool force, const safetensors_entry *entries, size_t count, const safetensors_meta *meta, size_t meta_count, zs_error *error);
+zs_status safetensors_save(const char *path, bool force, const safetensors_entry *entries, size_t count, const safetensors_meta *meta,
+                           size_t meta_count, zs_error *error);
 
 #endif

@@ -38,7 +38,8 @@ static zs_status read_piece(sentencepiece_model *m, const protobuf_field *messag
     }
     if (walk.damaged) return damaged(at, "a piece", error);
     if (piece.size == 0) return zs_error_set(error, ZS_ERROR_FORMAT, "piece %zu is empty", m->count);
-    if (type < TOKEN_NORMAL || type > TOKEN_BYTE) return zs_error_set(error, ZS_ERROR_FORMAT, "piece %zu has the unknown type %llu", m->count, (unsigned long long)type);
+    if (type < TOKEN_NORMAL || type > TOKEN_BYTE)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "piece %zu has the unknown type %llu", m->count, (unsigned long long)type);
     m->pieces[m->count] = piece;
     m->scores[m->count] = score;
     m->types[m->count++] = (uint32_t)type;
@@ -109,7 +110,8 @@ static zs_status check(const sentencepiece_model *m, zs_error *error) {
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "a sentencepiece model with %s is not supported (its type is %s)", refused,
                             m->model_type < sizeof types / sizeof *types ? types[m->model_type] : "unknown");
     for (size_t i = 0; i < m->count; i++) bytes += m->types[i] == TOKEN_BYTE;
-    if (bytes != 0 && bytes != 256) return zs_error_set(error, ZS_ERROR_FORMAT, "a sentencepiece model with %zu byte pieces; expected none or 256", bytes);
+    if (bytes != 0 && bytes != 256)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "a sentencepiece model with %zu byte pieces; expected none or 256", bytes);
     return ZS_OK;
 }
 
@@ -130,7 +132,8 @@ static void add_keys(const sentencepiece_model *m, gguf_writer *keys) {
 }
 
 zs_status sentencepiece_model_read(const uint8_t *data, size_t size, gguf_writer *keys, zs_error *error) {
-    sentencepiece_model m = {.model_type = MODEL_UNIGRAM, .bos = 1, .eos = 2, .adds_prefix = true, .removes_spaces = true, .escapes_spaces = true};
+    sentencepiece_model m = {
+        .model_type = MODEL_UNIGRAM, .bos = 1, .eos = 2, .adds_prefix = true, .removes_spaces = true, .escapes_spaces = true};
     size_t count;
     zs_status status = measure(data, size, &count, error);
     if (status) return status;

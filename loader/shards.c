@@ -20,8 +20,10 @@ typedef struct name_list {
 static void name_list_add(name_list *list, const char *name) {
     size_t used = strlen(list->text), size = strlen(name);
     list->count++;
-    if (used + size + 3 > sizeof list->text) list->left_out++;
-    else snprintf(list->text + used, sizeof list->text - used, "%s%s", used ? ", " : "", name);
+    if (used + size + 3 > sizeof list->text)
+        list->left_out++;
+    else
+        snprintf(list->text + used, sizeof list->text - used, "%s%s", used ? ", " : "", name);
 }
 
 static zs_status name_list_report(const name_list *list, const char *folder, const char *what, zs_status status, zs_error *error) {
@@ -30,7 +32,9 @@ static zs_status name_list_report(const name_list *list, const char *folder, con
     return zs_error_set(error, status, "%.120s: %s %s%s", folder, what, list->text, more);
 }
 
-static zs_status out_of_memory(const char *folder, zs_error *error) { return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", folder); }
+static zs_status out_of_memory(const char *folder, zs_error *error) {
+    return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", folder);
+}
 
 static int by_name(const void *a, const void *b) { return strcmp(((const shard *)a)->name, ((const shard *)b)->name); }
 
@@ -57,9 +61,7 @@ static zs_status add_shard(const char *folder, const char *name, shards *all, zs
 // ---- the index -----------------------------------------------------------------------------------------------------
 
 /// A file of this folder, and nothing else.
-static bool is_plain_name(const char *name) {
-    return name[0] && name[0] != '.' && !strchr(name, '/') && strlen(name) < 200;
-}
+static bool is_plain_name(const char *name) { return name[0] && name[0] != '.' && !strchr(name, '/') && strlen(name) < 200; }
 
 /// The files that the index names, each once.
 static zs_status list_shards(const char *folder, const json_t *map, shards *all, zs_error *error) {
@@ -69,10 +71,12 @@ static zs_status list_shards(const char *folder, const json_t *map, shards *all,
     json_object_foreach((json_t *)(uintptr_t)map, tensor, value) {
         const char *name = json_string_value(value);
         if (!name || !is_plain_name(name))
-            return zs_error_set(error, ZS_ERROR_FORMAT, "%s/" INDEX ": the place of tensor %.80s is no file's name in this folder", folder, tensor);
+            return zs_error_set(error, ZS_ERROR_FORMAT, "%s/" INDEX ": the place of tensor %.80s is no file's name in this folder", folder,
+                                tensor);
         bool known = false;
         for (size_t i = all->count; i-- > 0 && !known;) known = strcmp(all->list[i].name, name) == 0; // the last ones come again first
-        if (!known && all->count >= MOST_SHARDS) return zs_error_set(error, ZS_ERROR_FORMAT, "%s/" INDEX " names more than %d files", folder, MOST_SHARDS);
+        if (!known && all->count >= MOST_SHARDS)
+            return zs_error_set(error, ZS_ERROR_FORMAT, "%s/" INDEX " names more than %d files", folder, MOST_SHARDS);
         if (!known) status = add_shard(folder, name, all, error);
         if (status) return status;
     }
@@ -93,7 +97,9 @@ static zs_status check_listed(const char *folder, const json_t *map, const shard
         snprintf(place, sizeof place, "%.255s (%.200s)", tensor, json_string_value(value));
         name_list_add(&missing, place);
     }
-    return missing.count ? name_list_report(&missing, folder, "tensors that are not in the file where the index has them:", ZS_ERROR_FORMAT, error) : ZS_OK;
+    return missing.count
+               ? name_list_report(&missing, folder, "tensors that are not in the file where the index has them:", ZS_ERROR_FORMAT, error)
+               : ZS_OK;
 }
 
 /// What the files hold must be listed, for that file.
@@ -104,7 +110,8 @@ static zs_status check_held(const char *folder, const json_t *map, const shards 
             char place[760];
             const char *tensor = all->list[i].file.tensors[t].name, *listed = json_string_value(json_object_get(map, tensor));
             if (listed && strcmp(listed, all->list[i].name) == 0) continue;
-            snprintf(place, sizeof place, "%.255s (%.200s%s%.200s)", tensor, all->list[i].name, listed ? " and " : "", listed ? listed : "");
+            snprintf(place, sizeof place, "%.255s (%.200s%s%.200s)", tensor, all->list[i].name, listed ? " and " : "",
+                     listed ? listed : "");
             name_list_add(listed ? &twice : &unlisted, place);
         }
     }
@@ -136,7 +143,8 @@ static zs_status open_files(const char *folder, const shards *all, zs_error *err
         name_list_add(&broken, inner.message);
     }
     if (!first) return ZS_OK;
-    return broken.count == 1 ? zs_error_set(error, first, "%s", inner.message) : name_list_report(&broken, folder, "files that cannot be read:", first, error);
+    return broken.count == 1 ? zs_error_set(error, first, "%s", inner.message)
+                             : name_list_report(&broken, folder, "files that cannot be read:", first, error);
 }
 
 static zs_status open_indexed(const char *folder, shards *all, zs_error *error) {
@@ -162,7 +170,8 @@ zs_status shards_open(const char *folder, shards *all, zs_error *error) {
         status = add_shard(folder, SINGLE, all, error);
         if (!status) status = open_files(folder, all, error);
     } else {
-        status = zs_error_set(error, ZS_ERROR_IO, "%s has neither " SINGLE " nor " INDEX ": weights are read from safetensors files only", folder);
+        status = zs_error_set(error, ZS_ERROR_IO, "%s has neither " SINGLE " nor " INDEX ": weights are read from safetensors files only",
+                              folder);
     }
     if (status) shards_close(all);
     return status;

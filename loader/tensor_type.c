@@ -5,9 +5,10 @@
 
 const tensor_type_info *tensor_type_get_info(uint32_t type) {
     static const tensor_type_info infos[] = {
-        [TENSOR_F32] = {"F32", 1, 4},        [TENSOR_F16] = {"F16", 1, 2},        [TENSOR_Q4_0] = {"Q4_0", 32, 18}, [TENSOR_Q4_1] = {"Q4_1", 32, 20},
-        [TENSOR_Q8_0] = {"Q8_0", 32, 34},   [TENSOR_Q6_K] = {"Q6_K", 256, 210}, [TENSOR_BF16] = {"BF16", 1, 2},   [TENSOR_Q5_0] = {"Q5_0", 32, 22},
-        [TENSOR_Q5_1] = {"Q5_1", 32, 24},   [TENSOR_Q4_K] = {"Q4_K", 256, 144}, [TENSOR_Q5_K] = {"Q5_K", 256, 176},
+        [TENSOR_F32] = {"F32", 1, 4},       [TENSOR_F16] = {"F16", 1, 2},       [TENSOR_Q4_0] = {"Q4_0", 32, 18},
+        [TENSOR_Q4_1] = {"Q4_1", 32, 20},   [TENSOR_Q8_0] = {"Q8_0", 32, 34},   [TENSOR_Q6_K] = {"Q6_K", 256, 210},
+        [TENSOR_BF16] = {"BF16", 1, 2},     [TENSOR_Q5_0] = {"Q5_0", 32, 22},   [TENSOR_Q5_1] = {"Q5_1", 32, 24},
+        [TENSOR_Q4_K] = {"Q4_K", 256, 144}, [TENSOR_Q5_K] = {"Q5_K", 256, 176},
     };
     return type < sizeof infos / sizeof *infos && infos[type].name ? &infos[type] : NULL;
 }
@@ -24,8 +25,10 @@ float half_to_float(uint16_t h) {
         float value = (float)mantissa * 0x1p-24f;
         return sign ? -value : value;
     }
-    if (exponent == 31) bits = sign | 0x7f800000u | mantissa << 13;
-    else bits = sign | (exponent + 112) << 23 | mantissa << 13;
+    if (exponent == 31)
+        bits = sign | 0x7f800000u | mantissa << 13;
+    else
+        bits = sign | (exponent + 112) << 23 | mantissa << 13;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;

@@ -108,7 +108,8 @@ static zs_status read_tokens(const uint8_t *data, size_t size, tiktoken_model *m
         } else if (length > VOCABULARY_MAX_SPELLING / 2) {
             status = line_error(number, "holds a token that is too long", error);
         } else if (rank >= m->count || m->tokens[rank].data) {
-            status = line_error(number, rank >= m->count ? "has a rank beyond the number of lines" : "has a rank for the second time", error);
+            status =
+                line_error(number, rank >= m->count ? "has a rank beyond the number of lines" : "has a rank for the second time", error);
         } else {
             size_t spelled = byte_map_spell(bytes, length, at);
             m->tokens[rank] = (gguf_string){at, spelled};
@@ -125,8 +126,10 @@ static zs_status read_tokens(const uint8_t *data, size_t size, tiktoken_model *m
 static void add_controls(tiktoken_model *m) {
     for (size_t i = 0; i < CONTROLS; i++) {
         char *name = m->controls + i * NAME_BYTES;
-        if (i < NAMED) snprintf(name, NAME_BYTES, "%s", names[i]);
-        else snprintf(name, NAME_BYTES, "<|reserved_special_token_%zu|>", i - NAMED + 5);
+        if (i < NAMED)
+            snprintf(name, NAME_BYTES, "%s", names[i]);
+        else
+            snprintf(name, NAME_BYTES, "<|reserved_special_token_%zu|>", i - NAMED + 5);
         m->tokens[m->count + i] = (gguf_string){name, strlen(name)};
         m->types[m->count + i] = TOKEN_CONTROL;
     }
@@ -145,12 +148,14 @@ static void add_keys(const tiktoken_model *m, gguf_writer *keys) {
 zs_status tiktoken_model_read(const uint8_t *data, size_t size, gguf_writer *keys, zs_error *error) {
     tiktoken_model m = {.count = count_lines(data, size)};
     if (m.count == 0 || m.count > VOCABULARY_MAX_TOKENS - CONTROLS)
-        return zs_error_set(error, ZS_ERROR_FORMAT, "a tiktoken file of %zu lines; expected 1 to %d", m.count, VOCABULARY_MAX_TOKENS - CONTROLS);
+        return zs_error_set(error, ZS_ERROR_FORMAT, "a tiktoken file of %zu lines; expected 1 to %d", m.count,
+                            VOCABULARY_MAX_TOKENS - CONTROLS);
     m.tokens = calloc(m.count + CONTROLS, sizeof *m.tokens);
     m.types = calloc(m.count + CONTROLS, sizeof *m.types);
     m.controls = malloc((size_t)CONTROLS * NAME_BYTES);
     m.spellings = malloc(2 * size); // base64 shrinks by a quarter, spelling doubles at most
-    zs_status status = m.tokens && m.types && m.controls && m.spellings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a tokenizer");
+    zs_status status =
+        m.tokens && m.types && m.controls && m.spellings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a tokenizer");
     if (!status) status = read_tokens(data, size, &m, error);
     if (!status) {
         add_controls(&m);

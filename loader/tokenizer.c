@@ -12,7 +12,8 @@
 static bool string_is(gguf_string s, const char *text) { return s.size == strlen(text) && memcmp(s.data, text, s.size) == 0; }
 
 static void mark_ends(zs_tokenizer *t) {
-    static const char *const spellings[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<end_of_turn>"};
+    static const char *const spellings[] = {"<|im_end|>",    "<|eot_id|>", "<|eom_id|>",   "<|end_of_text|>",
+                                            "<|endoftext|>", "</s>",       "<end_of_turn>"};
     if (t->eos < t->vocab.count) t->ends[t->eos] = 1;
     for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++) {
         uint32_t id;
@@ -28,13 +29,15 @@ static zs_status read_id(const gguf_file *file, const zs_tokenizer *t, const cha
 }
 
 /// The same by name where there is no id.
-static zs_status read_named_id(const gguf_file *file, const zs_tokenizer *t, const char *key, const char *name_key, uint32_t *id, zs_error *error) {
+static zs_status read_named_id(const gguf_file *file, const zs_tokenizer *t, const char *key, const char *name_key, uint32_t *id,
+                               zs_error *error) {
     gguf_string name;
     zs_status status = read_id(file, t, key, id, error);
     if (status || !gguf_get_string(file, name_key, &name)) return status;
     *id = vocabulary_find(&t->vocab, name.data, name.size); // a folder's files say it for this model, the tokenizer's own for any
     if (*id != VOCABULARY_NONE) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_FORMAT, "key %s is %.*s, which the vocabulary lacks", name_key, (int)(name.size < 60 ? name.size : 60), name.data);
+    return zs_error_set(error, ZS_ERROR_FORMAT, "key %s is %.*s, which the vocabulary lacks", name_key,
+                        (int)(name.size < 60 ? name.size : 60), name.data);
 }
 
 static zs_status read_ends(const gguf_file *file, zs_tokenizer *t, zs_error *error) {
@@ -42,7 +45,8 @@ static zs_status read_ends(const gguf_file *file, zs_tokenizer *t, zs_error *err
     for (uint64_t i = 0; list && i < list->count; i++) {
         uint64_t id;
         if (!gguf_array_u64(list, i, &id) || id >= t->vocab.count)
-            return zs_error_set(error, ZS_ERROR_FORMAT, "key %s: entry %llu is outside the vocabulary of %u tokens", TOKENIZER_ENDS_KEY, (unsigned long long)i, t->vocab.count);
+            return zs_error_set(error, ZS_ERROR_FORMAT, "key %s: entry %llu is outside the vocabulary of %u tokens", TOKENIZER_ENDS_KEY,
+                                (unsigned long long)i, t->vocab.count);
         t->ends[id] = 1;
     }
     return ZS_OK;
@@ -57,10 +61,12 @@ static zs_status build_byte_level(const gguf_file *file, zs_tokenizer *t, zs_err
     gguf_get_string(file, "tokenizer.ggml.pre", &pre);
     gguf_get_bool(file, TOKENIZER_BY_RANK_KEY, &by_rank);
     t->merging = by_rank ? MERGE_PIECES : MERGE_PAIRS;
-    if (!status) status = by_rank ? piece_merge_create_by_rank(&t->vocab, &t->pieces, error) : bpe_create(file, &t->vocab, &t->merges, error);
+    if (!status)
+        status = by_rank ? piece_merge_create_by_rank(&t->vocab, &t->pieces, error) : bpe_create(file, &t->vocab, &t->merges, error);
     if (!status) status = pretokenizer_create(pre.data, pre.size, &t->splitter, error);
     if (!status && !gguf_get_bool(file, TOKENIZER_WHOLE_KEY, &t->takes_whole)) t->takes_whole = pretokenizer_ignores_merges(t->splitter);
-    if (!status && !gguf_get_bool(file, TOKENIZER_NFC_KEY, &t->normalises)) t->normalises = string_is(pre, "qwen2"); // Qwen's tokenizer.json does
+    if (!status && !gguf_get_bool(file, TOKENIZER_NFC_KEY, &t->normalises))
+        t->normalises = string_is(pre, "qwen2"); // Qwen's tokenizer.json does
     return status;
 }
 
@@ -88,12 +94,14 @@ static zs_status build_sentencepiece(const gguf_file *file, zs_tokenizer *t, zs_
     t->style = VOCABULARY_SENTENCEPIECE;
     gguf_get_bool(file, "tokenizer.ggml.remove_extra_whitespaces", &removes);
     if (removes)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "key tokenizer.ggml.remove_extra_whitespaces is true: tokenizers that drop spaces are not supported");
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "key tokenizer.ggml.remove_extra_whitespaces is true: tokenizers that drop spaces are not supported");
     zs_status status = vocabulary_create(file, t->style, &t->vocab, error);
     t->merging = gguf_find_value(file, "tokenizer.ggml.scores") ? MERGE_PIECES : MERGE_PAIRS;
     if (t->merging == MERGE_PAIRS && !gguf_find_value(file, "tokenizer.ggml.merges")) t->merging = MERGE_PIECES;
     if (!status)
-        status = t->merging == MERGE_PIECES ? piece_merge_create_by_score(file, &t->vocab, &t->pieces, error) : bpe_create(file, &t->vocab, &t->merges, error);
+        status = t->merging == MERGE_PIECES ? piece_merge_create_by_score(file, &t->vocab, &t->pieces, error)
+                                            : bpe_create(file, &t->vocab, &t->merges, error);
     if (!status) status = read_prefix(file, t, error);
     if (!status) status = read_id(file, t, "tokenizer.ggml.unknown_token_id", &t->unknown, error);
     for (uint32_t id = 0; id < t->vocab.count && t->unknown == VOCABULARY_NONE; id++) {
@@ -104,7 +112,8 @@ static zs_status build_sentencepiece(const gguf_file *file, zs_tokenizer *t, zs_
 
 /// Chat templates put the first and the last token by their spellings.
 static zs_status name_tokens(zs_tokenizer *t, zs_error *error) {
-    const vocabulary_token none = {0}, *bos = t->bos == VOCABULARY_NONE ? &none : &t->vocab.tokens[t->bos], *eos = t->eos == VOCABULARY_NONE ? &none : &t->vocab.tokens[t->eos];
+    const vocabulary_token none = {0}, *bos = t->bos == VOCABULARY_NONE ? &none : &t->vocab.tokens[t->bos],
+                           *eos = t->eos == VOCABULARY_NONE ? &none : &t->vocab.tokens[t->eos];
     return chat_template_set_tokens(&t->chat, bos->spelling, bos->spelling_size, eos->spelling, eos->spelling_size, error);
 }
 
@@ -121,13 +130,18 @@ static zs_status build(const gguf_file *file, zs_tokenizer *t, zs_error *error) 
     gguf_string model, chat;
     zs_status status;
     t->unknown = VOCABULARY_NONE;
-    if (!gguf_get_string(file, "tokenizer.ggml.model", &model)) return zs_error_set(error, ZS_ERROR_FORMAT, "key tokenizer.ggml.model is missing: the file has no tokenizer");
-    if (string_is(model, "gpt2")) status = build_byte_level(file, t, error);
-    else if (string_is(model, "llama")) status = build_sentencepiece(file, t, error);
+    if (!gguf_get_string(file, "tokenizer.ggml.model", &model))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "key tokenizer.ggml.model is missing: the file has no tokenizer");
+    if (string_is(model, "gpt2"))
+        status = build_byte_level(file, t, error);
+    else if (string_is(model, "llama"))
+        status = build_sentencepiece(file, t, error);
     else
-        status = zs_error_set(error, ZS_ERROR_UNSUPPORTED, "tokenizer.ggml.model is '%.*s'; gpt2 (byte-level BPE) and llama (SentencePiece) are supported",
+        status = zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                              "tokenizer.ggml.model is '%.*s'; gpt2 (byte-level BPE) and llama (SentencePiece) are supported",
                               (int)(model.size < 40 ? model.size : 40), model.data);
-    if (!status && gguf_get_string(file, "tokenizer.chat_template", &chat)) status = chat_template_read(chat.data, chat.size, &t->chat, error);
+    if (!status && gguf_get_string(file, "tokenizer.chat_template", &chat))
+        status = chat_template_read(chat.data, chat.size, &t->chat, error);
     if (!status) status = read_named_id(file, t, "tokenizer.ggml.bos_token_id", TOKENIZER_BOS_KEY, &t->bos, error);
     if (!status) status = read_named_id(file, t, "tokenizer.ggml.eos_token_id", TOKENIZER_EOS_KEY, &t->eos, error);
     if (status) return status;
@@ -143,8 +157,10 @@ zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, z
     zs_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a tokenizer");
     zs_status status = build(file, t, error);
-    if (status) zs_tokenizer_destroy(&t);
-    else *tokenizer = t;
+    if (status)
+        zs_tokenizer_destroy(&t);
+    else
+        *tokenizer = t;
     return status;
 }
 

@@ -5,7 +5,8 @@
 #include "loader/gguf.h"
 
 /// Keys of our own beside tokenizer.ggml.*: tiktoken's merging by rank (bool); whether a piece that is a token as a whole is
-/// taken as it is, and whether texts are normalised first (nfc.h), both bool, else the pre-tokenizer says; where a SentencePiece model puts a space that the text does not have
+/// taken as it is, and whether texts are normalised first (nfc.h), both bool, else the pre-tokenizer says; where a SentencePiece model puts
+/// a space that the text does not have
 /// ("none"; "text": at its beginning; "control", "special": behind such tokens too), and whether a space that is there
 /// already will do (bool).
 /// The first and the last token by name, where no id is told; all tokens that end an answer by id.

@@ -10,7 +10,8 @@ enum { FIRST_PIECE = 1 << 3 | 2 };
 zs_status tokenizer_file_read_memory(const void *data, size_t size, gguf_writer *keys, zs_error *error) {
     if (tokenizer_json_is(data, size)) return tokenizer_json_read(data, size, keys, error);
     if (tiktoken_model_is(data, size)) return tiktoken_model_read(data, size, keys, error);
-    if (size == 0 || *(const uint8_t *)data != FIRST_PIECE) return zs_error_set(error, ZS_ERROR_FORMAT, "no GGUF file, and neither tokenizer.json nor tokenizer.model");
+    if (size == 0 || *(const uint8_t *)data != FIRST_PIECE)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "no GGUF file, and neither tokenizer.json nor tokenizer.model");
     return sentencepiece_model_read(data, size, keys, error);
 }
 

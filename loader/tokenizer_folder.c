@@ -16,7 +16,8 @@ static zs_status bad_key(const char *folder, const char *file, const char *key, 
 // ---- tokenizer_config.json -----------------------------------------------------------------------------------------
 
 /// "…" or {"content": "…"}.
-static zs_status add_token_name(const char *folder, const json_t *config, const char *key, const char *name, gguf_writer *keys, zs_error *error) {
+static zs_status add_token_name(const char *folder, const json_t *config, const char *key, const char *name, gguf_writer *keys,
+                                zs_error *error) {
     const json_t *value = json_object_get(config, key);
     if (!value || json_is_null(value)) return ZS_OK;
     if (json_is_object(value)) value = json_object_get(value, "content");
@@ -64,7 +65,9 @@ static zs_status read_config(const char *folder, gguf_writer *keys, zs_error *er
 
 // ---- the tokens that end an answer ---------------------------------------------------------------------------------
 
-static bool is_id(const json_t *value) { return json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) < INT32_MAX; }
+static bool is_id(const json_t *value) {
+    return json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) < INT32_MAX;
+}
 
 /// A number or a list of them; *told when the file has the key.
 static zs_status add_ends(const char *folder, const char *file, bool *told, gguf_writer *keys, zs_error *error) {
@@ -95,7 +98,8 @@ static zs_status read_ends(const char *folder, gguf_writer *keys, zs_error *erro
 
 static zs_status read_file(const char *folder, const char *name, gguf_writer *keys, zs_error *error) {
     char *path = json_file_path(folder, name);
-    zs_status status = path ? tokenizer_file_read(path, keys, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", folder);
+    zs_status status =
+        path ? tokenizer_file_read(path, keys, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", folder);
     free(path);
     return status;
 }
@@ -105,7 +109,8 @@ zs_status tokenizer_folder_read(const char *folder, gguf_writer *keys, bool *fou
     *found = json || model;
     if (!*found) return ZS_OK;
     if (!json && json_file_exists(folder, "added_tokens.json"))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: added_tokens.json adds to tokenizer.model, which is supported in the form of tokenizer.json only", folder);
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "%s: added_tokens.json adds to tokenizer.model, which is supported in the form of tokenizer.json only", folder);
     zs_status status = read_file(folder, json ? "tokenizer.json" : "tokenizer.model", keys, error);
     if (!status) status = read_config(folder, keys, error);
     return status ? status : read_ends(folder, keys, error);

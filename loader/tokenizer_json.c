@@ -23,7 +23,9 @@ typedef struct tokenizer_json {
     bool byte_fallback, ignores_merges;
 } tokenizer_json;
 
-static zs_status format_error(zs_error *error, const char *what) { return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: %s", what); }
+static zs_status format_error(zs_error *error, const char *what) {
+    return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: %s", what);
+}
 static zs_status out_of_memory(zs_error *error) { return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a tokenizer"); }
 
 bool tokenizer_json_is(const uint8_t *data, size_t size) {
@@ -43,21 +45,24 @@ static zs_status check_off(const json_t *model, const char *key, zs_error *error
 }
 
 static zs_status read_model(tokenizer_json *t, zs_error *error) {
-    static const char *const known[] = {"type",     "dropout",       "unk_token",     "continuing_subword_prefix", "end_of_word_suffix",
-                                        "fuse_unk", "byte_fallback", "ignore_merges", "vocab",                     "merges", NULL};
+    static const char *const known[] = {
+        "type",  "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
+        "vocab", "merges",  NULL};
     static const char *const off[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix"};
     const json_t *type = json_object_get(t->model, "type");
     if (!json_is_object(t->model)) return format_error(error, "it has no model");
     if (type && (!json_is_string(type) || strcmp(json_string_value(type), "BPE") != 0))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "model.type is \"%.40s\"; BPE is supported", json_is_string(type) ? json_string_value(type) : "no text");
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "model.type is \"%.40s\"; BPE is supported",
+                            json_is_string(type) ? json_string_value(type) : "no text");
     zs_status status = tokenizer_steps_check_keys(t->model, "model", known, error);
     for (size_t i = 0; i < sizeof off / sizeof *off && !status; i++) status = check_off(t->model, off[i], error);
     if (status) return status;
     t->byte_fallback = json_is_true(json_object_get(t->model, "byte_fallback"));
     t->ignores_merges = json_is_true(json_object_get(t->model, "ignore_merges"));
     if (t->byte_fallback == (t->steps.pre != NULL))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, t->byte_fallback ? "model.byte_fallback beside pre_tokenizer \"ByteLevel\" is not supported"
-                                                                          : "a model with neither model.byte_fallback nor pre_tokenizer \"ByteLevel\" is not supported");
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            t->byte_fallback ? "model.byte_fallback beside pre_tokenizer \"ByteLevel\" is not supported"
+                                             : "a model with neither model.byte_fallback nor pre_tokenizer \"ByteLevel\" is not supported");
     t->vocab = json_object_get(t->model, "vocab");
     return json_is_object(t->vocab) ? ZS_OK : format_error(error, "model.vocab is missing or no object");
 }
@@ -66,7 +71,8 @@ static zs_status read_model(tokenizer_json *t, zs_error *error) {
 
 static zs_status check_id(const json_t *id, json_int_t most, const char *spelling, zs_error *error) {
     if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) < most) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: token \"%.40s\" has no id, or one far beyond the number of tokens", spelling);
+    return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: token \"%.40s\" has no id, or one far beyond the number of tokens",
+                        spelling);
 }
 
 /// The number of ids: one more than the greatest.
@@ -99,13 +105,17 @@ static zs_status read_vocabulary(tokenizer_json *t, zs_error *error) {
         size_t id = (size_t)json_integer_value(value), size = strlen(spelling);
         uint8_t byte;
         bool is_byte = t->byte_fallback && vocabulary_read_byte(spelling, size, &byte);
-        if (t->tokens[id].data) return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: tokens \"%.40s\" and \"%.40s\" have the same id %zu", t->tokens[id].data, spelling, id);
+        if (t->tokens[id].data)
+            return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: tokens \"%.40s\" and \"%.40s\" have the same id %zu",
+                                t->tokens[id].data, spelling, id);
         t->tokens[id] = (gguf_string){spelling, size};
         t->types[id] = is_byte ? TOKEN_BYTE : TOKEN_NORMAL;
         bytes += is_byte;
     }
-    if (t->byte_fallback && bytes != 256) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "model.byte_fallback with %zu byte tokens instead of 256 is not supported", bytes);
-    const json_t *unknown = json_object_get(t->model, "unk_token"), *id = json_is_string(unknown) ? json_object_get(t->vocab, json_string_value(unknown)) : NULL;
+    if (t->byte_fallback && bytes != 256)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "model.byte_fallback with %zu byte tokens instead of 256 is not supported", bytes);
+    const json_t *unknown = json_object_get(t->model, "unk_token"),
+                 *id = json_is_string(unknown) ? json_object_get(t->vocab, json_string_value(unknown)) : NULL;
     t->unknown = id ? json_integer_value(id) : -1;
     if (id) t->types[t->unknown] = TOKEN_UNKNOWN;
     return ZS_OK;
@@ -121,17 +131,22 @@ static zs_status read_added_token(tokenizer_json *t, const json_t *token, zs_err
     zs_status status = tokenizer_steps_check_keys(token, "an added token", known, error);
     for (size_t i = 0; i < sizeof off / sizeof *off && !status; i++) {
         if (json_is_true(json_object_get(token, off[i])))
-            status = zs_error_set(error, ZS_ERROR_UNSUPPORTED, "added token \"%.40s\" with %s is not supported: ids would differ without it", json_string_value(content), off[i]);
+            status =
+                zs_error_set(error, ZS_ERROR_UNSUPPORTED, "added token \"%.40s\" with %s is not supported: ids would differ without it",
+                             json_string_value(content), off[i]);
     }
     if (!status && (t->steps.replaces || t->steps.composes) && json_is_true(json_object_get(token, "normalized")))
-        status = zs_error_set(error, ZS_ERROR_UNSUPPORTED, "added token \"%.40s\" that is looked for behind the normalizer (normalized) is not supported: ids would differ without it",
-                              json_string_value(content));
+        status = zs_error_set(
+            error, ZS_ERROR_UNSUPPORTED,
+            "added token \"%.40s\" that is looked for behind the normalizer (normalized) is not supported: ids would differ without it",
+            json_string_value(content));
     if (status) return status;
     gguf_string spelling = {json_string_value(content), json_string_length(content)}, *there = &t->tokens[id];
     const json_t *in_vocab = strlen(spelling.data) == spelling.size ? json_object_get(t->vocab, spelling.data) : NULL;
     bool same = there->data && there->size == spelling.size && memcmp(there->data, spelling.data, spelling.size) == 0;
     if ((there->data || in_vocab) && !same)
-        return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: added token \"%.40s\" with id %zu contradicts model.vocab", spelling.data, id);
+        return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: added token \"%.40s\" with id %zu contradicts model.vocab",
+                            spelling.data, id);
     *there = spelling;
     t->types[id] = json_is_true(json_object_get(token, "special")) ? TOKEN_CONTROL : TOKEN_USER;
     return ZS_OK;
@@ -169,7 +184,8 @@ static zs_status read_merges(tokenizer_json *t, zs_error *error) {
     json_t *merge;
     if (!json_is_array(merges)) return format_error(error, "model.merges is missing or no list");
     json_array_foreach(merges, i, merge) {
-        if (!json_is_string(merge) && !pair_of(merge, &left, &right)) return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: merge %zu is no pair of tokens", i);
+        if (!json_is_string(merge) && !pair_of(merge, &left, &right))
+            return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: merge %zu is no pair of tokens", i);
         if (!json_is_string(merge)) total += strlen(left) + strlen(right) + 2;
     }
     t->merges = malloc((json_array_size(merges) + 1) * sizeof *t->merges);
@@ -194,8 +210,10 @@ static zs_status read_merges(tokenizer_json *t, zs_error *error) {
 
 static void add_keys(const tokenizer_json *t, gguf_writer *keys) {
     gguf_writer_add_string(keys, "tokenizer.ggml.model", t->steps.pre ? "gpt2" : "llama");
-    if (t->steps.pre) gguf_writer_add_string(keys, "tokenizer.ggml.pre", t->steps.pre);
-    else gguf_writer_add_string(keys, TOKENIZER_PREFIX_KEY, t->steps.prefix);
+    if (t->steps.pre)
+        gguf_writer_add_string(keys, "tokenizer.ggml.pre", t->steps.pre);
+    else
+        gguf_writer_add_string(keys, TOKENIZER_PREFIX_KEY, t->steps.prefix);
     if (t->steps.prefix_once) gguf_writer_add_bool(keys, TOKENIZER_PREFIX_ONCE_KEY, true);
     gguf_writer_add_bool(keys, TOKENIZER_NFC_KEY, t->steps.composes);
     gguf_writer_add_bool(keys, TOKENIZER_WHOLE_KEY, t->ignores_merges);
@@ -210,9 +228,11 @@ zs_status tokenizer_json_read(const uint8_t *data, size_t size, gguf_writer *key
     json_t *root = json_loadb((const char *)data, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
     if (!json_is_object(root)) {
         json_decref(root);
-        return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: %s at byte %d", root ? "no object" : problem.text, root ? 0 : problem.position);
+        return zs_error_set(error, ZS_ERROR_FORMAT, "tokenizer.json: %s at byte %d", root ? "no object" : problem.text,
+                            root ? 0 : problem.position);
     }
-    static const char *const known[] = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model", NULL};
+    static const char *const known[] = {"version",       "truncation",     "padding", "added_tokens", "normalizer",
+                                        "pre_tokenizer", "post_processor", "decoder", "model",        NULL};
     tokenizer_json t = {.root = root, .model = json_object_get(root, "model")};
     zs_status status = tokenizer_steps_check_keys(root, "tokenizer.json", known, error);
     if (!status) status = tokenizer_steps_read(root, &t.steps, error);

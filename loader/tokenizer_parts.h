@@ -23,7 +23,7 @@ struct zs_tokenizer {
     piece_merge pieces;     // MERGE_PIECES
     pretokenizer *splitter; // byte-level ones; NULL: a text is one piece
     bool takes_whole;       // a piece that is in the vocabulary as a whole is taken as it is
-    bool normalises; // texts to form C first
+    bool normalises;        // texts to form C first
     space_prefix prefix;
     bool prefix_once; // not in front of another space
     uint32_t unknown; // what stands for characters without a token; VOCABULARY_NONE: an error

@@ -54,7 +54,8 @@ static zs_status measure(const gguf_value *tokens, const gguf_value *types, uint
         }
         *total += spelling.size;
     }
-    if (walked != tokens->count) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: the list ends at token %llu", TOKENS_KEY, (unsigned long long)walked);
+    if (walked != tokens->count)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s: the list ends at token %llu", TOKENS_KEY, (unsigned long long)walked);
     return ZS_OK;
 }
 

@@ -25,14 +25,14 @@ typedef struct vocabulary_token {
 typedef struct vocabulary {
     vocabulary_token *tokens;
     uint32_t count;
-    uint32_t longest;       // the longest spelling in bytes
-    char *arena;            // all spellings and bytes
-    uint32_t *hash;         // id by spelling, open addressing
+    uint32_t longest; // the longest spelling in bytes
+    char *arena;      // all spellings and bytes
+    uint32_t *hash;   // id by spelling, open addressing
     uint32_t hash_mask;
-    uint32_t *special;      // ids of control and user-defined tokens, sorted by their bytes
+    uint32_t *special; // ids of control and user-defined tokens, sorted by their bytes
     uint32_t special_count;
-    bool special_start[256];    // bytes that a special token begins with
-    uint32_t byte_tokens[256];  // VOCABULARY_NONE where the vocabulary lacks the byte
+    bool special_start[256];   // bytes that a special token begins with
+    uint32_t byte_tokens[256]; // VOCABULARY_NONE where the vocabulary lacks the byte
 } vocabulary;
 
 /// Copies the tokens of an open file. An empty spelling is allowed (such a token is never produced); a spelling that

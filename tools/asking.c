@@ -5,7 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const strategies[] = {[ZS_STRATEGY_NONE] = "none", [ZS_STRATEGY_FIXED] = "fixed", [ZS_STRATEGY_PROMPT] = "prompt", [ZS_STRATEGY_CLASSIFIER] = "classifier", [ZS_STRATEGY_MIX] = "mix"};
+static const char *const strategies[] = {[ZS_STRATEGY_NONE] = "none",
+                                         [ZS_STRATEGY_FIXED] = "fixed",
+                                         [ZS_STRATEGY_PROMPT] = "prompt",
+                                         [ZS_STRATEGY_CLASSIFIER] = "classifier",
+                                         [ZS_STRATEGY_MIX] = "mix"};
 
 const char *asking_strategy_name(zs_strategy strategy) { return strategies[strategy]; }
 
@@ -32,7 +36,10 @@ void asking_options(asking *a, cli_option *options) {
 }
 
 static int choose_strategy(asking *a, const cli_command *command) {
-    zs_strategy usual = a->alpha_list ? ZS_STRATEGY_MIX : a->expert_name ? ZS_STRATEGY_FIXED : a->experts_folder ? ZS_STRATEGY_PROMPT : ZS_STRATEGY_NONE;
+    zs_strategy usual = a->alpha_list       ? ZS_STRATEGY_MIX
+                        : a->expert_name    ? ZS_STRATEGY_FIXED
+                        : a->experts_folder ? ZS_STRATEGY_PROMPT
+                                            : ZS_STRATEGY_NONE;
     a->params.strategy = usual;
     if (a->strategy) {
         size_t i = 0;
@@ -41,12 +48,15 @@ static int choose_strategy(asking *a, const cli_command *command) {
         a->params.strategy = (zs_strategy)i;
     }
     zs_strategy s = a->params.strategy;
-    if ((s == ZS_STRATEGY_PROMPT || s == ZS_STRATEGY_CLASSIFIER || s == ZS_STRATEGY_MIX) && !a->experts_folder) return cli_usage(command, "this strategy needs --experts DIR");
+    if ((s == ZS_STRATEGY_PROMPT || s == ZS_STRATEGY_CLASSIFIER || s == ZS_STRATEGY_MIX) && !a->experts_folder)
+        return cli_usage(command, "this strategy needs --experts DIR");
     if (s == ZS_STRATEGY_FIXED && !a->expert_name) return cli_usage(command, "strategy fixed needs --expert NAME or FILE");
     if (s == ZS_STRATEGY_MIX && !a->alpha_list) return cli_usage(command, "strategy mix needs --alpha, e.g. --alpha math=0.7,code=0.3");
     if (s != ZS_STRATEGY_FIXED && a->expert_name) return cli_usage(command, "--expert goes with strategy fixed");
-    if (a->dispatch && strcmp(a->dispatch, "generate") == 0) a->params.dispatch = ZS_DISPATCH_GENERATE;
-    else if (a->dispatch && strcmp(a->dispatch, "score") != 0) return cli_usage(command, "--dispatch is score or generate");
+    if (a->dispatch && strcmp(a->dispatch, "generate") == 0)
+        a->params.dispatch = ZS_DISPATCH_GENERATE;
+    else if (a->dispatch && strcmp(a->dispatch, "score") != 0)
+        return cli_usage(command, "--dispatch is score or generate");
     return CLI_DONE;
 }
 
@@ -79,10 +89,13 @@ static zs_status read_alpha(asking *a, zs_error *error) {
             if (strlen(name) == (size_t)(equals - at) && strncmp(name, at, strlen(name)) == 0) break;
         }
         if (!equals) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: '%s' is not of the form NAME=WEIGHT", at);
-        if (i == count) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: %s holds no expert named '%.*s'", a->experts_folder, (int)(equals - at), at);
+        if (i == count)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: %s holds no expert named '%.*s'", a->experts_folder, (int)(equals - at),
+                                at);
         char *end;
         a->alpha[i] = strtod(equals + 1, &end);
-        if (end == equals + 1 || (*end && *end != ',')) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: the weight of %.*s is not a number", (int)(equals - at), at);
+        if (end == equals + 1 || (*end && *end != ','))
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: the weight of %.*s is not a number", (int)(equals - at), at);
         at = *end ? end + 1 : end;
     }
     a->params.alpha = a->alpha;
@@ -90,13 +103,15 @@ static zs_status read_alpha(asking *a, zs_error *error) {
 }
 
 static zs_status no_such_expert(const asking *a, zs_error *error) {
-    if (!a->experts) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: there is no file %s; a name goes with --experts DIR", a->expert_name);
+    if (!a->experts)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: there is no file %s; a name goes with --experts DIR", a->expert_name);
     char names[512] = "";
     for (uint32_t i = 0; i < zs_expert_set_count(a->experts); i++) {
         size_t used = strlen(names);
         snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", zs_expert_get_info(zs_expert_set_get(a->experts, i))->name);
     }
-    return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: %s holds no expert named '%s' (it has %s), and there is no such file", a->experts_folder, a->expert_name, names);
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "--expert: %s holds no expert named '%s' (it has %s), and there is no such file",
+                        a->experts_folder, a->expert_name, names);
 }
 
 static zs_status find_expert(asking *a, zs_error *error) {
@@ -152,9 +167,12 @@ void asking_end_line(asking *a) {
 void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size) {
     int used = snprintf(text, size, "%s", *answer->expert ? answer->expert : "base");
     for (size_t i = 0; i < answer->category_count && used > 0 && (size_t)used < size; i++)
-        used += snprintf(text + used, size - (size_t)used, "%s%s %.0f %%", i ? ", " : "  (", answer->categories[i].name, 100 * answer->categories[i].probability);
+        used += snprintf(text + used, size - (size_t)used, "%s%s %.0f %%", i ? ", " : "  (", answer->categories[i].name,
+                         100 * answer->categories[i].probability);
     if (answer->category_count && (size_t)used < size) used += snprintf(text + used, size - (size_t)used, ")");
-    if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE) used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
-    if ((size_t)used < size) snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count, answer->decode_tokens_per_s,
-                 answer->ended ? "" : ", cut short by -n or --ctx");
+    if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE)
+        used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
+    if ((size_t)used < size)
+        snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count,
+                 answer->decode_tokens_per_s, answer->ended ? "" : ", cut short by -n or --ctx");
 }

@@ -14,8 +14,10 @@ enum { MAX_ARGUMENTS = 32 };
 static void fill_arguments(const bench *b, const char **arguments) {
     const struct {
         const char *name, *value;
-    } passed[] = {{"--device", b->common->device}, {"--tier", b->common->tier}, {"--precision", b->common->precision}, {"--kv", b->common->kv}};
-    const char *const fixed[] = {"zsigma", "ask", "-m", b->model_path, "--strategy", "none", "-n", "1", "--quiet", "What is the sum of 17 and 25?"};
+    } passed[] = {
+        {"--device", b->common->device}, {"--tier", b->common->tier}, {"--precision", b->common->precision}, {"--kv", b->common->kv}};
+    const char *const fixed[] = {"zsigma", "ask", "-m", b->model_path, "--strategy",
+                                 "none",   "-n",  "1",  "--quiet",     "What is the sum of 17 and 25?"};
     size_t count = 0;
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) arguments[count++] = fixed[i];
     for (size_t i = 0; i < sizeof passed / sizeof *passed; i++) {

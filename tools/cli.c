@@ -122,7 +122,9 @@ static bool report_nothing(void *user, const char *what, double done, double tot
     return !interrupted;
 }
 
-zs_progress cli_progress(const cli_common *common) { return (zs_progress){.report = isatty(STDERR_FILENO) && !common->quiet ? report_progress : report_nothing}; }
+zs_progress cli_progress(const cli_common *common) {
+    return (zs_progress){.report = isatty(STDERR_FILENO) && !common->quiet ? report_progress : report_nothing};
+}
 
 // ---- opening things ------------------------------------------------------------------------------------------------
 
@@ -130,8 +132,10 @@ zs_progress cli_progress(const cli_common *common) { return (zs_progress){.repor
 static void cache_folder(char *path, size_t size) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     path[0] = 0;
-    if (cache && *cache) snprintf(path, size, "%s/zsigma", cache);
-    else if (home && *home) snprintf(path, size, "%s/.cache/zsigma", home);
+    if (cache && *cache)
+        snprintf(path, size, "%s/zsigma", cache);
+    else if (home && *home)
+        snprintf(path, size, "%s/.cache/zsigma", home);
 }
 
 /// The tiers above the highest to be used (NULL: all may be used); cli_parse knows the name to be a tier's.
@@ -163,8 +167,11 @@ static void engine_options(const cli_common *common, zs_engine_params *params) {
 static zs_status check_mode(const cli_common *common, const zs_model *model, const char *path, zs_error *error) {
     const char *is = zs_model_get_info(model)->factored ? "factored" : "dense";
     if (!common->mode || strcmp(common->mode, is) == 0) return ZS_OK;
-    if (strcmp(common->mode, "factored") == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--mode factored: %s is a dense model; make it factored with: zsigma factor %s -o OUT.gguf", path, path);
-    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "--mode dense: %s is a factored model; dense mode needs the model that it was made from", path);
+    if (strcmp(common->mode, "factored") == 0)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "--mode factored: %s is a dense model; make it factored with: zsigma factor %s -o OUT.gguf", path, path);
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                        "--mode dense: %s is a factored model; dense mode needs the model that it was made from", path);
 }
 
 zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error) {
@@ -174,7 +181,10 @@ zs_status cli_open_model(const cli_common *common, const char *model_path, cli_s
     // A wrong file should be told before a device is looked for.
     if (access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
     if (!status) status = cli_open_device(common, &stack->device, error);
-    if (!status) status = zs_model_load(stack->device, model_path, &(zs_model_params){.progress = cli_progress(common), .chat_template = common->chat_template}, &stack->model, error);
+    if (!status)
+        status = zs_model_load(stack->device, model_path,
+                               &(zs_model_params){.progress = cli_progress(common), .chat_template = common->chat_template}, &stack->model,
+                               error);
     if (!status) status = check_mode(common, stack->model, model_path, error);
     if (status) cli_close(stack);
     return status;
@@ -184,12 +194,15 @@ zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engi
     zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
     engine_options(common, &params);
     zs_status status = zs_engine_create(stack->model, &params, &stack->engine, error);
-    if (status) cli_close(stack);
-    else cli_watch(stack->engine);
+    if (status)
+        cli_close(stack);
+    else
+        cli_watch(stack->engine);
     return status;
 }
 
-zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
+                   zs_error *error) {
     zs_status status = cli_open_model(common, model_path, stack, error);
     return status ? status : cli_open_engine(common, engine_params, stack, error);
 }
@@ -221,8 +234,8 @@ int cli_check_utf8(const cli_command *command, const char *what, const char *tex
     while (text[at] && (length = character_bytes(text + at)) > 0) at += length;
     if (!text[at]) return CLI_DONE;
     char problem[160];
-    snprintf(problem, sizeof problem, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what, at,
-             (unsigned)(unsigned char)text[at]);
+    snprintf(problem, sizeof problem, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what,
+             at, (unsigned)(unsigned char)text[at]);
     return cli_usage(command, problem);
 }
 

@@ -37,8 +37,8 @@ typedef struct cli_command {
 } cli_command;
 
 /// Parses; positional arguments are moved to the front of argv and counted. Unknown options, missing or bad values print
-/// a message with the nearest option's name, or what may stand there, and give CLI_USAGE. --help prints usage, options and the example and gives
-/// CLI_DONE with *stop set.
+/// a message with the nearest option's name, or what may stand there, and give CLI_USAGE. --help prints usage, options and the example and
+/// gives CLI_DONE with *stop set.
 int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop);
 
 /// "zsigma: COMMAND: problem" and the usage line; gives CLI_USAGE.
@@ -82,7 +82,8 @@ zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error
 zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error);
 zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
 /// Both.
-zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
+zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
+                   zs_error *error);
 void cli_close(cli_stack *stack);
 
 /// Prints one JSON object to stdout and frees it.

@@ -8,12 +8,16 @@
 static void print_answer(const asking *a, const zs_answer *answer) {
     json_t *tokens = json_array(), *categories = json_object(), *alpha = answer->alpha ? json_object() : json_null();
     for (size_t i = 0; i < answer->token_count; i++) json_array_append_new(tokens, json_integer(answer->tokens[i]));
-    for (size_t i = 0; i < answer->category_count; i++) json_object_set_new(categories, answer->categories[i].name, json_real(answer->categories[i].probability));
-    for (uint32_t i = 0; answer->alpha && i < zs_expert_set_count(a->experts); i++) json_object_set_new(alpha, zs_expert_get_info(zs_expert_set_get(a->experts, i))->name, json_real(answer->alpha[i]));
-    cli_print_json(json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:s}", "answer", answer->text, "tokens", tokens, "strategy", asking_strategy_name(a->params.strategy), "expert",
-                             *answer->expert ? json_string(answer->expert) : json_null(), "alpha", alpha, "categories", categories, "mode", zs_engine_get_info(a->stack.engine)->mode, "ended", answer->ended,
-                             "prompt_tokens", (json_int_t)answer->prompt_tokens, "pass1_ms", answer->pass1_ms, "prefill_ms", answer->prefill_ms, "decode_ms", answer->decode_ms, "decode_tokens_per_s",
-                             answer->decode_tokens_per_s, "device", zs_device_get_info(a->stack.device)->name));
+    for (size_t i = 0; i < answer->category_count; i++)
+        json_object_set_new(categories, answer->categories[i].name, json_real(answer->categories[i].probability));
+    for (uint32_t i = 0; answer->alpha && i < zs_expert_set_count(a->experts); i++)
+        json_object_set_new(alpha, zs_expert_get_info(zs_expert_set_get(a->experts, i))->name, json_real(answer->alpha[i]));
+    cli_print_json(json_pack(
+        "{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:s}", "answer", answer->text, "tokens", tokens, "strategy",
+        asking_strategy_name(a->params.strategy), "expert", *answer->expert ? json_string(answer->expert) : json_null(), "alpha", alpha,
+        "categories", categories, "mode", zs_engine_get_info(a->stack.engine)->mode, "ended", answer->ended, "prompt_tokens",
+        (json_int_t)answer->prompt_tokens, "pass1_ms", answer->pass1_ms, "prefill_ms", answer->prefill_ms, "decode_ms", answer->decode_ms,
+        "decode_tokens_per_s", answer->decode_tokens_per_s, "device", zs_device_get_info(a->stack.device)->name));
 }
 
 static int ask(asking *a, const cli_common *common, const char *question) {
@@ -23,7 +27,8 @@ static int ask(asking *a, const cli_common *common, const char *question) {
     if (common->verbose) {
         const zs_device_info *device = zs_device_get_info(a->stack.device);
         const zs_engine_info *engine = zs_engine_get_info(a->stack.engine);
-        cli_note(common, "device %s (%s), mode %s, precision %s, context %u", device->name, device->driver, engine->mode, engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", engine->context);
+        cli_note(common, "device %s (%s), mode %s, precision %s, context %u", device->name, device->driver, engine->mode,
+                 engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", engine->context);
     }
     zs_status status = zs_ask(a->stack.engine, question, &a->params, &answer, &error);
     asking_end_line(a);
@@ -44,8 +49,12 @@ int cmd_ask(int argc, char **argv) {
     asking a = {0};
     cli_option options[ASKING_OPTIONS];
     asking_options(&a, options);
-    const cli_command command = {"ask", "-m MODEL [--experts DIR] \"question\"", "answers a question in two passes (\"-\": the question is read from standard input)",
-                                 "zsigma ask -m smollm2.gguf --experts assets/experts \"What is 17 + 25? Reply with the number only.\"", options, &common};
+    const cli_command command = {"ask",
+                                 "-m MODEL [--experts DIR] \"question\"",
+                                 "answers a question in two passes (\"-\": the question is read from standard input)",
+                                 "zsigma ask -m smollm2.gguf --experts assets/experts \"What is 17 + 25? Reply with the number only.\"",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);
@@ -59,9 +68,12 @@ int cmd_ask(int argc, char **argv) {
         return CLI_FAILED;
     }
     const char *question = from_stdin ? text : argv[0];
-    if (text && memchr(text, 0, length)) result = cli_usage(&command, "the question on standard input holds zero bytes");
-    else if (!question[strspn(question, " \t\r\n")]) result = cli_usage(&command, "the question is empty");
-    else result = cli_check_utf8(&command, "the question", question);
+    if (text && memchr(text, 0, length))
+        result = cli_usage(&command, "the question on standard input holds zero bytes");
+    else if (!question[strspn(question, " \t\r\n")])
+        result = cli_usage(&command, "the question is empty");
+    else
+        result = cli_check_utf8(&command, "the question", question);
     if (!result) result = asking_open(&a, &command);
     if (!result) result = ask(&a, &common, question);
     asking_close(&a);

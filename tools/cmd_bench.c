@@ -45,7 +45,8 @@ static int check_only(const bench *b, const cli_command *command) {
     for (const char *at = b->only; at && *at;) {
         size_t length = strcspn(at, ","), i = 0;
         while (i < PARTS && !(strlen(parts[i].name) == length && strncmp(at, parts[i].name, length) == 0)) i++;
-        if (i == PARTS) return cli_usage(command, "--only is a list of start, memory, prefill, decode, batch, experts, two_pass and kernels");
+        if (i == PARTS)
+            return cli_usage(command, "--only is a list of start, memory, prefill, decode, batch, experts, two_pass and kernels");
         if (parts[i].needs & NEEDS_EXPERTS && !b->experts_folder) return cli_usage(command, "--only two_pass needs --experts DIR");
         at += length + (at[length] == ',');
     }
@@ -190,7 +191,8 @@ int cmd_bench(int argc, char **argv) {
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
         {"arch", 0, CLI_STRING, &b.arch, "NAME", "no file: random weights in the shape of smollm2-135m, llama3-8b, …"},
-        {"type", 0, CLI_STRING, &b.type, "TYPE", "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode factored makes factors"},
+        {"type", 0, CLI_STRING, &b.type, "TYPE",
+         "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode factored makes factors"},
         {"layers", 0, CLI_UINT, &b.layers, "N", "with --arch: so many layers instead of the model's"},
         {"runs", 0, CLI_UINT, &b.runs, "N", "runs of each measurement, after one that warms up; default 5"},
         {"prefill-tokens", 0, CLI_UINT, &b.prefill_tokens, "N", "length of the prompt that is timed; default 512"},
@@ -202,9 +204,12 @@ int cmd_bench(int argc, char **argv) {
         {"kernels", 0, CLI_FLAG, &b.kernels, NULL, "a table of kernel times for a prefill and a decode step too"},
         {0},
     };
-    const cli_command command = {
-        "bench", "-m MODEL | --arch NAME", "measures this device with a model", "zsigma bench -m smollm2.gguf --only prefill,decode --kernels",
-        options, &common};
+    const cli_command command = {"bench",
+                                 "-m MODEL | --arch NAME",
+                                 "measures this device with a model",
+                                 "zsigma bench -m smollm2.gguf --only prefill,decode --kernels",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);

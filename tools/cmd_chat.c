@@ -74,9 +74,12 @@ static int chat(asking *a, const cli_common *common) {
         }
         line[strcspn(line, "\r\n")] = 0;
         if (strcmp(line, "/quit") == 0) break;
-        if (strcmp(line, "/reset") == 0) forget(&c);
-        else if (line[0] == '/') cli_note(common, "%s is not known; there are /reset and /quit", line);
-        else if (line[strspn(line, " \t")]) result = turn(a, common, &c, line);
+        if (strcmp(line, "/reset") == 0)
+            forget(&c);
+        else if (line[0] == '/')
+            cli_note(common, "%s is not known; there are /reset and /quit", line);
+        else if (line[strspn(line, " \t")])
+            result = turn(a, common, &c, line);
         cli_forget_interrupt(); // one that came too late to stop the answer counts no more
     }
     if (prompt) fputc('\n', stderr);
@@ -90,7 +93,12 @@ int cmd_chat(int argc, char **argv) {
     asking a = {0};
     cli_option options[ASKING_OPTIONS];
     asking_options(&a, options);
-    const cli_command command = {"chat", "-m MODEL [--experts DIR]", "a conversation; the expert stays while the topic does", "zsigma chat -m smollm2.gguf --experts assets/experts", options, &common};
+    const cli_command command = {"chat",
+                                 "-m MODEL [--experts DIR]",
+                                 "a conversation; the expert stays while the topic does",
+                                 "zsigma chat -m smollm2.gguf --experts assets/experts",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);

@@ -35,22 +35,26 @@ static json_t *tiers_json(uint32_t tiers) {
 static json_t *device_json(const zs_device_info *d, bool tested, uint32_t tiers, const char *problem) {
     char version[32];
     snprintf(version, sizeof version, "%u.%u.%u", d->api_version >> 22 & 127, d->api_version >> 12 & 1023, d->api_version & 4095);
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:o, s:o, s:s}", "index", (int)d->index, "name", d->name, "uuid", d->uuid, "type", type_name(d->type), "driver", d->driver,
-                     "vulkan", version, "subgroup_size", (int)d->subgroup_size, "memory_bytes", (json_int_t)d->memory_bytes, "free_bytes", (json_int_t)d->free_bytes, "usable", tested,
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:o, s:o, s:s}", "index", (int)d->index, "name", d->name, "uuid",
+                     d->uuid, "type", type_name(d->type), "driver", d->driver, "vulkan", version, "subgroup_size", (int)d->subgroup_size,
+                     "memory_bytes", (json_int_t)d->memory_bytes, "free_bytes", (json_int_t)d->free_bytes, "usable", tested,
                      "tiers_offered", tiers_json(d->tiers), "tiers", tiers_json(tested ? tiers : 0), "problem", problem);
 }
 
 static void print_device(const zs_device_info *d, bool tested, uint32_t tiers, const char *problem) {
-    printf("%u  %s\n   %s, %s, Vulkan %u.%u, %.1f GB (%.1f free), subgroups of %u\n   uuid %s\n", d->index, d->name, type_name(d->type), d->driver, d->api_version >> 22 & 127,
-           d->api_version >> 12 & 1023, (double)d->memory_bytes / 1e9, (double)d->free_bytes / 1e9, d->subgroup_size, d->uuid);
+    printf("%u  %s\n   %s, %s, Vulkan %u.%u, %.1f GB (%.1f free), subgroups of %u\n   uuid %s\n", d->index, d->name, type_name(d->type),
+           d->driver, d->api_version >> 22 & 127, d->api_version >> 12 & 1023, (double)d->memory_bytes / 1e9, (double)d->free_bytes / 1e9,
+           d->subgroup_size, d->uuid);
     if (!tested) {
         printf("   not usable: %s\n", problem);
         return;
     }
     printf("   tiers: strict");
     for (uint32_t i = 0; i < TIERS; i++) {
-        if (tiers >> i & 1) printf(" %s", tier_names[i]);
-        else if (d->tiers >> i & 1) printf(" (%s: off)", tier_names[i]);
+        if (tiers >> i & 1)
+            printf(" %s", tier_names[i]);
+        else if (d->tiers >> i & 1)
+            printf(" (%s: off)", tier_names[i]);
     }
     printf("\n   self-test passed\n");
 }
@@ -74,8 +78,10 @@ int cmd_devices(int argc, char **argv) {
         bool tested = infos[i].usable && test_device(&common, &infos[i], &tiers, &error);
         const char *problem = tested ? "" : infos[i].usable ? error.message : infos[i].missing;
         usable += tested;
-        if (common.json) json_array_append_new(list, device_json(&infos[i], tested, tiers, problem));
-        else print_device(&infos[i], tested, tiers, problem);
+        if (common.json)
+            json_array_append_new(list, device_json(&infos[i], tested, tiers, problem));
+        else
+            print_device(&infos[i], tested, tiers, problem);
     }
     if (common.json) cli_print_json(json_incref(list));
     json_decref(list);

@@ -51,11 +51,14 @@ static void print_expert_json(const zs_expert_info *info, const kind_table *tabl
     json_t *kinds = json_object();
     for (uint32_t k = 0; k < table->count; k++) {
         const spread *s = &table->spreads[k];
-        json_object_set_new(kinds, table->names[k], json_pack("{s:i, s:f, s:f, s:f, s:f}", "matrices", (int)table->matrices[k], "mean", mean(s), "deviation", deviation(s), "min", s->least, "max", s->most));
+        json_object_set_new(kinds, table->names[k],
+                            json_pack("{s:i, s:f, s:f, s:f, s:f}", "matrices", (int)table->matrices[k], "mean", mean(s), "deviation",
+                                      deviation(s), "min", s->least, "max", s->most));
     }
-    cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:i, s:I, s:o}", "name", info->name, "description", info->description, "role", info->dispatcher ? "dispatcher" : "expert", "base_model", info->base_model,
-                             "parameterisation", info->sigmoid ? "sigmoid" : "scale", "normalise", info->trace ? "trace" : "none", "max_mult", info->max_mult, "matrices", (int)info->matrix_count, "values",
-                             (json_int_t)info->value_count, "kinds", kinds));
+    cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:i, s:I, s:o}", "name", info->name, "description", info->description,
+                             "role", info->dispatcher ? "dispatcher" : "expert", "base_model", info->base_model, "parameterisation",
+                             info->sigmoid ? "sigmoid" : "scale", "normalise", info->trace ? "trace" : "none", "max_mult", info->max_mult,
+                             "matrices", (int)info->matrix_count, "values", (json_int_t)info->value_count, "kinds", kinds));
 }
 
 static int show(const cli_common *common, const char *path) {
@@ -67,8 +70,10 @@ static int show(const cli_common *common, const char *path) {
     if (common->json) {
         print_expert_json(info, &table);
     } else {
-        printf("name         %s (%s)\ndescription  %s\nbase model   %s\nstored as    %s, normalise %s\nmatrices     %u with %llu values\n\n", info->name, info->dispatcher ? "dispatcher" : "expert", info->description,
-               info->base_model, info->sigmoid ? "sigmoid" : "scale", info->trace ? "trace" : "none", info->matrix_count, (unsigned long long)info->value_count);
+        printf(
+            "name         %s (%s)\ndescription  %s\nbase model   %s\nstored as    %s, normalise %s\nmatrices     %u with %llu values\n\n",
+            info->name, info->dispatcher ? "dispatcher" : "expert", info->description, info->base_model,
+            info->sigmoid ? "sigmoid" : "scale", info->trace ? "trace" : "none", info->matrix_count, (unsigned long long)info->value_count);
         printf("%-12s %8s %9s %9s %9s %9s\n", "kind", "matrices", "mean z", "deviation", "min", "max");
         for (uint32_t k = 0; k < table.count; k++) {
             const spread *s = &table.spreads[k];
@@ -123,14 +128,18 @@ static void print_comparison(const cli_common *common, const zs_expert *a, const
     double base = 0, cosine = c.aa > 0 && c.bb > 0 ? c.dot / sqrt(c.aa * c.bb) : 0;
     bool has_base = zs_expert_compare(a, b, &base);
     if (common->json) {
-        cli_print_json(json_pack("{s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:o}", "shared_matrices", (int)c.shared, "only_first", (int)c.only_a, "only_second", (int)c.only_b, "cosine", cosine, "norm_first", sqrt(c.aa), "norm_second",
-                                 sqrt(c.bb), "largest_difference", c.largest, "base_cosine", has_base ? json_real(base) : json_null()));
+        cli_print_json(json_pack("{s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:o}", "shared_matrices", (int)c.shared, "only_first", (int)c.only_a,
+                                 "only_second", (int)c.only_b, "cosine", cosine, "norm_first", sqrt(c.aa), "norm_second", sqrt(c.bb),
+                                 "largest_difference", c.largest, "base_cosine", has_base ? json_real(base) : json_null()));
         return;
     }
     printf("shared matrices     %u (only in the first %u, only in the second %u)\n", c.shared, c.only_a, c.only_b);
-    printf("‖z − 1‖             %.4f and %.4f\ncosine of z − 1     %.4f\nlargest difference  %.4f\n", sqrt(c.aa), sqrt(c.bb), cosine, c.largest);
-    if (has_base) printf("same base model     %s (cosine of the sketches %.4f)\n", base >= 0.9 ? "yes" : "no", base);
-    else puts("same base model     unknown (no sketches)");
+    printf("‖z − 1‖             %.4f and %.4f\ncosine of z − 1     %.4f\nlargest difference  %.4f\n", sqrt(c.aa), sqrt(c.bb), cosine,
+           c.largest);
+    if (has_base)
+        printf("same base model     %s (cosine of the sketches %.4f)\n", base >= 0.9 ? "yes" : "no", base);
+    else
+        puts("same base model     unknown (no sketches)");
 }
 
 static int compare_files(const cli_common *common, const char *first, const char *second) {
@@ -146,7 +155,12 @@ static int compare_files(const cli_common *common, const char *first, const char
 
 int cmd_expert(int argc, char **argv) {
     cli_common common = {0};
-    const cli_command command = {"expert", "show FILE | compare FILE FILE", "shows or compares experts", "zsigma expert compare assets/experts/math.safetensors assets/experts/code.safetensors", NULL, &common};
+    const cli_command command = {"expert",
+                                 "show FILE | compare FILE FILE",
+                                 "shows or compares experts",
+                                 "zsigma expert compare assets/experts/math.safetensors assets/experts/code.safetensors",
+                                 NULL,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);

@@ -7,18 +7,24 @@
 static bool parse_type(const char *name, zs_factor_type *type) {
     static const char *const names[] = {[ZS_FACTOR_F16] = "f16", [ZS_FACTOR_F32] = "f32", [ZS_FACTOR_Q8_0] = "q8_0"};
     for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (name && strcmp(name, names[i]) == 0) *type = (zs_factor_type)i;
-        else continue;
+        if (name && strcmp(name, names[i]) == 0)
+            *type = (zs_factor_type)i;
+        else
+            continue;
         return true;
     }
     return name == NULL;
 }
 
 static bool parse_matrices(const char *list, uint32_t *matrices) {
-    if (!list || strcmp(list, "all") == 0 || strcmp(list, "mlp,attention") == 0 || strcmp(list, "attention,mlp") == 0) *matrices = ZS_MATRICES_ALL;
-    else if (strcmp(list, "mlp") == 0) *matrices = ZS_MATRICES_MLP;
-    else if (strcmp(list, "attention") == 0) *matrices = ZS_MATRICES_ATTENTION;
-    else return false;
+    if (!list || strcmp(list, "all") == 0 || strcmp(list, "mlp,attention") == 0 || strcmp(list, "attention,mlp") == 0)
+        *matrices = ZS_MATRICES_ALL;
+    else if (strcmp(list, "mlp") == 0)
+        *matrices = ZS_MATRICES_MLP;
+    else if (strcmp(list, "attention") == 0)
+        *matrices = ZS_MATRICES_ATTENTION;
+    else
+        return false;
     return true;
 }
 
@@ -27,9 +33,11 @@ static void print_report(const cli_common *common, const char *output, const zs_
         json_t *kinds = json_object();
         for (uint32_t i = 0; i < report->kind_count; i++) {
             const zs_factor_error *e = &report->kinds[i];
-            json_object_set_new(kinds, e->kind, json_pack("{s:i, s:f, s:f}", "matrices", (int)e->matrices, "mean_error", e->mean, "max_error", e->max));
+            json_object_set_new(kinds, e->kind,
+                                json_pack("{s:i, s:f, s:f}", "matrices", (int)e->matrices, "mean_error", e->mean, "max_error", e->max));
         }
-        cli_print_json(json_pack("{s:s, s:I, s:f, s:i, s:o}", "output", output, "bytes", (json_int_t)report->bytes, "seconds", report->seconds, "resumed", (int)report->resumed, "kinds", kinds));
+        cli_print_json(json_pack("{s:s, s:I, s:f, s:i, s:o}", "output", output, "bytes", (json_int_t)report->bytes, "seconds",
+                                 report->seconds, "resumed", (int)report->resumed, "kinds", kinds));
         return;
     }
     printf("%-12s %8s  %-23s %s\n", "matrices", "count", "mean ‖W−UσVᵀ‖/‖W‖", "max");
@@ -51,7 +59,12 @@ int cmd_factor(int argc, char **argv) {
         {"threads", 0, CLI_UINT, &threads, "N", "default: one per processor"},
         {0},
     };
-    const cli_command command = {"factor", "IN.gguf -o OUT.gguf", "turns a model's matrices into U, σ and Vᵀ", "zsigma factor SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.gguf", options, &common};
+    const cli_command command = {"factor",
+                                 "IN.gguf -o OUT.gguf",
+                                 "turns a model's matrices into U, σ and Vᵀ",
+                                 "zsigma factor SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.gguf",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);

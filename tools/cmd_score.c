@@ -17,8 +17,9 @@ typedef struct scored {
 } scored;
 
 static zs_status encode(const scoring *s, const zs_tokenizer *tokenizer, scored *out, zs_error *error) {
-    zs_status status = s->raw ? zs_tokenizer_encode(tokenizer, s->prompt, strlen(s->prompt), true, &out->prompt, &out->prompt_count, error)
-                              : zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", s->prompt}, 1, true, &out->prompt, &out->prompt_count, error);
+    zs_status status =
+        s->raw ? zs_tokenizer_encode(tokenizer, s->prompt, strlen(s->prompt), true, &out->prompt, &out->prompt_count, error)
+               : zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", s->prompt}, 1, true, &out->prompt, &out->prompt_count, error);
     if (!status) status = zs_tokenizer_encode(tokenizer, s->answer, strlen(s->answer), false, &out->answer, &out->answer_count, error);
     if (status) return status;
     out->logprobs = calloc(out->answer_count + 1, sizeof *out->logprobs);
@@ -50,8 +51,10 @@ static void print_json(const scoring *s, const scored *r, double sum) {
         json_array_append_new(tokens, json_integer(r->answer[i]));
         json_array_append_new(logprobs, json_real((double)r->logprobs[i]));
     }
-    for (uint32_t i = 0; i < s->top; i++) json_array_append_new(top, json_pack("{s:i, s:f}", "id", (int)r->top[i].id, "logprob", (double)r->top[i].logprob));
-    cli_print_json(json_pack("{s:o, s:o, s:f, s:i, s:o}", "tokens", tokens, "logprobs", logprobs, "sum", sum, "prompt_tokens", (int)r->prompt_count, "first_token_top", top));
+    for (uint32_t i = 0; i < s->top; i++)
+        json_array_append_new(top, json_pack("{s:i, s:f}", "id", (int)r->top[i].id, "logprob", (double)r->top[i].logprob));
+    cli_print_json(json_pack("{s:o, s:o, s:f, s:i, s:o}", "tokens", tokens, "logprobs", logprobs, "sum", sum, "prompt_tokens",
+                             (int)r->prompt_count, "first_token_top", top));
 }
 
 static void print_token(const zs_tokenizer *tokenizer, uint32_t id, float logprob) {
@@ -59,9 +62,12 @@ static void print_token(const zs_tokenizer *tokenizer, uint32_t id, float logpro
     size_t size = zs_tokenizer_token_bytes(tokenizer, id, true, &bytes);
     printf("%10.5f  %7u  ", (double)logprob, id);
     for (size_t i = 0; i < size; i++) {
-        if (bytes[i] == '\n') fputs("\\n", stdout);
-        else if ((unsigned char)bytes[i] < 0x20) printf("\\x%02x", (unsigned char)bytes[i]);
-        else fputc(bytes[i], stdout);
+        if (bytes[i] == '\n')
+            fputs("\\n", stdout);
+        else if ((unsigned char)bytes[i] < 0x20)
+            printf("\\x%02x", (unsigned char)bytes[i]);
+        else
+            fputc(bytes[i], stdout);
     }
     fputc('\n', stdout);
 }
@@ -106,7 +112,12 @@ int cmd_score(int argc, char **argv) {
         {"transfer", 0, CLI_FLAG, &s.transfer, NULL, "accept an expert made for another model"},
         {0},
     };
-    const cli_command command = {"score", "-m MODEL --prompt TEXT --answer TEXT", "log-probability of an answer, token by token", "zsigma score -m smollm2.gguf --prompt \"What is the capital of France?\" --answer \"Paris\"", options, &common};
+    const cli_command command = {"score",
+                                 "-m MODEL --prompt TEXT --answer TEXT",
+                                 "log-probability of an answer, token by token",
+                                 "zsigma score -m smollm2.gguf --prompt \"What is the capital of France?\" --answer \"Paris\"",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);
@@ -115,6 +126,7 @@ int cmd_score(int argc, char **argv) {
     if (!s.model) return cli_usage(&command, "which model? give -m FILE");
     if (!s.prompt || !s.answer) return cli_usage(&command, "give --prompt and --answer");
     if (!*s.prompt || !*s.answer) return cli_usage(&command, "prompt and answer must not be empty");
-    if ((result = cli_check_utf8(&command, "the prompt", s.prompt)) || (result = cli_check_utf8(&command, "the answer", s.answer))) return result;
+    if ((result = cli_check_utf8(&command, "the prompt", s.prompt)) || (result = cli_check_utf8(&command, "the answer", s.answer)))
+        return result;
     return run(&s, &common);
 }

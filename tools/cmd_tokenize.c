@@ -10,7 +10,8 @@ static int tokenize(const cli_common *common, const char *model, bool special) {
     uint32_t *ids = NULL;
     size_t length = 0, count = 0;
     char *text = cli_read_stream(stdin, &length);
-    zs_status status = text ? zs_tokenizer_load(model, &tokenizer, &error) : zs_error_set(&error, ZS_ERROR_IO, "cannot read the text from standard input: %s", strerror(errno));
+    zs_status status = text ? zs_tokenizer_load(model, &tokenizer, &error)
+                            : zs_error_set(&error, ZS_ERROR_IO, "cannot read the text from standard input: %s", strerror(errno));
     if (!status) status = zs_tokenizer_encode(tokenizer, text, length, special, &ids, &count, &error);
     if (!status && common->json) {
         json_t *list = json_array();
@@ -35,7 +36,12 @@ int cmd_tokenize(int argc, char **argv) {
         {"special", 0, CLI_FLAG, &special, NULL, "control tokens spelled in the text count as such"},
         {0},
     };
-    const cli_command command = {"tokenize", "-m MODEL < TEXT", "text on standard input to token ids", "echo -n \"Hello world\" | zsigma tokenize -m smollm2.gguf", options, &common};
+    const cli_command command = {"tokenize",
+                                 "-m MODEL < TEXT",
+                                 "text on standard input to token ids",
+                                 "echo -n \"Hello world\" | zsigma tokenize -m smollm2.gguf",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);

@@ -38,7 +38,8 @@ static bool encode(training *t, const data_item *line, zs_gradient_item *item) {
     zs_status status = zs_tokenizer_encode_chat(tokenizer, line->messages, line->message_count, true, &prompt, &prompt_count, &error);
     if (!status) status = zs_tokenizer_encode(tokenizer, line->answer, strlen(line->answer), false, &answer, &answer_count, &error);
     if (!status && prompt_count + answer_count <= context) {
-        *item = (zs_gradient_item){.prompt = prompt, .prompt_count = prompt_count, .answer = answer, .answer_count = answer_count, .weight = 1};
+        *item =
+            (zs_gradient_item){.prompt = prompt, .prompt_count = prompt_count, .answer = answer, .answer_count = answer_count, .weight = 1};
         return true;
     }
     free(prompt);
@@ -60,7 +61,8 @@ static zs_status encode_all(training *t, zs_error *error) {
     }
     if (t->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", t->data, t->left_out);
     if (t->item_count) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_FORMAT, "%s has no line that can be used: {\"prompt\": …, \"answer\": …} is expected, one object a line", t->data);
+    return zs_error_set(error, ZS_ERROR_FORMAT,
+                        "%s has no line that can be used: {\"prompt\": …, \"answer\": …} is expected, one object a line", t->data);
 }
 
 /// With passes long enough for every line.
@@ -100,17 +102,20 @@ static void report(const training *t, double seconds) {
         tokens += t->items[i].prompt_count + t->items[i].answer_count - 1;
     }
     if (t->common->json) {
-        cli_print_json(json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "output", t->gradient, "logprob", sum, "lines", (json_int_t)t->item_count, "left_out",
-                                 (json_int_t)t->left_out, "tokens", (json_int_t)tokens, "answer_tokens", (json_int_t)answer_tokens, "seconds", seconds, "tokens_per_s",
-                                 (double)tokens / seconds));
+        cli_print_json(json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "output", t->gradient, "logprob", sum, "lines",
+                                 (json_int_t)t->item_count, "left_out", (json_int_t)t->left_out, "tokens", (json_int_t)tokens,
+                                 "answer_tokens", (json_int_t)answer_tokens, "seconds", seconds, "tokens_per_s", (double)tokens / seconds));
     } else if (!t->common->quiet) {
-        printf("%zu lines (%u left out), %zu tokens, %zu of them answers: log-probability %.5f\n", t->item_count, t->left_out, tokens, answer_tokens, sum);
-        printf("%s: gradient of %u matrices in %.1f s, %.1f tokens/s\n", t->gradient, zs_model_get_info(t->stack.model)->matrices, seconds, (double)tokens / seconds);
+        printf("%zu lines (%u left out), %zu tokens, %zu of them answers: log-probability %.5f\n", t->item_count, t->left_out, tokens,
+               answer_tokens, sum);
+        printf("%s: gradient of %u matrices in %.1f s, %.1f tokens/s\n", t->gradient, zs_model_get_info(t->stack.model)->matrices, seconds,
+               (double)tokens / seconds);
     }
 }
 
 static zs_status train(training *t, zs_error *error) {
-    if (!t->common->force && access(t->gradient, F_OK) == 0) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", t->gradient);
+    if (!t->common->force && access(t->gradient, F_OK) == 0)
+        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", t->gradient);
     zs_status status = data_file_read(t->data, leave_out, t, &t->file, error);
     if (!status) status = cli_open_model(t->common, t->model, &t->stack, error);
     if (!status) status = encode_all(t, error);
@@ -148,8 +153,12 @@ int cmd_train(int argc, char **argv) {
         {"transfer", 0, CLI_FLAG, &t.transfer, NULL, "accept an expert made for another model"},
         {0},
     };
-    const cli_command command = {"train", "-m MODEL --task sft --data FILE --dump-gradient OUT.safetensors", "the gradient of answers' log-probabilities by an expert's z",
-                                 "zsigma train -m smollm2.gguf --task sft --data lines.jsonl --dump-gradient gradient.safetensors", options, &common};
+    const cli_command command = {"train",
+                                 "-m MODEL --task sft --data FILE --dump-gradient OUT.safetensors",
+                                 "the gradient of answers' log-probabilities by an expert's z",
+                                 "zsigma train -m smollm2.gguf --task sft --data lines.jsonl --dump-gradient gradient.safetensors",
+                                 options,
+                                 &common};
     int positional;
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);

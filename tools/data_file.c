@@ -83,9 +83,12 @@ bool data_item_parse(const char *text, size_t length, data_item *item, char *rea
     json_error_t problem;
     uint32_t line = item->line;
     *item = (data_item){.line = line, .root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem)};
-    if (!item->root) snprintf(reason, size, "no JSON: %s", problem.text);
-    else if (!json_is_object(item->root)) snprintf(reason, size, "no JSON object");
-    else if (take_members(item, reason, size)) return true;
+    if (!item->root)
+        snprintf(reason, size, "no JSON: %s", problem.text);
+    else if (!json_is_object(item->root))
+        snprintf(reason, size, "no JSON object");
+    else if (take_members(item, reason, size))
+        return true;
     data_item_free(item);
     return false;
 }

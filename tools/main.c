@@ -60,7 +60,9 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc - 1, argv + 1));
         if (cli_distance(argv[1], commands[i].name) < cli_distance(argv[1], commands[nearest].name)) nearest = i;
     }
-    if (cli_distance(argv[1], commands[nearest].name) < 3) cli_error("unknown command %s; did you mean %s?", argv[1], commands[nearest].name);
-    else cli_error("unknown command %s (see zsigma --help)", argv[1]);
+    if (cli_distance(argv[1], commands[nearest].name) < 3)
+        cli_error("unknown command %s; did you mean %s?", argv[1], commands[nearest].name);
+    else
+        cli_error("unknown command %s (see zsigma --help)", argv[1]);
     return CLI_USAGE;
 }

@@ -23,7 +23,8 @@ static option_list collect(const cli_command *command) {
         {"mode", 0, CLI_STRING, &c->mode, "MODE", "insist on factored or dense"},
         {"ctx", 0, CLI_UINT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
         {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32 or f16"},
-        {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME", "chatml, qwen2, llama2, llama3, mistral, vicuna or gemma instead of the model's own"},
+        {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME",
+         "chatml, qwen2, llama2, llama3, mistral, vicuna or gemma instead of the model's own"},
         {"json", 0, CLI_FLAG, &c->json, NULL, "one JSON object on standard output, nothing else there"},
         {"verbose", 0, CLI_FLAG, &c->verbose, NULL, "say more on standard error"},
         {"quiet", 0, CLI_FLAG, &c->quiet, NULL, "say only errors"},
@@ -32,20 +33,23 @@ static option_list collect(const cli_command *command) {
         {"help", 'h', CLI_FLAG, &c->help, NULL, "this text"},
     };
     option_list list = {0};
-    for (const cli_option *o = command->options; o && o->name && list.count < MAX_OPTIONS - sizeof common / sizeof *common; o++) list.items[list.count++] = *o;
+    for (const cli_option *o = command->options; o && o->name && list.count < MAX_OPTIONS - sizeof common / sizeof *common; o++)
+        list.items[list.count++] = *o;
     list.own = list.count;
     for (size_t i = 0; i < sizeof common / sizeof *common; i++) list.items[list.count++] = common[i];
     return list;
 }
 
 static void print_help(const cli_command *command, const option_list *list) {
-    printf("zsigma %s: %s\n\nusage: zsigma %s%s%s\n", command->name, command->summary, command->name, *command->usage ? " " : "", command->usage);
+    printf("zsigma %s: %s\n\nusage: zsigma %s%s%s\n", command->name, command->summary, command->name, *command->usage ? " " : "",
+           command->usage);
     for (size_t i = 0; i < list->count; i++) {
         const cli_option *o = &list->items[i];
         if (i == 0 && list->own) puts("\noptions:");
         if (i == list->own) puts("\neverywhere:");
         char left[64];
-        snprintf(left, sizeof left, "%s%c%s--%s %s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name, o->argument ? o->argument : "");
+        snprintf(left, sizeof left, "%s%c%s--%s %s", o->letter ? "-" : " ", o->letter ? o->letter : ' ', o->letter ? ", " : "  ", o->name,
+                 o->argument ? o->argument : "");
         printf("  %-28s %s\n", left, o->help);
     }
     printf("\nexample:\n  %s\n", command->example);
@@ -84,8 +88,10 @@ static int unknown_option(const cli_command *command, const option_list *list, c
             nearest = &list->items[i];
         }
     }
-    if (nearest) cli_error("%s: unknown option %s; did you mean --%s?", command->name, text, nearest->name);
-    else cli_error("%s: unknown option %s (see zsigma %s --help)", command->name, text, command->name);
+    if (nearest)
+        cli_error("%s: unknown option %s; did you mean --%s?", command->name, text, nearest->name);
+    else
+        cli_error("%s: unknown option %s (see zsigma %s --help)", command->name, text, command->name);
     return CLI_USAGE;
 }
 
@@ -144,14 +150,15 @@ static int take_option(const cli_command *command, const option_list *list, int 
         }
     }
     if (store(option, value)) return CLI_DONE;
-    cli_error("%s: %.*s %s: %s is expected", command->name, (int)strcspn(text, "="), text, value, option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
+    cli_error("%s: %.*s %s: %s is expected", command->name, (int)strcspn(text, "="), text, value,
+              option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
     return CLI_USAGE;
 }
 
 /// The common options that name one of a few things; the command's name is told, because the value alone may be a typing error.
 static int check_choices(const cli_command *command) {
-    static const char *const tiers[] = {CLI_TIERS, NULL}, *const precisions[] = {"exact", "fast", NULL}, *const kvs[] = {"f32", "f16", NULL},
-                      *const modes[] = {"factored", "dense", NULL};
+    static const char *const tiers[] = {CLI_TIERS, NULL}, *const precisions[] = {"exact", "fast", NULL},
+                             *const kvs[] = {"f32", "f16", NULL}, *const modes[] = {"factored", "dense", NULL};
     const cli_common *c = command->common;
     const struct {
         const char *option, *value, *const *allowed;

@@ -17,7 +17,8 @@ static zs_status check_text(const char *what, const char *text, zs_error *error)
         uint32_t point;
         size_t length = utf8_decode(text + at, size - at, &point);
         if (!length)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what, at,
+            return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                                "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what, at,
                                 (unsigned)(unsigned char)text[at]);
         at += length;
     }
@@ -27,24 +28,32 @@ static zs_status check_text(const char *what, const char *text, zs_error *error)
 static zs_status check(const zs_model *model, const char *question, const zs_ask_params *p, zs_error *error) {
     bool needs_set = p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER || p->strategy == ZS_STRATEGY_MIX;
     if (!model->tokenizer)
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words; load a model file that has one, or give token ids to a session", model->info.name);
+        return zs_error_set(
+            error, ZS_ERROR_ARGUMENT,
+            "%s has no tokenizer, so it cannot be asked in words; load a model file that has one, or give token ids to a session",
+            model->info.name);
     if (!question || !question[strspn(question, " \t\r\n")]) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the question is empty");
     if (needs_set && !p->experts) return zs_error_set(error, ZS_ERROR_ARGUMENT, "this strategy needs a folder of experts");
     if (p->strategy == ZS_STRATEGY_FIXED && !p->expert) return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy fixed needs an expert");
-    if (p->strategy == ZS_STRATEGY_MIX && !p->alpha) return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy mix needs a weight per expert");
+    if (p->strategy == ZS_STRATEGY_MIX && !p->alpha)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy mix needs a weight per expert");
     if (p->strategy == ZS_STRATEGY_CLASSIFIER && !zs_expert_set_dispatcher(p->experts))
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "strategy classifier needs an expert with role=dispatcher in the experts' folder; without one, strategy prompt works");
+        return zs_error_set(
+            error, ZS_ERROR_ARGUMENT,
+            "strategy classifier needs an expert with role=dispatcher in the experts' folder; without one, strategy prompt works");
     zs_status status = check_text("the question", question, error);
     return status || !p->system ? status : check_text("the system message", p->system, error);
 }
 
 // ---- pass 1 --------------------------------------------------------------------------------------------------------
 
-static zs_status run_pass1(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, const zs_expert **expert, zs_error *error) {
+static zs_status run_pass1(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, const zs_expert **expert,
+                           zs_error *error) {
     dispatch_params dispatch = {.experts = p->experts, .how = p->dispatch, .current = p->current && *p->current ? p->current : NULL};
     uint32_t chosen = 0;
     zs_status status = ZS_OK;
-    if (p->strategy == ZS_STRATEGY_CLASSIFIER) status = zs_engine_attach_expert(engine, zs_expert_set_dispatcher(p->experts), p->transfer, &dispatch.expert, error);
+    if (p->strategy == ZS_STRATEGY_CLASSIFIER)
+        status = zs_engine_attach_expert(engine, zs_expert_set_dispatcher(p->experts), p->transfer, &dispatch.expert, error);
     if (status) return status;
     status = dispatch_question(engine, question, &dispatch, &answer->categories, &chosen, error);
     zs_engine_detach_expert(engine, dispatch.expert);
@@ -69,12 +78,14 @@ static zs_status make_mix(zs_engine *engine, const zs_ask_params *p, zs_answer *
 }
 
 /// Decides on z and puts it into the engine's table.
-static zs_status choose_expert(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, uint32_t *id, zs_error *error) {
+static zs_status choose_expert(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, uint32_t *id,
+                               zs_error *error) {
     double start = engine_now_ms();
     const zs_expert *expert = p->strategy == ZS_STRATEGY_FIXED ? p->expert : NULL;
     zs_expert *mix = NULL;
     zs_status status = ZS_OK;
-    if (p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER) status = run_pass1(engine, question, p, answer, &expert, error);
+    if (p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER)
+        status = run_pass1(engine, question, p, answer, &expert, error);
     if (p->strategy == ZS_STRATEGY_MIX) {
         status = make_mix(engine, p, answer, &mix, error);
         expert = mix;
@@ -115,7 +126,8 @@ static bool take_token(void *user, zs_session *session, uint32_t token) {
     return tell(a, from);
 }
 
-static zs_status encode_question(const zs_tokenizer *tokenizer, const char *question, const zs_ask_params *p, uint32_t **ids, size_t *count, zs_error *error) {
+static zs_status encode_question(const zs_tokenizer *tokenizer, const char *question, const zs_ask_params *p, uint32_t **ids, size_t *count,
+                                 zs_error *error) {
     zs_message *messages = malloc((p->history_count + 2) * sizeof *messages);
     if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the question");
     size_t n = 0;
@@ -144,7 +156,8 @@ static zs_status fill_answer(answering *a, zs_answer *answer, zs_error *error) {
     return ZS_OK;
 }
 
-static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, zs_answer *answer, zs_error *error) {
+static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, zs_answer *answer,
+                           zs_error *error) {
     answering a = {.params = p, .tokenizer = engine->model->tokenizer};
     uint32_t *ids = NULL;
     size_t count = 0;
@@ -161,7 +174,8 @@ static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask
     if (!status) status = fill_answer(&a, answer, error);
     answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;
     answer->decode_ms = engine->stats.decode_ms - before.decode_ms;
-    if (answer->decode_ms > 0) answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;
+    if (answer->decode_ms > 0)
+        answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;
     zs_session_destroy(&a.session);
     free(a.text.text);
     free(ids);

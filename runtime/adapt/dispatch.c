@@ -54,7 +54,8 @@ static char *make_prompt(const zs_expert_set *experts, const char *question) {
     bool ok = append_string(&p, "Sort the question into one of these categories:\n");
     for (uint32_t i = 0; i < zs_expert_set_count(experts) && ok; i++) {
         const zs_expert_info *info = zs_expert_get_info(zs_expert_set_get(experts, i));
-        ok = append_string(&p, "- ") && append_string(&p, info->name) && append_string(&p, *info->description ? ": " : "") && append_string(&p, info->description) && append_string(&p, "\n");
+        ok = append_string(&p, "- ") && append_string(&p, info->name) && append_string(&p, *info->description ? ": " : "") &&
+             append_string(&p, info->description) && append_string(&p, "\n");
     }
     ok = ok && append_string(&p, "- other: anything else\nAnswer with \\boxed{category}.\n\nQuestion: ") && append_question(&p, question);
     if (ok) return p.text;
@@ -78,7 +79,9 @@ typedef struct scoring {
     size_t common; // tokens that all labels begin with
 } scoring;
 
-static const char *category_name(const zs_expert_set *experts, uint32_t i) { return i < zs_expert_set_count(experts) ? zs_expert_get_info(zs_expert_set_get(experts, i))->name : "other"; }
+static const char *category_name(const zs_expert_set *experts, uint32_t i) {
+    return i < zs_expert_set_count(experts) ? zs_expert_get_info(zs_expert_set_get(experts, i))->name : "other";
+}
 
 static zs_status encode_labels(scoring *s, zs_error *error) {
     const zs_tokenizer *tokenizer = s->engine->model->tokenizer;
@@ -105,7 +108,8 @@ static zs_status encode_prefix(const scoring *s, const char *question, uint32_t 
     if (!prompt) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     uint32_t *chat = NULL;
     size_t chat_count = 0;
-    zs_status status = zs_tokenizer_encode_chat(s->engine->model->tokenizer, &(zs_message){"user", prompt}, 1, true, &chat, &chat_count, error);
+    zs_status status =
+        zs_tokenizer_encode_chat(s->engine->model->tokenizer, &(zs_message){"user", prompt}, 1, true, &chat, &chat_count, error);
     free(prompt);
     if (status) return status;
     uint32_t *all = realloc(chat, (chat_count + s->common + 1) * sizeof *all);
@@ -156,7 +160,8 @@ static zs_status find_priors(scoring *s, zs_error *error) {
     double scores[64], *values = s->count <= 64 ? scores : malloc(s->count * sizeof *values);
     uint64_t base = hash_ids(0xcbf29ce484222325u ^ expert_table_serial(&s->engine->experts, s->params->expert), prefix, prefix_count);
     bool known = true;
-    for (uint32_t i = 0; i < s->count; i++) known = engine_find_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), &s->labels[i].prior) && known;
+    for (uint32_t i = 0; i < s->count; i++)
+        known = engine_find_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), &s->labels[i].prior) && known;
     if (!known && !values) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     if (!known && !status) status = score_labels(s, prefix, prefix_count, values, error);
     for (uint32_t i = 0; i < s->count && !known && !status; i++) {
@@ -172,7 +177,8 @@ static zs_status score_question(scoring *s, const char *question, zs_error *erro
     uint32_t *prefix = NULL;
     size_t prefix_count = 0;
     double *scores = malloc(s->count * sizeof *scores);
-    zs_status status = scores ? encode_prefix(s, question, &prefix, &prefix_count, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    zs_status status = scores ? encode_prefix(s, question, &prefix, &prefix_count, error)
+                              : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     if (!status) status = score_labels(s, prefix, prefix_count, scores, error);
     for (uint32_t i = 0; i < s->count && !status; i++) s->labels[i].score = scores[i];
     free(prefix);
@@ -188,7 +194,8 @@ static void fill_probabilities(const scoring *s, zs_category *categories) {
     for (uint32_t i = 0; i < s->count; i++) categories[i].probability /= total;
 }
 
-static zs_status dispatch_by_score(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories, uint32_t count, zs_error *error) {
+static zs_status dispatch_by_score(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories,
+                                   uint32_t count, zs_error *error) {
     scoring s = {.engine = engine, .params = params, .labels = calloc(count, sizeof *s.labels), .count = count};
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     zs_status status = encode_labels(&s, error);
@@ -216,14 +223,16 @@ static uint32_t find_boxed(const char *text, const zs_category *categories, uint
     return count - 1;
 }
 
-static zs_status dispatch_by_text(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories, uint32_t count, zs_error *error) {
+static zs_status dispatch_by_text(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories,
+                                  uint32_t count, zs_error *error) {
     const zs_tokenizer *tokenizer = engine->model->tokenizer;
     zs_session *session = NULL;
     uint32_t *ids = NULL;
     size_t id_count = 0;
     text_stream text = {0};
     char *prompt = make_prompt(params->experts, question);
-    zs_status status = prompt ? zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", prompt}, 1, true, &ids, &id_count, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    zs_status status = prompt ? zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", prompt}, 1, true, &ids, &id_count, error)
+                              : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     if (!status) status = zs_session_create(engine, &(zs_session_params){.expert = params->expert}, &session, error);
     if (!status) status = zs_session_set_prompt(session, ids, id_count, error);
     if (!status) status = zs_session_generate(session, GENERATED, error);
@@ -257,12 +266,14 @@ static uint32_t decide(const zs_category *categories, uint32_t count, const char
     return best;
 }
 
-zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **out, uint32_t *chosen, zs_error *error) {
+zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **out, uint32_t *chosen,
+                            zs_error *error) {
     uint32_t count = zs_expert_set_count(params->experts) + 1;
     zs_category *categories = calloc(count, sizeof *categories);
     if (!categories) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     for (uint32_t i = 0; i < count; i++) snprintf(categories[i].name, sizeof categories[i].name, "%s", category_name(params->experts, i));
-    zs_status status = params->how == ZS_DISPATCH_GENERATE ? dispatch_by_text(engine, question, params, categories, count, error) : dispatch_by_score(engine, question, params, categories, count, error);
+    zs_status status = params->how == ZS_DISPATCH_GENERATE ? dispatch_by_text(engine, question, params, categories, count, error)
+                                                           : dispatch_by_score(engine, question, params, categories, count, error);
     if (status) {
         free(categories);
         return status;

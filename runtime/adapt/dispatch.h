@@ -13,6 +13,7 @@ typedef struct dispatch_params {
 
 /// Probabilities of the set's experts and, last, of "other"; *chosen is an index into them. categories is malloc'ed,
 /// zs_expert_set_count + 1 long, the caller frees it (on failure it is NULL).
-zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **categories, uint32_t *chosen, zs_error *error);
+zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **categories,
+                            uint32_t *chosen, zs_error *error);
 
 #endif

@@ -12,7 +12,8 @@ static zs_status make_multipliers(zs_expert *e, zs_error *error) {
         const expert_matrix *m = &e->file.matrices[i];
         e->multipliers[i] = malloc(m->rank * sizeof(float));
         if (!e->multipliers[i]) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
-        for (uint32_t r = 0; r < m->rank; r++) e->multipliers[i][r] = e->file.sigmoid ? (float)(e->file.max_mult / (1 + exp(-(double)m->values[r]))) : m->values[r];
+        for (uint32_t r = 0; r < m->rank; r++)
+            e->multipliers[i][r] = e->file.sigmoid ? (float)(e->file.max_mult / (1 + exp(-(double)m->values[r]))) : m->values[r];
     }
     return ZS_OK;
 }
@@ -63,7 +64,9 @@ void zs_expert_destroy(zs_expert **expert) {
 
 const zs_expert_info *zs_expert_get_info(const zs_expert *expert) { return &expert->info; }
 
-zs_status zs_expert_save(const zs_expert *expert, const char *path, bool force, zs_error *error) { return expert_file_save(path, force, &expert->file, error); }
+zs_status zs_expert_save(const zs_expert *expert, const char *path, bool force, zs_error *error) {
+    return expert_file_save(path, force, &expert->file, error);
+}
 
 bool zs_expert_matrix(const zs_expert *expert, uint32_t i, const char **name, uint32_t *rank, const float **multipliers) {
     if (i >= expert->file.matrix_count) return false;
@@ -82,7 +85,8 @@ const expert_matrix *expert_find(const zs_expert *expert, const char *canonical,
     return found;
 }
 
-zs_status expert_trace_scale(const zs_expert *expert, const char *canonical, const float *sigma, const float *multipliers, uint32_t rank, double *scale, zs_error *error) {
+zs_status expert_trace_scale(const zs_expert *expert, const char *canonical, const float *sigma, const float *multipliers, uint32_t rank,
+                             double *scale, zs_error *error) {
     double sum = 0, scaled = 0;
     for (uint32_t i = 0; i < rank; i++) {
         sum += (double)sigma[i];
@@ -90,7 +94,8 @@ zs_status expert_trace_scale(const zs_expert *expert, const char *canonical, con
     }
     *scale = sum / scaled;
     if (isfinite(*scale)) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_NUMERIC, "expert %s: %s cannot be normalised, because the sum of its scaled singular values is 0", expert->file.name, canonical);
+    return zs_error_set(error, ZS_ERROR_NUMERIC, "expert %s: %s cannot be normalised, because the sum of its scaled singular values is 0",
+                        expert->file.name, canonical);
 }
 
 const model_weight *expert_model_weight(const zs_model *model, const char *canonical) {
@@ -112,7 +117,8 @@ typedef struct sketch_pairs {
 } sketch_pairs;
 
 static bool start_pairs(const zs_expert *expert, sketch_pairs *pairs) {
-    *pairs = (sketch_pairs){.a = malloc((expert->file.matrix_count + 1) * SKETCH_SIZE * sizeof(float)), .b = malloc((expert->file.matrix_count + 1) * SKETCH_SIZE * sizeof(float))};
+    *pairs = (sketch_pairs){.a = malloc((expert->file.matrix_count + 1) * SKETCH_SIZE * sizeof(float)),
+                            .b = malloc((expert->file.matrix_count + 1) * SKETCH_SIZE * sizeof(float))};
     return pairs->a && pairs->b;
 }
 

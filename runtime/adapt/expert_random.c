@@ -29,8 +29,14 @@ static zs_status fill_matrix(const model_weight *weight, uint64_t *state, expert
 }
 
 static zs_status fill_file(const zs_model *model, uint64_t seed, expert_file *file, zs_error *error) {
-    *file = (expert_file){.name = copy_text("random"), .description = copy_text(""), .base_model = copy_text(model->config.name), .training = copy_text(""),
-                          .sources = copy_text(""), .alpha = copy_text(""), .max_mult = 1, .matrices = calloc(model->info.matrices, sizeof *file->matrices)};
+    *file = (expert_file){.name = copy_text("random"),
+                          .description = copy_text(""),
+                          .base_model = copy_text(model->config.name),
+                          .training = copy_text(""),
+                          .sources = copy_text(""),
+                          .alpha = copy_text(""),
+                          .max_mult = 1,
+                          .matrices = calloc(model->info.matrices, sizeof *file->matrices)};
     if (!file->name || !file->description || !file->base_model || !file->training || !file->sources || !file->alpha || !file->matrices)
         return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
     zs_status status = ZS_OK;
@@ -44,7 +50,8 @@ static zs_status fill_file(const zs_model *model, uint64_t seed, expert_file *fi
 }
 
 zs_status zs_expert_create_random(const zs_model *model, uint64_t seed, zs_expert **expert, zs_error *error) {
-    if (model->info.matrices == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is a dense model, which has nothing for an expert to scale", model->path);
+    if (model->info.matrices == 0)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is a dense model, which has nothing for an expert to scale", model->path);
     expert_file file;
     zs_status status = fill_file(model, seed, &file, error);
     if (status) {

@@ -22,9 +22,13 @@ static bool is_expert_file(const char *name) {
 static zs_status add(zs_expert_set *set, zs_expert *expert, const char *path, zs_error *error) {
     const char *name = expert->file.name;
     zs_status status = ZS_OK;
-    if (!*name || strlen(name) > 63 || strcmp(name, "other") == 0) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: an expert in a folder needs a name of 1 to 63 bytes other than 'other'", path);
-    else if (zs_expert_set_find(set, name)) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: there is another expert named %s in its folder", path, name);
-    else if (expert->file.dispatcher && set->dispatcher) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: there is another dispatcher in its folder (%s)", path, set->dispatcher->file.name);
+    if (!*name || strlen(name) > 63 || strcmp(name, "other") == 0)
+        status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: an expert in a folder needs a name of 1 to 63 bytes other than 'other'", path);
+    else if (zs_expert_set_find(set, name))
+        status = zs_error_set(error, ZS_ERROR_FORMAT, "%s: there is another expert named %s in its folder", path, name);
+    else if (expert->file.dispatcher && set->dispatcher)
+        status =
+            zs_error_set(error, ZS_ERROR_FORMAT, "%s: there is another dispatcher in its folder (%s)", path, set->dispatcher->file.name);
     if (!status && expert->file.dispatcher) {
         set->dispatcher = expert;
         return ZS_OK;
@@ -40,7 +44,9 @@ static zs_status add(zs_expert_set *set, zs_expert *expert, const char *path, zs
     return ZS_OK;
 }
 
-static int compare_experts(const void *a, const void *b) { return strcmp((*(zs_expert *const *)a)->file.name, (*(zs_expert *const *)b)->file.name); }
+static int compare_experts(const void *a, const void *b) {
+    return strcmp((*(zs_expert *const *)a)->file.name, (*(zs_expert *const *)b)->file.name);
+}
 
 static zs_status read_folder(DIR *folder, const char *path, zs_expert_set *set, zs_error *error) {
     zs_status status = ZS_OK;

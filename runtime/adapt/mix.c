@@ -12,7 +12,7 @@ typedef struct mixing {
     uint32_t count;
     const double *alpha;
     bool per_matrix;
-    bool all_trace; // m is mixed and normalised afterwards; otherwise each expert becomes s · m first
+    bool all_trace;      // m is mixed and normalised afterwards; otherwise each expert becomes s · m first
     size_t matrix_count; // of the union
 } mixing;
 
@@ -30,7 +30,8 @@ static zs_status check(const mixing *mix, zs_error *error) {
     for (uint32_t e = 1; e < mix->count; e++) {
         double cosine;
         if (zs_expert_compare(mix->experts[0], mix->experts[e], &cosine) && cosine < EXPERT_SAME_BASE)
-            return zs_error_set(error, ZS_ERROR_MISMATCH, "experts %s and %s were made for different models (cosine of the sketches %.2f)", mix->experts[0]->file.name, mix->experts[e]->file.name, cosine);
+            return zs_error_set(error, ZS_ERROR_MISMATCH, "experts %s and %s were made for different models (cosine of the sketches %.2f)",
+                                mix->experts[0]->file.name, mix->experts[e]->file.name, cosine);
     }
     return ZS_OK;
 }
@@ -56,12 +57,17 @@ static const char **union_names(const zs_expert *const *experts, uint32_t count,
 }
 
 /// sum[rank] += α · m of one expert, which may leave the matrix out (m = 1).
-static zs_status add_expert(const mixing *mix, const zs_expert *expert, const char *name, double alpha, uint32_t rank, double *sum, zs_error *error) {
+static zs_status add_expert(const mixing *mix, const zs_expert *expert, const char *name, double alpha, uint32_t rank, double *sum,
+                            zs_error *error) {
     const float *m = NULL;
     double scale = 1;
     if (expert_find(expert, name, &m) && expert->file.trace && !mix->all_trace) {
         const model_weight *w = mix->model ? expert_model_weight(mix->model, name) : NULL;
-        if (!w || w->rank != rank) return zs_error_set(error, ZS_ERROR_ARGUMENT, "mixing expert %s (normalise=trace) with others that are not needs the factored model's singular values of %s", expert->file.name, name);
+        if (!w || w->rank != rank)
+            return zs_error_set(
+                error, ZS_ERROR_ARGUMENT,
+                "mixing expert %s (normalise=trace) with others that are not needs the factored model's singular values of %s",
+                expert->file.name, name);
         zs_status status = expert_trace_scale(expert, name, w->sigma, m, rank, &scale, error);
         if (status) return status;
     }
@@ -80,7 +86,8 @@ static zs_status mix_matrix(const mixing *mix, const char *name, size_t column, 
         const float *unused;
         const expert_matrix *m = expert_find(mix->experts[e], name, &unused);
         if (!m) continue;
-        if (to->rank && m->rank != to->rank) return zs_error_set(error, ZS_ERROR_MISMATCH, "experts differ in the rank of %s: %u and %u", name, to->rank, m->rank);
+        if (to->rank && m->rank != to->rank)
+            return zs_error_set(error, ZS_ERROR_MISMATCH, "experts differ in the rank of %s: %u and %u", name, to->rank, m->rank);
         to->rank = m->rank;
         if (m->has_sketch && !to->has_sketch) memcpy(to->sketch, m->sketch, sizeof to->sketch);
         to->has_sketch = to->has_sketch || m->has_sketch;
@@ -116,7 +123,8 @@ static zs_status describe(const mixing *mix, expert_file *file, zs_error *error)
     file->alpha = calloc(weights, 1);
     file->max_mult = 1;
     file->trace = mix->all_trace;
-    if (!file->name || !file->description || !file->training || !file->base_model || !file->sources || !file->alpha) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a mix");
+    if (!file->name || !file->description || !file->training || !file->base_model || !file->sources || !file->alpha)
+        return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a mix");
     for (uint32_t e = 0; e < mix->count; e++) append_item(file->sources, sources, mix->experts[e]->file.name);
     for (size_t i = 0; i < columns * mix->count; i++) {
         char number[NUMBER_BYTES];
@@ -126,7 +134,8 @@ static zs_status describe(const mixing *mix, expert_file *file, zs_error *error)
     return ZS_OK;
 }
 
-zs_status zs_expert_mix(const zs_model *model, const zs_expert *const *experts, uint32_t count, const double *alpha, bool per_matrix, zs_expert **out, zs_error *error) {
+zs_status zs_expert_mix(const zs_model *model, const zs_expert *const *experts, uint32_t count, const double *alpha, bool per_matrix,
+                        zs_expert **out, zs_error *error) {
     if (count == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "a mix needs at least one expert");
     mixing mix = {.model = model, .experts = experts, .count = count, .alpha = alpha, .per_matrix = per_matrix, .all_trace = true};
     for (uint32_t e = 0; e < count; e++) mix.all_trace = mix.all_trace && experts[e]->file.trace;

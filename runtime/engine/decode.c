@@ -76,7 +76,8 @@ static zs_status begin(zs_engine *engine, batch *b, zs_error *error) {
         zs_session *session = session_find(engine, b->sessions[i]);
         const sequence *seq = &session->seq;
         status = session_check_expert(session, error);
-        engine->decode.rows[i] = (Row){.token = seq->tokens[seq->count - 1], .position = seq->count - 1, .sequence = session->index, .expert = session->params.expert};
+        engine->decode.rows[i] = (Row){
+            .token = seq->tokens[seq->count - 1], .position = seq->count - 1, .sequence = session->index, .expert = session->params.expert};
         engine->decode.spans[i] = (Span){.first_row = i, .rows = 1};
         engine->decode.logit_rows[i] = i;
         engine_write_pages(engine, session->index, seq, 0);
@@ -131,7 +132,8 @@ zs_status engine_decode(zs_engine *engine, zs_token_callback on_token, void *use
     bool changed = false;
     while (b.count && !status && !(changed && b.pending_count == 0)) {
         status = engine_check_cancelled(engine, error);
-        while (!status && !changed && b.pending_count < ENGINE_AHEAD && b.pending_count < least_remaining(engine, &b)) status = submit_step(engine, &b, error);
+        while (!status && !changed && b.pending_count < ENGINE_AHEAD && b.pending_count < least_remaining(engine, &b))
+            status = submit_step(engine, &b, error);
         if (!status) status = read_step(engine, &b, on_token, user, error);
         changed = changed || is_outdated(engine, &b) || work_waits(engine, &b);
     }

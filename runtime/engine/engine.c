@@ -42,19 +42,23 @@ static model_workspace_params workspace_params(const zs_engine_params *p) {
 }
 
 /// Pages for kv_tokens, and for each session and branch one that is only partly used.
-static uint32_t page_count(const zs_engine_params *p) { return p->kv_tokens / KV_PAGE_TOKENS + (p->kv_tokens % KV_PAGE_TOKENS != 0) + p->max_sessions + 8; }
+static uint32_t page_count(const zs_engine_params *p) {
+    return p->kv_tokens / KV_PAGE_TOKENS + (p->kv_tokens % KV_PAGE_TOKENS != 0) + p->max_sessions + 8;
+}
 
 static zs_status check_memory(const zs_engine *e, zs_error *error) {
     model_workspace_params w = workspace_params(&e->params);
     uint64_t page = model_page_bytes(e->model, w.kv_f16);
     uint64_t experts = 4ull * (e->params.max_experts + 1) * e->model->scale_count;
-    uint64_t workspace = model_workspace_bytes(e->model, &w), kv = page * page_count(&e->params), free_bytes = gpu_device_memory_free(e->model->device);
+    uint64_t workspace = model_workspace_bytes(e->model, &w), kv = page * page_count(&e->params),
+             free_bytes = gpu_device_memory_free(e->model->device);
     if (workspace + experts + kv <= free_bytes) return ZS_OK;
     uint64_t rest = workspace + experts + page * (e->params.max_sessions + 8);
     uint64_t fits = rest < free_bytes ? (free_bytes - rest) / page * KV_PAGE_TOKENS / 2 : 0;
-    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
-                        "a context of %u tokens needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: --ctx %llu would fit",
-                        e->params.context, (double)kv / 1e6, (double)(workspace + experts) / 1e6, (double)free_bytes / 1e6, (unsigned long long)fits);
+    return zs_error_set(
+        error, ZS_ERROR_DEVICE_MEMORY,
+        "a context of %u tokens needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: --ctx %llu would fit",
+        e->params.context, (double)kv / 1e6, (double)(workspace + experts) / 1e6, (double)free_bytes / 1e6, (unsigned long long)fits);
 }
 
 static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, step_arrays *a, zs_error *error) {
@@ -90,8 +94,10 @@ static zs_status create_buffers(zs_engine *e, zs_error *error) {
     e->page_stride = (p->context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + 1;
     uint64_t table_rows = p->max_sessions + ENGINE_BRANCHES;
     uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + ENGINE_LOGIT_ROWS * sizeof(float);
-    zs_status status = gpu_buffer_create(device, GPU_MEMORY_SHARED, table_rows * e->page_stride * 8, true, "page table", &e->page_table, error);
-    if (!status) status = gpu_buffer_create(device, GPU_MEMORY_SHARED, p->max_sessions * sizeof(Sampler), true, "samplers", &e->samplers, error);
+    zs_status status =
+        gpu_buffer_create(device, GPU_MEMORY_SHARED, table_rows * e->page_stride * 8, true, "page table", &e->page_table, error);
+    if (!status)
+        status = gpu_buffer_create(device, GPU_MEMORY_SHARED, p->max_sessions * sizeof(Sampler), true, "samplers", &e->samplers, error);
     if (!status) status = gpu_buffer_create(device, GPU_MEMORY_READBACK, result_bytes, true, "results", &e->results, error);
     if (!status) status = create_arrays(e, workspace_params(p).max_rows, "prefill rows", &e->prefill, error);
     if (!status) status = create_arrays(e, p->max_sessions, "decode rows", &e->decode, error);
@@ -119,14 +125,19 @@ static void fill_info(zs_engine *e) {
 
 static zs_status check_params(const zs_model *model, const zs_engine_params *p, zs_error *error) {
     if (p->context > model->config.context)
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a context of %u tokens was asked for, but %s was made for %u", p->context, model->path, model->config.context);
-    if (p->kv_tokens < p->context) return zs_error_set(error, ZS_ERROR_ARGUMENT, "kv_tokens %u does not hold a context of %u", p->kv_tokens, p->context);
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a context of %u tokens was asked for, but %s was made for %u", p->context,
+                            model->path, model->config.context);
+    if (p->kv_tokens < p->context)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "kv_tokens %u does not hold a context of %u", p->kv_tokens, p->context);
     const struct {
         const char *name;
         uint32_t value, most;
-    } limits[] = {{"max_sessions", p->max_sessions, MAX_SESSIONS}, {"max_experts", p->max_experts, MAX_EXPERTS}, {"max_rows", p->max_rows, MAX_ROWS}};
+    } limits[] = {
+        {"max_sessions", p->max_sessions, MAX_SESSIONS}, {"max_experts", p->max_experts, MAX_EXPERTS}, {"max_rows", p->max_rows, MAX_ROWS}};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        if (limits[i].value > limits[i].most) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s %u is more than the %u that are possible", limits[i].name, limits[i].value, limits[i].most);
+        if (limits[i].value > limits[i].most)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s %u is more than the %u that are possible", limits[i].name, limits[i].value,
+                                limits[i].most);
     }
     return ZS_OK;
 }
@@ -202,7 +213,9 @@ bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value) {
     return memo->key == key;
 }
 
-void engine_keep_memo(zs_engine *engine, uint64_t key, double value) { engine->memos[key % ENGINE_MEMOS] = (engine_memo){.key = key, .value = value}; }
+void engine_keep_memo(zs_engine *engine, uint64_t key, double value) {
+    engine->memos[key % ENGINE_MEMOS] = (engine_memo){.key = key, .value = value};
+}
 
 // ---- submitting ----------------------------------------------------------------------------------------------------
 
@@ -211,7 +224,9 @@ zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error
     return gpu_command_submit(command, &engine->last_submit, error);
 }
 
-zs_status engine_drain(zs_engine *engine, zs_error *error) { return engine->last_submit ? gpu_device_wait(engine->model->device, engine->last_submit, error) : ZS_OK; }
+zs_status engine_drain(zs_engine *engine, zs_error *error) {
+    return engine->last_submit ? gpu_device_wait(engine->model->device, engine->last_submit, error) : ZS_OK;
+}
 
 // ---- the step loop -------------------------------------------------------------------------------------------------
 
@@ -251,7 +266,10 @@ zs_status engine_reserve(zs_engine *engine, sequence *seq, uint32_t length, zs_e
         uint32_t page = kv_pool_take(&engine->pool);
         while (page == KV_NO_PAGE && evict(engine)) page = kv_pool_take(&engine->pool);
         if (page == KV_NO_PAGE)
-            return zs_error_set(error, ZS_ERROR_CONTEXT, "the %u tokens of KV memory are all in use by live sessions: end some, or create the engine with a larger kv_tokens", engine->params.kv_tokens);
+            return zs_error_set(
+                error, ZS_ERROR_CONTEXT,
+                "the %u tokens of KV memory are all in use by live sessions: end some, or create the engine with a larger kv_tokens",
+                engine->params.kv_tokens);
         seq->pages[seq->page_count++] = page;
     }
     return ZS_OK;
@@ -294,7 +312,8 @@ static sequence *find_prefix(zs_engine *engine, uint64_t serial, const uint32_t 
     *length = 0;
     for (uint32_t i = 0; i < engine->cache_count; i++) {
         cached_prefix *entry = &engine->cache[i];
-        uint32_t common = entry->seq.expert_serial == serial ? sequence_common(&entry->seq, tokens, count, engine->params.deterministic) : 0;
+        uint32_t common =
+            entry->seq.expert_serial == serial ? sequence_common(&entry->seq, tokens, count, engine->params.deterministic) : 0;
         if (common > *length) {
             *length = common;
             best = &entry->seq;
@@ -330,7 +349,8 @@ void engine_keep_prefix(zs_engine *engine, sequence *seq) {
     // An entry that this one extends is superseded.
     for (uint32_t i = 0; i < engine->cache_count; i++) {
         sequence *old = &engine->cache[i].seq;
-        if (old->expert_serial == seq->expert_serial && old->computed <= seq->computed && sequence_common(old, seq->tokens, seq->computed, false) == old->computed &&
+        if (old->expert_serial == seq->expert_serial && old->computed <= seq->computed &&
+            sequence_common(old, seq->tokens, seq->computed, false) == old->computed &&
             (!engine->params.deterministic || old->prefilled <= seq->prefilled)) {
             sequence_destroy(old, &engine->pool);
             engine->cache[i--] = engine->cache[--engine->cache_count];

@@ -51,10 +51,10 @@ struct zs_engine {
     gpu_buffer results;  // Sampled [max_sessions · SAMPLED_RING], then float [ENGINE_LOGIT_ROWS]
     step_arrays prefill, decode;
     gpu_command *prefill_command, *copy_command;
-    gpu_command **decode_commands; // [max_sessions + 1], by number of rows, recorded on first use
+    gpu_command **decode_commands;   // [max_sessions + 1], by number of rows, recorded on first use
     engine_memo memos[ENGINE_MEMOS]; // by key modulo
-    uint64_t last_submit;          // timeline value of the newest submit
-    bool profiling;                // steps recorded from now on time every dispatch
+    uint64_t last_submit;            // timeline value of the newest submit
+    bool profiling;                  // steps recorded from now on time every dispatch
 };
 
 struct zs_session {

@@ -37,7 +37,9 @@ zs_status expert_table_create(const zs_model *model, uint32_t experts, expert_ta
     if (model->scale_count == 0) return ZS_OK; // dense: nothing to scale
     float *base = malloc(model->scale_count * sizeof *base);
     zs_status status = base ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the expert table");
-    if (!status) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, (uint64_t)table->count * model->scale_count * sizeof *base, false, "expert table", &table->scales, error);
+    if (!status)
+        status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, (uint64_t)table->count * model->scale_count * sizeof *base, false,
+                                   "expert table", &table->scales, error);
     if (!status) {
         model_base_scales(model, base);
         table->rows[0].hash = hash_row(base, model->scale_count);
@@ -70,7 +72,10 @@ zs_status expert_table_attach(expert_table *table, const float *row, uint32_t *i
     for (uint32_t i = 1; i < table->count && !found; i++) found = table->rows[i].serial && table->rows[i].hash == hash ? i : 0;
     if (!found) {
         found = find_room(table);
-        if (!found) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the expert table is full (%u experts): detach one or create the engine with a larger max_experts", table->count - 1);
+        if (!found)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                                "the expert table is full (%u experts): detach one or create the engine with a larger max_experts",
+                                table->count - 1);
         table->rows[found] = (expert_row){0};
         zs_status status = upload_row(table, found, row, error);
         if (status) return status;
@@ -87,4 +92,6 @@ void expert_table_detach(expert_table *table, uint32_t id) {
     table->rows[id].used = ++table->clock;
 }
 
-uint64_t expert_table_serial(const expert_table *table, uint32_t id) { return id < table->count && table->rows[id].attached ? table->rows[id].serial : 0; }
+uint64_t expert_table_serial(const expert_table *table, uint32_t id) {
+    return id < table->count && table->rows[id].attached ? table->rows[id].serial : 0;
+}

@@ -5,8 +5,8 @@
 #include "model/model.h"
 
 typedef struct expert_row {
-    uint64_t serial; // 0: free. Never used twice: part of the key of cached prefixes
-    uint64_t hash;   // of the row's contents
+    uint64_t serial;   // 0: free. Never used twice: part of the key of cached prefixes
+    uint64_t hash;     // of the row's contents
     uint32_t attached; // how often attached; 0: idle, kept as long as its room is not needed
     uint64_t used;     // the table's clock when it became idle
 } expert_row;

@@ -15,14 +15,16 @@ zs_status kv_pool_create(zs_device *device, uint64_t page_bytes, uint32_t page_c
     *pool = (kv_pool){.device = device, .page_bytes = page_bytes, .page_count = page_count};
     uint64_t per_buffer = limit / page_bytes;
     if (per_buffer == 0)
-        return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY, "a KV page of %.1f MB exceeds the device's largest allocation of %.1f MB", (double)page_bytes / 1e6, (double)limit / 1e6);
+        return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY, "a KV page of %.1f MB exceeds the device's largest allocation of %.1f MB",
+                            (double)page_bytes / 1e6, (double)limit / 1e6);
     pool->pages_per_buffer = per_buffer < page_count ? (uint32_t)per_buffer : page_count;
     uint32_t buffers = (page_count + pool->pages_per_buffer - 1) / pool->pages_per_buffer;
     pool->buffers = calloc(buffers, sizeof *pool->buffers);
     pool->references = calloc(page_count, sizeof *pool->references);
     pool->free_pages = calloc(page_count, sizeof *pool->free_pages);
     zs_status status = ZS_OK;
-    if (!pool->buffers || !pool->references || !pool->free_pages) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %u KV pages", page_count);
+    if (!pool->buffers || !pool->references || !pool->free_pages)
+        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %u KV pages", page_count);
     for (uint32_t i = 0; i < buffers && !status; i++) {
         uint32_t left = page_count - i * pool->pages_per_buffer;
         uint32_t pages = left < pool->pages_per_buffer ? left : pool->pages_per_buffer;

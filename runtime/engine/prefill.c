@@ -5,7 +5,8 @@ uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t f
     uint32_t span_rows = model_span_rows(engine->workspace, engine->model);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t position = run->seq->computed + i;
-        engine->prefill.rows[first_row + i] = (Row){.token = run->seq->tokens[position], .position = position, .sequence = run->table_row, .expert = run->expert};
+        engine->prefill.rows[first_row + i] =
+            (Row){.token = run->seq->tokens[position], .position = position, .sequence = run->table_row, .expert = run->expert};
     }
     for (uint32_t i = 0; i < count; i += span_rows) {
         uint32_t rows = count - i < span_rows ? count - i : span_rows;
@@ -49,7 +50,9 @@ static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *
     zs_status status = gpu_command_begin(engine->prefill_command, error);
     if (status) return status;
     model_record(engine->model, engine->workspace, engine->prefill_command, &step);
-    if (step.logit_count) model_record_sample(engine->model, engine->workspace, engine->prefill_command, &step, engine->samplers.address, engine->results.address, false);
+    if (step.logit_count)
+        model_record_sample(engine->model, engine->workspace, engine->prefill_command, &step, engine->samplers.address,
+                            engine->results.address, false);
     return gpu_command_end(engine->prefill_command, error);
 }
 

@@ -31,11 +31,14 @@ static void group_items(size_t *order, const zs_score_item *items, size_t count)
 
 static zs_status check_item(const zs_engine *engine, const zs_score_item *item, zs_error *error) {
     uint32_t vocab = engine->model->config.vocab;
-    if (item->prefix_count == 0 || item->continuation_count == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "scoring needs at least one token of prompt and of answer");
+    if (item->prefix_count == 0 || item->continuation_count == 0)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "scoring needs at least one token of prompt and of answer");
     if (item->prefix_count + item->continuation_count > engine->params.context)
-        return zs_error_set(error, ZS_ERROR_CONTEXT, "prompt and answer have %zu tokens and the context holds %u: raise --ctx (the model allows %u)",
+        return zs_error_set(error, ZS_ERROR_CONTEXT,
+                            "prompt and answer have %zu tokens and the context holds %u: raise --ctx (the model allows %u)",
                             item->prefix_count + item->continuation_count, engine->params.context, engine->model->config.context);
-    if (!expert_table_serial(&engine->experts, item->expert)) return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", item->expert);
+    if (!expert_table_serial(&engine->experts, item->expert))
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", item->expert);
     for (size_t i = 0; i < item->prefix_count + item->continuation_count; i++) {
         uint32_t id = i < item->prefix_count ? item->prefix[i] : item->continuation[i - item->prefix_count];
         if (id >= vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u is outside the vocabulary of %u", id, vocab);
@@ -70,7 +73,8 @@ static zs_status run_step(zs_engine *engine, score_step *s, zs_error *error) {
     if (status) return status;
     model_record(engine->model, engine->workspace, engine->prefill_command, &s->step);
     if (s->step.logit_count)
-        model_record_logprobs(engine->model, engine->workspace, engine->prefill_command, &s->step, engine->prefill.targets_address, engine->results.address + logprobs_offset(engine));
+        model_record_logprobs(engine->model, engine->workspace, engine->prefill_command, &s->step, engine->prefill.targets_address,
+                              engine->results.address + logprobs_offset(engine));
     status = gpu_command_end(engine->prefill_command, error);
     if (!status) status = engine_submit(engine, engine->prefill_command, error);
     if (!status) status = engine_drain(engine, error);
@@ -80,7 +84,10 @@ static zs_status run_step(zs_engine *engine, score_step *s, zs_error *error) {
     engine->stats.prefill_ms += engine_now_ms() - start;
     const float *logprobs = (const float *)(const void *)((const uint8_t *)engine->results.mapped + logprobs_offset(engine));
     for (uint32_t i = 0; i < s->step.logit_count; i++) {
-        if (!isfinite(logprobs[i])) return zs_error_set(error, ZS_ERROR_NUMERIC, "a log-probability is not a number: the weights, the expert or the driver is at fault (try --precision exact)");
+        if (!isfinite(logprobs[i]))
+            return zs_error_set(
+                error, ZS_ERROR_NUMERIC,
+                "a log-probability is not a number: the weights, the expert or the driver is at fault (try --precision exact)");
         *s->outputs[i] = logprobs[i];
     }
     *s = new_step(engine);
@@ -115,7 +122,8 @@ static zs_status read_top(zs_engine *engine, zs_token_logprob *top, size_t top_c
 }
 
 /// Computes the prefix of a group; the log-probabilities of the continuations' first tokens come from its last row.
-static zs_status run_prefix(score_run *r, size_t first, size_t count, sequence *prefix, zs_token_logprob *top, size_t top_count, zs_error *error) {
+static zs_status run_prefix(score_run *r, size_t first, size_t count, sequence *prefix, zs_token_logprob *top, size_t top_count,
+                            zs_error *error) {
     zs_engine *engine = r->engine;
     const zs_score_item *item = &r->items[r->order[first]];
     uint32_t table_row = engine->params.max_sessions; // the first row behind the sessions'
@@ -132,7 +140,8 @@ static zs_status run_prefix(score_run *r, size_t first, size_t count, sequence *
     score_step s = new_step(engine);
     while (!status && prefix->computed < prefix->count) {
         uint32_t rows = add_rows(engine, &s, &run, engine->params.max_rows);
-        if (prefix->computed < prefix->count) status = run_step(engine, &s, error);
+        if (prefix->computed < prefix->count)
+            status = run_step(engine, &s, error);
         else {
             for (size_t i = 0; i < count && i < ENGINE_LOGIT_ROWS; i++) {
                 const zs_score_item *branch = &r->items[r->order[first + i]];
@@ -146,7 +155,8 @@ static zs_status run_prefix(score_run *r, size_t first, size_t count, sequence *
 }
 
 /// Rows of one branch: continuation[0 … m − 2], each giving the log-probability of the next; in as many steps as needed.
-static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_item *item, sequence *branch, uint32_t table_row, zs_error *error) {
+static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_item *item, sequence *branch, uint32_t table_row,
+                            zs_error *error) {
     prefill_run run = {.seq = branch, .table_row = table_row, .expert = item->expert, .end = branch->count};
     zs_status status = ZS_OK;
     while (!status && branch->computed < branch->count) {
@@ -157,7 +167,8 @@ static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_ite
         }
         uint32_t first_row = s->step.rows, from = branch->computed - (uint32_t)item->prefix_count;
         uint32_t rows = add_rows(engine, s, &run, room < logits ? room : logits);
-        for (uint32_t i = 0; i < rows; i++) want_logprob(engine, s, first_row + i, item->continuation[from + i + 1], &item->logprobs[from + i + 1]);
+        for (uint32_t i = 0; i < rows; i++)
+            want_logprob(engine, s, first_row + i, item->continuation[from + i + 1], &item->logprobs[from + i + 1]);
     }
     return status;
 }
@@ -212,16 +223,21 @@ static zs_status run_group(score_run *r, size_t first, size_t count, zs_token_lo
     status = run_prefix(r, first, count, &prefix, top, top_count, error);
     for (size_t next = 0; next < count && !status;) status = run_branches(r, first, count, &next, &prefix, error);
     engine_drain(engine, NULL);
-    if (status) sequence_destroy(&prefix, &engine->pool);
-    else engine_keep_prefix(engine, &prefix);
+    if (status)
+        sequence_destroy(&prefix, &engine->pool);
+    else
+        engine_keep_prefix(engine, &prefix);
     return status;
 }
 
-zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t count, zs_token_logprob *top, size_t top_count, zs_error *error) {
+zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t count, zs_token_logprob *top, size_t top_count,
+                          zs_error *error) {
     zs_status status = ZS_OK;
     for (size_t i = 0; i < count && !status; i++) status = check_item(engine, &items[i], error);
     if (status || count == 0) return status;
-    if (top_count > engine->model->config.vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%zu likeliest tokens of a vocabulary of %u were asked for", top_count, engine->model->config.vocab);
+    if (top_count > engine->model->config.vocab)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%zu likeliest tokens of a vocabulary of %u were asked for", top_count,
+                            engine->model->config.vocab);
     score_run run = {.engine = engine, .items = items, .order = malloc(count * sizeof *run.order)};
     if (!run.order) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while scoring");
     group_items(run.order, items, count);

@@ -5,9 +5,9 @@
 #include "engine/kv_pool.h"
 
 typedef struct sequence {
-    uint32_t *tokens; // [capacity]
-    uint32_t count;   // tokens known
-    uint32_t computed; // positions 0 … computed − 1 have keys and values in the pages
+    uint32_t *tokens;   // [capacity]
+    uint32_t count;     // tokens known
+    uint32_t computed;  // positions 0 … computed − 1 have keys and values in the pages
     uint32_t prefilled; // of them, the first ones made by prefill kernels (a decode step's bits may differ)
     uint32_t capacity;
     uint32_t *pages; // [page_count]

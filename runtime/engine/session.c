@@ -6,7 +6,9 @@
 zs_status zs_session_create(zs_engine *engine, const zs_session_params *params, zs_session **out, zs_error *error) {
     uint32_t index = 0, max = engine->params.max_sessions;
     while (index < max && engine->sessions[index]) index++;
-    if (index == max) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%u sessions are live already: destroy one or create the engine with a larger max_sessions", max);
+    if (index == max)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "%u sessions are live already: destroy one or create the engine with a larger max_sessions", max);
     zs_session *session = calloc(1, sizeof *session);
     if (!session) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a session");
     session->engine = engine;
@@ -54,7 +56,9 @@ static void disown_steps(zs_session *session) { session->version = ++session->en
 
 zs_status session_check_expert(const zs_session *session, zs_error *error) {
     if (expert_table_serial(&session->engine->experts, session->params.expert) == session->seq.expert_serial) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_ARGUMENT, "expert %u was detached while a session uses it: give the session another one or destroy it", session->params.expert);
+    return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                        "expert %u was detached while a session uses it: give the session another one or destroy it",
+                        session->params.expert);
 }
 
 void session_forget(zs_session *session) {
@@ -81,10 +85,14 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
     zs_engine *engine = session->engine;
     if (count == 0) return zs_error_set(error, ZS_ERROR_ARGUMENT, "the prompt is empty");
     if (count >= engine->params.context)
-        return zs_error_set(error, ZS_ERROR_CONTEXT, "the prompt has %zu tokens and the context holds %u with at least one of the answer: shorten it or raise --ctx (the model allows %u)", count,
-                            engine->params.context, engine->model->config.context);
+        return zs_error_set(error, ZS_ERROR_CONTEXT,
+                            "the prompt has %zu tokens and the context holds %u with at least one of the answer: shorten it or raise --ctx "
+                            "(the model allows %u)",
+                            count, engine->params.context, engine->model->config.context);
     for (size_t i = 0; i < count; i++) {
-        if (ids[i] >= engine->model->config.vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u at %zu is outside the vocabulary of %u", ids[i], i, engine->model->config.vocab);
+        if (ids[i] >= engine->model->config.vocab)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u at %zu is outside the vocabulary of %u", ids[i], i,
+                                engine->model->config.vocab);
     }
     sequence *seq = &session->seq;
     // The session's own history first; what remains of it is the key to the shared cache otherwise.
@@ -200,7 +208,10 @@ bool zs_session_is_done(const zs_session *session) { return session->done; }
 
 static zs_status check_sampled(const zs_engine *engine, const Sampled *sampled, uint32_t position, zs_error *error) {
     if (sampled->flags & SAMPLED_NAN)
-        return zs_error_set(error, ZS_ERROR_NUMERIC, "the logits of position %u are not numbers: the weights, the expert or the driver is at fault (try --precision exact)", position);
+        return zs_error_set(
+            error, ZS_ERROR_NUMERIC,
+            "the logits of position %u are not numbers: the weights, the expert or the driver is at fault (try --precision exact)",
+            position);
     if (sampled->position != position || sampled->token >= engine->model->config.vocab)
         return zs_error_set(error, ZS_ERROR_NUMERIC, "no token could be drawn at position %u: every token is excluded", position);
     return ZS_OK;

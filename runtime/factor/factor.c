@@ -41,7 +41,9 @@ static double now_seconds(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static bool is_chosen(uint32_t matrices, uint32_t kind) { return matrices & (kind >= MODEL_GATE ? ZS_MATRICES_MLP : ZS_MATRICES_ATTENTION); }
+static bool is_chosen(uint32_t matrices, uint32_t kind) {
+    return matrices & (kind >= MODEL_GATE ? ZS_MATRICES_MLP : ZS_MATRICES_ATTENTION);
+}
 
 static zs_status plan(work *w, uint32_t matrices, zs_error *error) {
     uint32_t layers = w->model.config.layers;
@@ -86,7 +88,8 @@ static void report(work *w) {
     const zs_progress *p = &w->params->progress;
     zs_error error;
     if (!p->report || p->report(p->user, "factor", w->done, w->total)) return;
-    zs_error_set(&error, ZS_ERROR_CANCELLED, "cancelled; %s.partial keeps %u of %u matrices, the same command goes on from there", w->output, w->finished, w->count);
+    zs_error_set(&error, ZS_ERROR_CANCELLED, "cancelled; %s.partial keeps %u of %u matrices, the same command goes on from there",
+                 w->output, w->finished, w->count);
     fail(w, &error);
 }
 
@@ -154,7 +157,10 @@ static void add_keys(const work *w, gguf_writer *writer, uint32_t matrices) {
     gguf_writer_add_string(writer, "general.architecture", "zsigma");
     gguf_writer_add_string(writer, "zsigma.base_architecture", w->model.config.architecture);
     gguf_writer_add_u32(writer, "zsigma.version", 1);
-    gguf_writer_add_string(writer, "zsigma.matrices", matrices == ZS_MATRICES_ALL ? "mlp,attention" : matrices == ZS_MATRICES_MLP ? "mlp" : "attention");
+    gguf_writer_add_string(writer, "zsigma.matrices",
+                           matrices == ZS_MATRICES_ALL   ? "mlp,attention"
+                           : matrices == ZS_MATRICES_MLP ? "mlp"
+                                                         : "attention");
     gguf_writer_add_string(writer, "zsigma.factor_type", types[w->params->type]);
 }
 
@@ -183,7 +189,8 @@ static zs_status write_tensors(work *w, gguf_writer *writer, zs_error *error) {
     const gguf_file *in = &w->model.gguf;
     zs_status status = ZS_OK;
     for (size_t i = 0; i < in->tensor_count && !status; i++) {
-        if (!is_factored_tensor(w, &in->tensors[i])) status = gguf_writer_write(writer, in->tensors[i].data, (size_t)in->tensors[i].size, error);
+        if (!is_factored_tensor(w, &in->tensors[i]))
+            status = gguf_writer_write(writer, in->tensors[i].data, (size_t)in->tensors[i].size, error);
     }
     for (uint32_t i = 0; i < w->count && !status; i++) {
         factored f = w->plans[i];
@@ -234,7 +241,8 @@ static zs_status check_paths(const char *input, const char *output, bool force, 
     struct stat in, out;
     if (stat(output, &out)) return ZS_OK;
     // The writer refuses that too, but only when the work is done.
-    if (!S_ISREG(out.st_mode)) return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: it is %s", output, S_ISDIR(out.st_mode) ? "a folder" : "no regular file");
+    if (!S_ISREG(out.st_mode))
+        return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: it is %s", output, S_ISDIR(out.st_mode) ? "a folder" : "no regular file");
     if (!force) return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", output);
     if (stat(input, &in) == 0 && in.st_ino == out.st_ino && in.st_dev == out.st_dev)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is input and output at once", input);
@@ -251,7 +259,8 @@ static void resume(work *w) {
     }
 }
 
-zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report_out, zs_error *error) {
+zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report_out,
+                         zs_error *error) {
     static const zs_factor_params defaults;
     work w = {.input = input, .output = output, .params = params ? params : &defaults, .lock = PTHREAD_MUTEX_INITIALIZER};
     uint32_t matrices = w.params->matrices ? w.params->matrices : ZS_MATRICES_ALL;

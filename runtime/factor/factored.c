@@ -39,7 +39,10 @@ static zs_status read_weights(const model_matrix *m, const char *path, float *w,
         float *row = w + (size_t)i * m->in;
         tensor_type_dequantise(m->dense->type, (const uint8_t *)m->dense->data + model_matrix_file_row(m, i) * row_bytes, row, m->in);
         for (uint32_t j = 0; j < m->in; j++) {
-            if (!isfinite(row[j])) return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at row %u, column %u: the file is damaged", path, m->dense->name, i, j);
+            if (!isfinite(row[j]))
+                return zs_error_set(error, ZS_ERROR_NUMERIC,
+                                    "%s: tensor %s holds NaN or infinity at row %u, column %u: the file is damaged", path, m->dense->name,
+                                    i, j);
         }
     }
     return ZS_OK;
@@ -78,7 +81,9 @@ static zs_status round_both(svd *s, const float *w, factored *f, zs_error *error
     double *e = malloc(count * sizeof *e), *scratch = malloc(larger * s->rank * sizeof *scratch);
     f->u = malloc(f->u_bytes);
     f->vt = malloc(f->vt_bytes);
-    zs_status status = e && scratch && f->u && f->vt ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the factors of a %u x %u matrix", s->out, s->in);
+    zs_status status = e && scratch && f->u && f->vt
+                           ? ZS_OK
+                           : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the factors of a %u x %u matrix", s->out, s->in);
     if (!status) {
         bool turn_of_u = s->out < s->in;
         for (int turn = 0; turn < TURNS; turn++, turn_of_u = !turn_of_u) {
@@ -109,7 +114,8 @@ zs_status factored_compute(const model_matrix *m, const char *path, factored *f,
     float *w = malloc(count * sizeof *w);
     double *copy = malloc(count * sizeof *copy);
     f->sigma = malloc(f->rank * sizeof *f->sigma);
-    zs_status status = w && copy && f->sigma ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s (%u x %u)", m->canonical, m->out, m->in);
+    zs_status status =
+        w && copy && f->sigma ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s (%u x %u)", m->canonical, m->out, m->in);
     if (!status) status = read_weights(m, path, w, error);
     if (!status) {
         sketch_matrix(w, m->out, m->in, f->sketch);

@@ -7,9 +7,9 @@
 
 typedef struct factored {
     uint32_t out, in, rank;
-    uint32_t u_type, vt_type;   // tensor types
+    uint32_t u_type, vt_type; // tensor types
     uint64_t u_bytes, vt_bytes;
-    double error;     // ‖W − U diag(σ) Vᵀ‖_F / ‖W‖_F with the factors as stored; 0 for a zero matrix
+    double error; // ‖W − U diag(σ) Vᵀ‖_F / ‖W‖_F with the factors as stored; 0 for a zero matrix
     float sketch[8];
     float *sigma; // [rank]
     void *u, *vt; // [out, rank], [rank, in]

@@ -42,10 +42,13 @@ uint64_t partial_hash(uint64_t hash, const void *data, size_t size) {
     return hash;
 }
 
-static zs_status read_error(const partial_file *p, zs_error *error) { return zs_error_set(error, ZS_ERROR_IO, "cannot read %s: %s", p->path, strerror(errno)); }
+static zs_status read_error(const partial_file *p, zs_error *error) {
+    return zs_error_set(error, ZS_ERROR_IO, "cannot read %s: %s", p->path, strerror(errno));
+}
 
 static zs_status write_error(const partial_file *p, zs_error *error) {
-    return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s; what is finished stays there, and the same command goes on from it", p->path, strerror(errno));
+    return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s; what is finished stays there, and the same command goes on from it",
+                        p->path, strerror(errno));
 }
 
 static uint64_t payload_bytes(const factored *f) { return f->rank * sizeof(float) + f->u_bytes + f->vt_bytes; }
@@ -71,7 +74,9 @@ static uint64_t scan(partial_file *p, const factored *plans, uint64_t size) {
     uint64_t at = sizeof(header);
     record r;
     while (at + sizeof r <= size && fseeko(p->stream, (off_t)at, SEEK_SET) == 0 && fread(&r, sizeof r, 1, p->stream) == 1) {
-        if (r.index >= p->count || r.mark != ((uint32_t)RECORD_MARK ^ r.index) || r.bytes != payload_bytes(&plans[r.index]) || r.bytes > size - at - sizeof r) break;
+        if (r.index >= p->count || r.mark != ((uint32_t)RECORD_MARK ^ r.index) || r.bytes != payload_bytes(&plans[r.index]) ||
+            r.bytes > size - at - sizeof r)
+            break;
         if (check_payload(p, &r, &plans[r.index])) {
             p->offsets[r.index] = at;
             p->weights[r.index] = r.weights;
@@ -84,7 +89,8 @@ static uint64_t scan(partial_file *p, const factored *plans, uint64_t size) {
 static zs_status start_anew(partial_file *p, uint64_t key, zs_error *error) {
     header h = {.key = key};
     memcpy(h.magic, magic, sizeof magic);
-    bool written = ftruncate(fileno(p->stream), 0) == 0 && fseeko(p->stream, 0, SEEK_SET) == 0 && fwrite(&h, sizeof h, 1, p->stream) == 1 && fflush(p->stream) == 0;
+    bool written = ftruncate(fileno(p->stream), 0) == 0 && fseeko(p->stream, 0, SEEK_SET) == 0 && fwrite(&h, sizeof h, 1, p->stream) == 1 &&
+                   fflush(p->stream) == 0;
     return written ? ZS_OK : write_error(p, error);
 }
 
@@ -97,7 +103,8 @@ static zs_status open_locked(partial_file *p, uint64_t *size, zs_error *error) {
         if (fd >= 0 && !p->stream) close(fd);
         return status;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) return zs_error_set(error, ZS_ERROR_EXISTS, "another run is at work on %s: wait for it or choose another output", p->path);
+    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return zs_error_set(error, ZS_ERROR_EXISTS, "another run is at work on %s: wait for it or choose another output", p->path);
     *size = (uint64_t)info.st_size;
     return ZS_OK;
 }
@@ -109,7 +116,8 @@ static zs_status start(partial_file *p, uint64_t key, const factored *plans, zs_
     if (status) return status;
     size_t got = fread(&h, 1, sizeof h, p->stream), family = sizeof magic - 2; // of any version
     if (memcmp(h.magic, magic, got < family ? got : family) != 0)
-        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists and is no unfinished work of zsigma factor: move it away or choose another output", p->path);
+        return zs_error_set(error, ZS_ERROR_EXISTS,
+                            "%s exists and is no unfinished work of zsigma factor: move it away or choose another output", p->path);
     if (got < sizeof h || memcmp(h.magic, magic, sizeof magic) != 0 || h.key != key) return start_anew(p, key, error);
     uint64_t end = scan(p, plans, size);
     return ftruncate(fileno(p->stream), (off_t)end) ? write_error(p, error) : ZS_OK;
@@ -117,7 +125,8 @@ static zs_status start(partial_file *p, uint64_t key, const factored *plans, zs_
 
 zs_status partial_open(const char *output, uint64_t key, uint32_t count, const factored *plans, partial_file *p, zs_error *error) {
     size_t size = strlen(output) + sizeof ".partial";
-    *p = (partial_file){.count = count, .path = malloc(size), .offsets = calloc(count, sizeof *p->offsets), .weights = calloc(count, sizeof *p->weights)};
+    *p = (partial_file){
+        .count = count, .path = malloc(size), .offsets = calloc(count, sizeof *p->offsets), .weights = calloc(count, sizeof *p->weights)};
     zs_status status = ZS_OK;
     if (!p->path || !p->offsets || !p->weights) {
         status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while factoring into %s", output);
@@ -136,8 +145,9 @@ zs_status partial_append(partial_file *p, uint32_t index, uint64_t weights, cons
     r.check = partial_hash(partial_hash(r.check, f->u, f->u_bytes), f->vt, f->vt_bytes);
     if (fseeko(p->stream, 0, SEEK_END)) return write_error(p, error);
     off_t at = ftello(p->stream);
-    bool written = fwrite(&r, sizeof r, 1, p->stream) == 1 && fwrite(f->sigma, sizeof(float), f->rank, p->stream) == f->rank && fwrite(f->u, 1, f->u_bytes, p->stream) == f->u_bytes &&
-                   fwrite(f->vt, 1, f->vt_bytes, p->stream) == f->vt_bytes && fflush(p->stream) == 0;
+    bool written = fwrite(&r, sizeof r, 1, p->stream) == 1 && fwrite(f->sigma, sizeof(float), f->rank, p->stream) == f->rank &&
+                   fwrite(f->u, 1, f->u_bytes, p->stream) == f->u_bytes && fwrite(f->vt, 1, f->vt_bytes, p->stream) == f->vt_bytes &&
+                   fflush(p->stream) == 0;
     if (!written) return write_error(p, error);
     p->offsets[index] = (uint64_t)at;
     return ZS_OK;
@@ -152,8 +162,10 @@ zs_status partial_read(partial_file *p, uint32_t index, factored *f, zs_error *e
     f->u = malloc(f->u_bytes);
     f->vt = malloc(f->vt_bytes);
     zs_status status = ZS_OK;
-    if (!f->sigma || !f->u || !f->vt) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while writing factors");
-    else if (fread(f->sigma, sizeof(float), f->rank, p->stream) != f->rank || fread(f->u, 1, f->u_bytes, p->stream) != f->u_bytes || fread(f->vt, 1, f->vt_bytes, p->stream) != f->vt_bytes)
+    if (!f->sigma || !f->u || !f->vt)
+        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while writing factors");
+    else if (fread(f->sigma, sizeof(float), f->rank, p->stream) != f->rank || fread(f->u, 1, f->u_bytes, p->stream) != f->u_bytes ||
+             fread(f->vt, 1, f->vt_bytes, p->stream) != f->vt_bytes)
         status = read_error(p, error);
     if (status) factored_free(f);
     return status;

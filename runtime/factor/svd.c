@@ -37,7 +37,8 @@ zs_status svd_compute(double *w, uint32_t out, uint32_t in, svd *s, zs_error *er
     }
     // Row-major W [out, in] is column-major Wᵀ [in, out] = V diag(σ) Uᵀ: LAPACK's left vectors are V, column-major [in, r],
     // which is Vᵀ row-major; its right vectors Uᵀ, column-major [r, out], are U row-major.
-    lapack_int problem = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)in, (lapack_int)out, w, (lapack_int)in, s->sigma, s->vt, (lapack_int)in, s->u, (lapack_int)s->rank);
+    lapack_int problem = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)in, (lapack_int)out, w, (lapack_int)in, s->sigma, s->vt,
+                                        (lapack_int)in, s->u, (lapack_int)s->rank);
     if (problem) {
         svd_free(s);
         return zs_error_set(error, ZS_ERROR_NUMERIC, "the SVD of a %u x %u matrix did not converge (%d)", out, in, (int)problem);

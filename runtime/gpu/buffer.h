@@ -14,14 +14,15 @@ typedef struct gpu_buffer {
     VkBuffer handle;
     uint64_t address; // device address, 256-aligned
     uint64_t size;
-    void *mapped; // host pointer (always for SHARED and READBACK, coherent), or NULL
+    void *mapped;            // host pointer (always for SHARED and READBACK, coherent), or NULL
     struct gpu_block *block; // private
     uint64_t offset, taken;  // private: its place in the block
 } gpu_buffer;
 
 /// Zeroed when zero is set (by the host or by a fill on the device). name is for debugging tools and messages. Errors:
 /// ZS_ERROR_DEVICE_MEMORY with name, bytes asked and free.
-zs_status gpu_buffer_create(zs_device *device, gpu_memory memory, uint64_t size, bool zero, const char *name, gpu_buffer *buffer, zs_error *error);
+zs_status gpu_buffer_create(zs_device *device, gpu_memory memory, uint64_t size, bool zero, const char *name, gpu_buffer *buffer,
+                            zs_error *error);
 /// Fills with zeros: by the host where it can, else on the device, waiting.
 zs_status gpu_buffer_zero(zs_device *device, const gpu_buffer *buffer, zs_error *error);
 /// Waits for nothing: the caller knows that no submit uses it any more. A zeroed struct is fine.

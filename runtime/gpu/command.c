@@ -29,7 +29,7 @@ struct gpu_command {
     bool recording, recorded;
     bool profiling, profile_next; // of what is recorded, and of what will be
     bool empty;                   // dispatches have no workgroups
-    zs_error error; // first failure while recording
+    zs_error error;               // first failure while recording
     const gpu_kernel *bound;
     const char *label;
     bool label_open;

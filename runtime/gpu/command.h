@@ -26,10 +26,12 @@ typedef struct gpu_work {
 /// Records one dispatch of groups_x · groups_y · groups_z workgroups. Errors while recording are kept and returned by
 /// gpu_command_end, so calls need not be checked one by one. Counts above the device's limits are an error: kernels that
 /// may exceed 65535 in x fold themselves.
-void gpu_command_dispatch(gpu_command *command, const gpu_kernel *kernel, const void *push, uint32_t push_size, uint32_t groups_x, uint32_t groups_y, uint32_t groups_z, gpu_work work);
+void gpu_command_dispatch(gpu_command *command, const gpu_kernel *kernel, const void *push, uint32_t push_size, uint32_t groups_x,
+                          uint32_t groups_y, uint32_t groups_z, gpu_work work);
 /// Everything recorded before is visible to everything after (compute and transfer, read and write; host reads at the end).
 void gpu_command_barrier(gpu_command *command);
-void gpu_command_copy(gpu_command *command, const gpu_buffer *from, uint64_t from_offset, const gpu_buffer *to, uint64_t to_offset, uint64_t size);
+void gpu_command_copy(gpu_command *command, const gpu_buffer *from, uint64_t from_offset, const gpu_buffer *to, uint64_t to_offset,
+                      uint64_t size);
 /// offset and size multiples of 4.
 void gpu_command_fill(gpu_command *command, const gpu_buffer *buffer, uint64_t offset, uint64_t size, uint32_t value);
 /// A label for debugging tools and the per-kernel timing: dispatches until the next label belong to it. Static string.

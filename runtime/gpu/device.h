@@ -11,7 +11,7 @@
 #include <volk.h>
 
 typedef struct gpu_caps {
-    bool cpu; // a CPU implementation (lavapipe, SwiftShader): gets kernels of its own
+    bool cpu;       // a CPU implementation (lavapipe, SwiftShader): gets kernels of its own
     uint32_t tiers; // in use
     uint32_t subgroup_size, min_subgroup_size, max_subgroup_size;
     uint32_t max_invocations;   // per workgroup

@@ -26,6 +26,7 @@ void gpu_kernel_describe(const gpu_kernel *kernel, char *text, size_t size);
 
 /// Statistics of a pipeline by VK_KHR_pipeline_executable_properties, for tests on null hardware: calls visit for each.
 /// ZS_ERROR_UNSUPPORTED without the extension.
-zs_status gpu_kernel_statistics(zs_device *device, const gpu_kernel *kernel, void (*visit)(void *user, const char *name, double value), void *user, zs_error *error);
+zs_status gpu_kernel_statistics(zs_device *device, const gpu_kernel *kernel, void (*visit)(void *user, const char *name, double value),
+                                void *user, zs_error *error);
 
 #endif

@@ -51,7 +51,8 @@ static zs_status check_memory(const zs_device *device, const char *path, uint64_
     uint64_t free_bytes = gpu_device_memory_free(device);
     if (bytes <= free_bytes) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
-                        "%s needs %.0f MB for its weights and the device has %.0f MB free: close other programs, use a smaller type (q8_0 factors) or another --device",
+                        "%s needs %.0f MB for its weights and the device has %.0f MB free: close other programs, use a smaller type (q8_0 "
+                        "factors) or another --device",
                         path, (double)bytes / 1e6, (double)free_bytes / 1e6);
 }
 
@@ -62,12 +63,14 @@ static zs_status read_sigma(const zs_model *model, const model_matrix *from, mod
     tensor_type_dequantise(from->s->type, from->s->data, to->sigma, to->rank);
     for (uint32_t i = 0; i < to->rank; i++) {
         if (!isfinite(to->sigma[i]))
-            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %u: the file is damaged", model->path, from->s->name, i);
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %u: the file is damaged",
+                                model->path, from->s->name, i);
     }
     return ZS_OK;
 }
 
-static zs_status load_weight(zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, char **names, zs_error *error) {
+static zs_status load_weight(zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, char **names,
+                             zs_error *error) {
     *to = (model_weight){.factored = from->dense == NULL, .out = from->out, .in = from->in, .rank = from->rank};
     size_t length = strlen(from->canonical) + 1;
     to->canonical = memcpy(*names, from->canonical, length);
@@ -92,13 +95,16 @@ static zs_status load_weight(zs_model *model, model_upload *upload, const model_
 /// The fused kernels take gate and up in one dispatch.
 static zs_status check_pair(const zs_model *model, const model_layer *layer, zs_error *error) {
     const model_weight *gate = &layer->weights[MODEL_GATE], *up = &layer->weights[MODEL_UP];
-    bool same = gate->factored == up->factored && (gate->factored ? gate->u.type == up->u.type && gate->vt.type == up->vt.type : gate->dense.type == up->dense.type);
+    bool same = gate->factored == up->factored &&
+                (gate->factored ? gate->u.type == up->u.type && gate->vt.type == up->vt.type : gate->dense.type == up->dense.type);
     if (same) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %s and %s are stored in different types, which is not supported", model->path, gate->canonical, up->canonical);
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %s and %s are stored in different types, which is not supported", model->path,
+                        gate->canonical, up->canonical);
 }
 
 /// Biases of q, k and v as one row, in Hugging Face order like the matrices.
-static zs_status load_biases(zs_model *model, model_upload *upload, const model_file *file, uint32_t index, model_layer *to, zs_error *error) {
+static zs_status load_biases(zs_model *model, model_upload *upload, const model_file *file, uint32_t index, model_layer *to,
+                             zs_error *error) {
     const model_layer_file *from = &file->layers[index];
     uint32_t widths[3], offsets[3];
     for (uint32_t m = 0; m < 3; m++) widths[m] = from->matrices[m].out;
@@ -109,7 +115,8 @@ static zs_status load_biases(zs_model *model, model_upload *upload, const model_
         tensor_type_dequantise(from->biases[m]->type, from->biases[m]->data, values, widths[m]);
         for (uint32_t i = 0; i < widths[m]; i++) row[offsets[m] + i] = values[model_bias_file_row(file, m, i)];
     }
-    const gguf_tensor joined = {.name = "qkv bias", .type = TENSOR_F32, .dims = 1, .shape = {stride}, .elements = stride, .data = row, .size = 4ull * stride};
+    const gguf_tensor joined = {
+        .name = "qkv bias", .type = TENSOR_F32, .dims = 1, .shape = {stride}, .elements = stride, .data = row, .size = 4ull * stride};
     if (!status) status = model_upload_vector(upload, &joined, &to->qkv_bias, error);
     free(values);
     free(row);
@@ -123,7 +130,8 @@ static zs_status load_layers(zs_model *model, model_upload *upload, const model_
         model_layer *to = &model->layers[i];
         zs_status status = model_upload_vector(upload, from->attention_norm, &to->attention_norm, error);
         if (!status) status = model_upload_vector(upload, from->ffn_norm, &to->ffn_norm, error);
-        for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) status = load_weight(model, upload, &from->matrices[m], &to->weights[m], &names, error);
+        for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++)
+            status = load_weight(model, upload, &from->matrices[m], &to->weights[m], &names, error);
         if (!status && file->config.qkv_bias) status = load_biases(model, upload, file, i, to, error);
         if (!status) status = check_pair(model, to, error);
         if (status) return status;
@@ -188,15 +196,18 @@ static uint64_t next_id(void) {
     return atomic_fetch_add(&counter, 1) + 1;
 }
 
-zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **out, zs_error *error) {
+zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **out,
+                          zs_error *error) {
     zs_model *model = calloc(1, sizeof *model);
     if (!model) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
     model->device = device;
     model->config = file->config;
     model->id = next_id();
     zs_status status = allocate(model, file, path, error);
-    if (!status && gguf_find_value(&file->gguf, "tokenizer.ggml.model")) status = tokenizer_from_gguf(&file->gguf, &model->tokenizer, error);
-    if (!status && model->tokenizer && params && params->chat_template) status = tokenizer_choose_chat(model->tokenizer, params->chat_template, error);
+    if (!status && gguf_find_value(&file->gguf, "tokenizer.ggml.model"))
+        status = tokenizer_from_gguf(&file->gguf, &model->tokenizer, error);
+    if (!status && model->tokenizer && params && params->chat_template)
+        status = tokenizer_choose_chat(model->tokenizer, params->chat_template, error);
     if (!status) status = load_tensors(model, file, params, error);
     if (status) {
         zs_model_destroy(&model);

@@ -14,9 +14,9 @@ typedef struct model_weight {
     matrix dense; // [out, in]
     matrix u, vt; // [out, r], [r, in]
     uint32_t out, in, rank;
-    uint32_t scale_offset;  // of its σ ⊙ z in a row of the scale table (factored only)
-    const char *canonical;  // "model.layers.0.mlp.gate_proj", owned by the model
-    float *sigma;           // [rank] on the host (factored only)
+    uint32_t scale_offset; // of its σ ⊙ z in a row of the scale table (factored only)
+    const char *canonical; // "model.layers.0.mlp.gate_proj", owned by the model
+    float *sigma;          // [rank] on the host (factored only)
     bool has_sketch;
     float sketch[8];
 } model_weight;
@@ -39,13 +39,14 @@ struct zs_model {
     gpu_buffer *buffers;  // what holds all of the above
     uint32_t buffer_count;
     float *rope_factors; // [head_dim / 2] on the host, each divides a rotary frequency; NULL: none
-    char *names;    // canonical names
-    char *path;     // for messages
-    uint64_t id;    // differs between loaded models: part of every cache key
+    char *names;         // canonical names
+    char *path;          // for messages
+    uint64_t id;         // differs between loaded models: part of every cache key
 };
 
 /// Brings a file that was opened onto the device; path is for messages. A file may have no tokenizer.
-zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **model, zs_error *error);
+zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **model,
+                          zs_error *error);
 /// Writes σ of every factored matrix into row[scale_count] (host): the base model's row of the scale table.
 void model_base_scales(const zs_model *model, float *row);
 
@@ -75,14 +76,14 @@ void model_workspace_destroy(model_workspace **workspace);
 /// What one step computes. Device structures (Row, Span, Step: shaders/shared.h) are the caller's and may change between
 /// replays of the recorded command, except for the counts given here.
 typedef struct model_step {
-    uint64_t step;          // device address of a Step
-    uint32_t rows;          // ≤ max_rows
-    uint32_t spans;         // entries of Step.spans; each covers ≤ model_span_rows rows; they cover the rows in order
-    bool decode;            // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
-                            // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
-    uint32_t longest;       // bound on positions over all replays, for work estimates and checks
-    uint64_t logit_rows;    // device address of uint32_t[logit_count]: rows whose logits are wanted
-    uint32_t logit_count;   // ≤ max_logit_rows; 0: none (a prefill chunk that is not the last)
+    uint64_t step;        // device address of a Step
+    uint32_t rows;        // ≤ max_rows
+    uint32_t spans;       // entries of Step.spans; each covers ≤ model_span_rows rows; they cover the rows in order
+    bool decode;          // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
+                          // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
+    uint32_t longest;     // bound on positions over all replays, for work estimates and checks
+    uint64_t logit_rows;  // device address of uint32_t[logit_count]: rows whose logits are wanted
+    uint32_t logit_count; // ≤ max_logit_rows; 0: none (a prefill chunk that is not the last)
 } model_step;
 
 /// Longest span in rows: constant for a workspace.
@@ -97,10 +98,12 @@ uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *wo
 /// Records sampling from the logits of the step just recorded: samplers is the device address of Sampler[sequences],
 /// results of Sampled[sequences · SAMPLED_RING]. With advance, rows[logit row] becomes the next step's row: its token the
 /// sampled one, its position one further (decode replay).
-void model_record_sample(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t samplers, uint64_t results, bool advance);
+void model_record_sample(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t samplers,
+                         uint64_t results, bool advance);
 /// Records log-probabilities: out[i] = log π(targets[i]) under the logits of logit row i; device addresses of
 /// uint32_t[logit_count] and float[logit_count]. NaN logits give NaN.
-void model_record_logprobs(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t targets, uint64_t out);
+void model_record_logprobs(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step,
+                           uint64_t targets, uint64_t out);
 /// The logits buffer, for the rare read by the host: f32 [max_logit_rows, vocab].
 const gpu_buffer *model_logits(const model_workspace *workspace);
 

@@ -73,24 +73,105 @@ void random_weights_fill(const gguf_tensor *tensor, uint32_t first, uint32_t row
         uint8_t *row = (uint8_t *)dst + i * row_bytes;
         uint64_t state = name + ((uint64_t)(first + i) << 32);
         fill_bytes(&state, row, row_bytes);
-        if (tensor->type == TENSOR_F32) set_exponent_f32(row, in, e);
-        else if (tensor->type == TENSOR_F16) set_exponent_16(row, in, 0x83ff, (uint16_t)((e + 15) << 10));
-        else if (tensor->type == TENSOR_BF16) set_exponent_16(row, in, 0x807f, (uint16_t)((e + 127) << 7));
-        else set_scales(row, row_bytes, tensor->type, deviation);
+        if (tensor->type == TENSOR_F32)
+            set_exponent_f32(row, in, e);
+        else if (tensor->type == TENSOR_F16)
+            set_exponent_16(row, in, 0x83ff, (uint16_t)((e + 15) << 10));
+        else if (tensor->type == TENSOR_BF16)
+            set_exponent_16(row, in, 0x807f, (uint16_t)((e + 127) << 7));
+        else
+            set_scales(row, row_bytes, tensor->type, deviation);
     }
 }
 
 // ---- shapes --------------------------------------------------------------------------------------------------------
 
 static const model_config shapes[] = {
-    {.name = "smollm2-135m", .layers = 30, .hidden = 576, .ffn = 1536, .heads = 9, .kv_heads = 3, .head_dim = 64, .vocab = 49152, .context = 8192, .rope_base = 1e5f, .tied = true},
-    {.name = "smollm2-360m", .layers = 32, .hidden = 960, .ffn = 2560, .heads = 15, .kv_heads = 5, .head_dim = 64, .vocab = 49152, .context = 8192, .rope_base = 1e5f, .tied = true},
-    {.name = "smollm2-1.7b", .layers = 24, .hidden = 2048, .ffn = 8192, .heads = 32, .kv_heads = 32, .head_dim = 64, .vocab = 49152, .context = 8192, .rope_base = 1.3e5f, .tied = true},
-    {.name = "llama3.2-1b", .layers = 16, .hidden = 2048, .ffn = 8192, .heads = 32, .kv_heads = 8, .head_dim = 64, .vocab = 128256, .context = 131072, .rope_base = 5e5f, .tied = true},
-    {.name = "llama3.2-3b", .layers = 28, .hidden = 3072, .ffn = 8192, .heads = 24, .kv_heads = 8, .head_dim = 128, .vocab = 128256, .context = 131072, .rope_base = 5e5f, .tied = true},
-    {.name = "llama3-8b", .layers = 32, .hidden = 4096, .ffn = 14336, .heads = 32, .kv_heads = 8, .head_dim = 128, .vocab = 128256, .context = 8192, .rope_base = 5e5f},
-    {.name = "llama3-70b", .layers = 80, .hidden = 8192, .ffn = 28672, .heads = 64, .kv_heads = 8, .head_dim = 128, .vocab = 128256, .context = 8192, .rope_base = 5e5f},
-    {.name = "mistral-7b", .layers = 32, .hidden = 4096, .ffn = 14336, .heads = 32, .kv_heads = 8, .head_dim = 128, .vocab = 32768, .context = 32768, .rope_base = 1e6f},
+    {.name = "smollm2-135m",
+     .layers = 30,
+     .hidden = 576,
+     .ffn = 1536,
+     .heads = 9,
+     .kv_heads = 3,
+     .head_dim = 64,
+     .vocab = 49152,
+     .context = 8192,
+     .rope_base = 1e5f,
+     .tied = true},
+    {.name = "smollm2-360m",
+     .layers = 32,
+     .hidden = 960,
+     .ffn = 2560,
+     .heads = 15,
+     .kv_heads = 5,
+     .head_dim = 64,
+     .vocab = 49152,
+     .context = 8192,
+     .rope_base = 1e5f,
+     .tied = true},
+    {.name = "smollm2-1.7b",
+     .layers = 24,
+     .hidden = 2048,
+     .ffn = 8192,
+     .heads = 32,
+     .kv_heads = 32,
+     .head_dim = 64,
+     .vocab = 49152,
+     .context = 8192,
+     .rope_base = 1.3e5f,
+     .tied = true},
+    {.name = "llama3.2-1b",
+     .layers = 16,
+     .hidden = 2048,
+     .ffn = 8192,
+     .heads = 32,
+     .kv_heads = 8,
+     .head_dim = 64,
+     .vocab = 128256,
+     .context = 131072,
+     .rope_base = 5e5f,
+     .tied = true},
+    {.name = "llama3.2-3b",
+     .layers = 28,
+     .hidden = 3072,
+     .ffn = 8192,
+     .heads = 24,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .vocab = 128256,
+     .context = 131072,
+     .rope_base = 5e5f,
+     .tied = true},
+    {.name = "llama3-8b",
+     .layers = 32,
+     .hidden = 4096,
+     .ffn = 14336,
+     .heads = 32,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .vocab = 128256,
+     .context = 8192,
+     .rope_base = 5e5f},
+    {.name = "llama3-70b",
+     .layers = 80,
+     .hidden = 8192,
+     .ffn = 28672,
+     .heads = 64,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .vocab = 128256,
+     .context = 8192,
+     .rope_base = 5e5f},
+    {.name = "mistral-7b",
+     .layers = 32,
+     .hidden = 4096,
+     .ffn = 14336,
+     .heads = 32,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .vocab = 32768,
+     .context = 32768,
+     .rope_base = 1e6f},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -99,7 +180,8 @@ const char *zs_random_model_arch(uint32_t i) { return i < SHAPES ? shapes[i].nam
 static const struct {
     const char *name;
     tensor_type type;
-} kinds[] = {{"f32", TENSOR_F32}, {"f16", TENSOR_F16}, {"bf16", TENSOR_BF16}, {"q8_0", TENSOR_Q8_0}, {"q4_0", TENSOR_Q4_0}, {"q4_1", TENSOR_Q4_1}};
+} kinds[] = {{"f32", TENSOR_F32},   {"f16", TENSOR_F16},   {"bf16", TENSOR_BF16},
+             {"q8_0", TENSOR_Q8_0}, {"q4_0", TENSOR_Q4_0}, {"q4_1", TENSOR_Q4_1}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 // ---- a file that does not exist ------------------------------------------------------------------------------------
@@ -141,7 +223,8 @@ static const gguf_tensor *add_matrix(random_file *r, const char *name, uint32_t 
 }
 
 static bool add_weight(random_file *r, uint32_t layer, uint32_t m, uint32_t out, uint32_t in) {
-    static const char *const names[MODEL_MATRICES] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+    static const char *const names[MODEL_MATRICES] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+                                                      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
     model_matrix *w = &r->file.layers[layer].matrices[m];
     char *canonical = malloc(56), name[64];
     if (!canonical) return false;
@@ -155,7 +238,8 @@ static bool add_weight(random_file *r, uint32_t layer, uint32_t m, uint32_t out,
     float *sketch = malloc(SKETCH_FLOATS * sizeof *sketch);
     if (!sketch) return false;
     w->sketch = sketch;
-    for (uint32_t i = 0; i < SKETCH_FLOATS; i++) sketch[i] = 1 + (float)(next_random(&state) >> 40) / 16777216.0f; // tells this model from others
+    for (uint32_t i = 0; i < SKETCH_FLOATS; i++)
+        sketch[i] = 1 + (float)(next_random(&state) >> 40) / 16777216.0f; // tells this model from others
     snprintf(name, sizeof name, "%s.u", canonical);
     w->u = add_matrix(r, name, r->type, out, w->rank);
     snprintf(name, sizeof name, "%s.s", canonical);
@@ -168,7 +252,8 @@ static bool add_weight(random_file *r, uint32_t layer, uint32_t m, uint32_t out,
 static bool add_layer(random_file *r, uint32_t layer) {
     const model_config *c = &r->file.config;
     uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const uint32_t shape[MODEL_MATRICES][2] = {{q, c->hidden}, {kv, c->hidden}, {kv, c->hidden}, {c->hidden, q}, {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
+    const uint32_t shape[MODEL_MATRICES][2] = {{q, c->hidden},      {kv, c->hidden},     {kv, c->hidden},    {c->hidden, q},
+                                               {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
     r->file.layers[layer].attention_norm = add_vector(r, "attention_norm", c->hidden, r->ones);
     r->file.layers[layer].ffn_norm = add_vector(r, "ffn_norm", c->hidden, r->ones);
     for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
@@ -180,7 +265,8 @@ static bool add_layer(random_file *r, uint32_t layer) {
 /// Embedding and head keep 8 bits where the matrices have 4, as files do.
 static bool describe(random_file *r) {
     const model_config *c = &r->file.config;
-    uint32_t longest = c->ffn > c->hidden ? c->ffn : c->hidden, edge = r->type == TENSOR_Q4_0 || r->type == TENSOR_Q4_1 ? TENSOR_Q8_0 : r->type;
+    uint32_t longest = c->ffn > c->hidden ? c->ffn : c->hidden,
+             edge = r->type == TENSOR_Q4_0 || r->type == TENSOR_Q4_1 ? TENSOR_Q8_0 : r->type;
     r->file.layers = calloc(c->layers, sizeof *r->file.layers);
     r->file.gguf.tensors = calloc(3 + c->layers * (2 + 3 * (size_t)MODEL_MATRICES), sizeof *r->file.gguf.tensors);
     r->ones = malloc(longest * sizeof *r->ones);
@@ -205,8 +291,11 @@ static zs_status choose(const zs_random_model_params *params, random_file *r, zs
     while (shape < SHAPES && strcmp(shapes[shape].name, arch) != 0) shape++;
     if (shape == SHAPES) return zs_error_set(error, ZS_ERROR_ARGUMENT, "no shape is known by the name %s", arch);
     while (kind < KINDS && strcmp(kinds[kind].name, type) != 0) kind++;
-    if (kind == KINDS) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is not a type that random weights can be made in: f32, f16, bf16, q8_0, q4_0 and q4_1 are", type);
-    if (params->layers > 1000) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%u layers are more than the 1000 that are possible", params->layers);
+    if (kind == KINDS)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "%s is not a type that random weights can be made in: f32, f16, bf16, q8_0, q4_0 and q4_1 are", type);
+    if (params->layers > 1000)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%u layers are more than the 1000 that are possible", params->layers);
     model_config *c = &r->file.config;
     *c = shapes[shape];
     snprintf(c->architecture, sizeof c->architecture, "llama");
@@ -221,7 +310,8 @@ zs_status zs_model_create_random(zs_device *device, const zs_random_model_params
     random_file r = {0};
     zs_status status = choose(params, &r, error);
     if (!status && !describe(&r)) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a random model");
-    if (!status) status = model_from_file(device, r.file.config.name, &r.file, &(zs_model_params){.progress = params->progress}, model, error);
+    if (!status)
+        status = model_from_file(device, r.file.config.name, &r.file, &(zs_model_params){.progress = params->progress}, model, error);
     model_file_close(&r.file);
     free(r.ones);
     free(r.sigma);

@@ -126,7 +126,8 @@ static void record_layer(const recording *r, uint32_t index) {
     const model_layer *layer = &r->model->layers[index];
     const activation *act = r->workspace->activations;
 
-    record_group(r, &(group){ // q, k, v [T, …] = norm(x) · Wᵀ
+    record_group(r, &(group){
+                        // q, k, v [T, …] = norm(x) · Wᵀ
                         .weights = &layer->weights[MODEL_Q],
                         .count = 3,
                         .x = &act[ACTIVATION_X],
@@ -138,7 +139,8 @@ static void record_layer(const recording *r, uint32_t index) {
                         .u_label = "U qkv",
                     });
     record_attention(r, index);
-    record_group(r, &(group){ // x[T, d] += attended · Woᵀ
+    record_group(r, &(group){
+                        // x[T, d] += attended · Woᵀ
                         .weights = &layer->weights[MODEL_O],
                         .count = 1,
                         .x = &act[ACTIVATION_ATTENDED],
@@ -148,7 +150,8 @@ static void record_layer(const recording *r, uint32_t index) {
                         .v_label = "V o",
                         .u_label = "U o",
                     });
-    record_group(r, &(group){ // ffn[T, f] = silu(norm(x) · Wgateᵀ) ⊙ (norm(x) · Wupᵀ)
+    record_group(r, &(group){
+                        // ffn[T, f] = silu(norm(x) · Wgateᵀ) ⊙ (norm(x) · Wupᵀ)
                         .weights = &layer->weights[MODEL_GATE],
                         .count = 2,
                         .x = &act[ACTIVATION_X],
@@ -159,7 +162,8 @@ static void record_layer(const recording *r, uint32_t index) {
                         .v_label = "V gate up",
                         .u_label = "U gate up",
                     });
-    record_group(r, &(group){ // x[T, d] += ffn · Wdownᵀ
+    record_group(r, &(group){
+                        // x[T, d] += ffn · Wdownᵀ
                         .weights = &layer->weights[MODEL_DOWN],
                         .count = 1,
                         .x = &act[ACTIVATION_FFN],
@@ -208,10 +212,12 @@ static recording recording_of(const zs_model *model, model_workspace *workspace,
 
 static bool step_fits(const model_workspace *workspace, gpu_command *command, const model_step *step) {
     const model_workspace_params *limits = &workspace->params;
-    if (step->rows >= 1 && step->rows <= limits->max_rows && step->logit_count <= limits->max_logit_rows && step->longest <= limits->context) return true;
+    if (step->rows >= 1 && step->rows <= limits->max_rows && step->logit_count <= limits->max_logit_rows &&
+        step->longest <= limits->context)
+        return true;
     zs_error error;
-    zs_error_set(&error, ZS_ERROR_ARGUMENT, "a step of %u rows, %u logits and positions up to %u exceeds its workspace (%u, %u, %u)", step->rows, step->logit_count,
-                 step->longest, limits->max_rows, limits->max_logit_rows, limits->context);
+    zs_error_set(&error, ZS_ERROR_ARGUMENT, "a step of %u rows, %u logits and positions up to %u exceeds its workspace (%u, %u, %u)",
+                 step->rows, step->logit_count, step->longest, limits->max_rows, limits->max_logit_rows, limits->context);
     gpu_command_fail(command, &error);
     return false;
 }
@@ -221,13 +227,16 @@ void model_record(const zs_model *model, model_workspace *workspace, gpu_command
     recording r = recording_of(model, workspace, command, step);
     const activation *x = &workspace->activations[ACTIVATION_X];
     gpu_command_label(command, "embed");
-    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding, .step = step->step, .x = x->buffer.address, .stride = x->stride, .rows = step->rows});
+    op_record_embed(
+        &r.ops,
+        &(op_embed){.embedding = &model->embedding, .step = step->step, .x = x->buffer.address, .stride = x->stride, .rows = step->rows});
     barrier(&r);
     for (uint32_t i = 0; i < model->config.layers; i++) record_layer(&r, i);
     if (step->logit_count) record_head(&r);
 }
 
-void model_record_sample(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t samplers, uint64_t results, bool advance) {
+void model_record_sample(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t samplers,
+                         uint64_t results, bool advance) {
     recording r = recording_of(model, workspace, command, step);
     gpu_command_label(command, "sample");
     op_record_sample(&r.ops, &(op_sample){
@@ -244,7 +253,8 @@ void model_record_sample(const zs_model *model, model_workspace *workspace, gpu_
     barrier(&r);
 }
 
-void model_record_logprobs(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step, uint64_t targets, uint64_t out) {
+void model_record_logprobs(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step,
+                           uint64_t targets, uint64_t out) {
     recording r = recording_of(model, workspace, command, step);
     gpu_command_label(command, "logprobs");
     op_record_logprobs(&r.ops, &(op_logprobs){
@@ -273,8 +283,10 @@ static uint32_t group_dispatches(const model_weight *weights, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         const model_weight *w = &weights[i], *before = i ? w - 1 : NULL;
         bool same_kind = before && before->factored == w->factored;
-        if (!w->factored) dispatches += !(same_kind && before->dense.type == w->dense.type);
-        else dispatches += (uint32_t)!(same_kind && before->vt.type == w->vt.type) + (uint32_t)!(same_kind && before->u.type == w->u.type);
+        if (!w->factored)
+            dispatches += !(same_kind && before->dense.type == w->dense.type);
+        else
+            dispatches += (uint32_t) !(same_kind && before->vt.type == w->vt.type) + (uint32_t) !(same_kind && before->u.type == w->u.type);
     }
     return dispatches;
 }
@@ -282,5 +294,6 @@ static uint32_t group_dispatches(const model_weight *weights, uint32_t count) {
 uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode) {
     const model_weight *w = model->layers[0].weights;
     bool combine = decode && op_attention_partials(workspace->policy, model->config.heads, model->config.head_dim, 1) > 0;
-    return 2 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) + group_dispatches(&w[MODEL_DOWN], 1);
+    return 2 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) +
+           group_dispatches(&w[MODEL_DOWN], 1);
 }

@@ -19,7 +19,8 @@ static zs_status fill(const zs_model *model, uint32_t context, const gpu_buffer 
         if (status) break;
         float *turns = host;
         for (uint32_t i = 0; i < half; i++) {
-            float frequency = (float)(1.0 / pow((double)model->config.rope_base, 2.0 * i / model->config.head_dim)) / (float)model->config.rope_divisor;
+            float frequency =
+                (float)(1.0 / pow((double)model->config.rope_base, 2.0 * i / model->config.head_dim)) / (float)model->config.rope_divisor;
             if (model->rope_factors) frequency /= model->rope_factors[i];
             for (uint32_t p = 0; p < count; p++) {
                 float angle = (float)(first + p) * frequency;
@@ -33,6 +34,7 @@ static zs_status fill(const zs_model *model, uint32_t context, const gpu_buffer 
 }
 
 zs_status model_rope_create(const zs_model *model, uint32_t context, gpu_buffer *table, zs_error *error) {
-    zs_status status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, model_rope_bytes(model, context), false, "rope table", table, error);
+    zs_status status =
+        gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, model_rope_bytes(model, context), false, "rope table", table, error);
     return status ? status : fill(model, context, table, error);
 }

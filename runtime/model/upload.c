@@ -19,15 +19,18 @@ struct model_upload {
     size_t random_bytes;
 };
 
-zs_status model_upload_create(zs_model *model, const zs_model_params *params, uint64_t total_bytes, model_upload **upload, zs_error *error) {
+zs_status model_upload_create(zs_model *model, const zs_model_params *params, uint64_t total_bytes, model_upload **upload,
+                              zs_error *error) {
     model_upload *up = calloc(1, sizeof *up);
     if (!up) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", model->path);
     up->model = model;
     up->total = (double)total_bytes;
     if (params) up->progress = params->progress;
     zs_status status = gpu_upload_create(model->device, &up->ring, error);
-    if (status) free(up);
-    else *upload = up;
+    if (status)
+        free(up);
+    else
+        *upload = up;
     return status;
 }
 
@@ -68,7 +71,8 @@ static zs_status grow(const model_upload *up, uint8_t **buffer, size_t *capacity
 }
 
 /// Rows first … of a tensor: the file's, or made up where it has none.
-static zs_status get_rows(model_upload *up, const gguf_tensor *tensor, uint32_t first, uint32_t rows, const uint8_t **src, zs_error *error) {
+static zs_status get_rows(model_upload *up, const gguf_tensor *tensor, uint32_t first, uint32_t rows, const uint8_t **src,
+                          zs_error *error) {
     size_t row_bytes = (size_t)(tensor->size / tensor->shape[0]);
     *src = (const uint8_t *)tensor->data + first * row_bytes;
     if (tensor->data) return ZS_OK;
@@ -82,7 +86,8 @@ static zs_status get_rows(model_upload *up, const gguf_tensor *tensor, uint32_t 
 static uint32_t round_up(uint32_t n, uint32_t step) { return (n + step - 1) / step * step; }
 
 /// Sends rows first … of `whole`, packed in scratch as the matrix `part`, to their places plane by plane.
-static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const matrix *whole, const matrix *part, uint32_t first, zs_error *error) {
+static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const matrix *whole, const matrix *part, uint32_t first,
+                           zs_error *error) {
     matrix_planes to = matrix_get_planes(whole), from = matrix_get_planes(part);
     for (uint32_t p = 0; p < to.count; p++) {
         uint64_t offset = to.offset[p] + first * to.row_bytes[p];
@@ -98,7 +103,8 @@ static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const mat
 }
 
 /// Packs rows first … of a tensor as rows `at` … of the matrix `to`, whose bytes begin at dst.
-static zs_status pack(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *to, uint32_t first, uint32_t rows, uint32_t at, void *dst, zs_error *error) {
+static zs_status pack(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *to, uint32_t first,
+                      uint32_t rows, uint32_t at, void *dst, zs_error *error) {
     const uint8_t *src = tensor->data;
     if (permutation && permutation->permute_heads) {
         size_t row = (size_t)(tensor->size / tensor->shape[0]);
@@ -112,18 +118,21 @@ static zs_status pack(model_upload *up, const gguf_tensor *tensor, const model_m
 }
 
 /// Where the host sees the device's memory, rows go straight to their places.
-static zs_status pack_mapped(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight, const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
+static zs_status pack_mapped(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight,
+                             const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
     return pack(up, tensor, permutation, weight, first, rows, first, buffer->mapped, error);
 }
 
-static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight, const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
+static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight,
+                               const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
     matrix part = matrix_of(weight->type, rows, weight->in, weight->group);
     zs_status status = grow(up, &up->scratch, &up->scratch_bytes, matrix_bytes(&part), error);
     if (!status) status = pack(up, tensor, permutation, &part, first, rows, 0, up->scratch, error);
     return status ? status : send_part(up, buffer, weight, &part, first, error);
 }
 
-zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight, zs_error *error) {
+zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight,
+                              zs_error *error) {
     uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1], group = op_policy_of(up->model->device).weight_group;
     *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in, group);
     if (weight->type == MATRIX_TYPES)
@@ -160,7 +169,8 @@ zs_status model_upload_vector(model_upload *up, const gguf_tensor *tensor, uint6
     memset((float *)host + tensor->elements, 0, bytes - (size_t)tensor->elements * sizeof(float));
     for (uint64_t i = 0; i < tensor->elements; i++) {
         if (!isfinite(((float *)host)[i]))
-            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %llu: the file is damaged", up->model->path, tensor->name, (unsigned long long)i);
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "%s: tensor %s holds NaN or infinity at element %llu: the file is damaged",
+                                up->model->path, tensor->name, (unsigned long long)i);
     }
     *address = buffer->address;
     return report(up, (double)bytes, error);

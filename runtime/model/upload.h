@@ -8,7 +8,8 @@ typedef struct model_upload model_upload;
 
 zs_status model_upload_create(zs_model *model, const zs_model_params *params, uint64_t total_bytes, model_upload **upload, zs_error *error);
 /// Uploads a tensor [out, in] as a matrix; rows come in the order that matrix_file_row (may be NULL) tells.
-zs_status model_upload_matrix(model_upload *upload, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight, zs_error *error);
+zs_status model_upload_matrix(model_upload *upload, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight,
+                              zs_error *error);
 /// Uploads a vector as f32, padded by zeros to a multiple of 32.
 zs_status model_upload_vector(model_upload *upload, const gguf_tensor *tensor, uint64_t *address, zs_error *error);
 zs_status model_upload_finish(model_upload **upload, zs_error *error);

@@ -46,7 +46,8 @@ static void fill_model(model_warm *w, zs_device *device, const model_file *file)
 /// A prefill step whose dispatches are empty.
 static zs_status run_empty(model_warm *w, gpu_command *command, zs_error *error) {
     uint32_t span = model_span_rows(&w->workspace, &w->model);
-    const model_step step = {.step = ANY_ADDRESS, .rows = ROWS, .spans = (ROWS + span - 1) / span, .longest = ROWS, .logit_rows = ANY_ADDRESS, .logit_count = 1};
+    const model_step step = {
+        .step = ANY_ADDRESS, .rows = ROWS, .spans = (ROWS + span - 1) / span, .longest = ROWS, .logit_rows = ANY_ADDRESS, .logit_count = 1};
     uint64_t value;
     gpu_command_set_empty(command, true);
     zs_status status = gpu_command_begin(command, error);

@@ -91,14 +91,17 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
 
     zs_status status = ZS_OK;
     for (uint32_t i = 0; i < ACTIVATION_COUNT && !status; i++) {
-        status = create_optional(w->device, 4ull * params->max_rows * w->activations[i].stride, true, names[i], &w->activations[i].buffer, error);
+        status = create_optional(w->device, 4ull * params->max_rows * w->activations[i].stride, true, names[i], &w->activations[i].buffer,
+                                 error);
     }
     if (!status) status = create_optional(w->device, tail.logits, true, "logits", &w->logits, error);
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
     if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
     if (!status) status = model_rope_create(model, params->context, &w->rope, error);
-    if (status) model_workspace_destroy(&w);
-    else *out = w;
+    if (status)
+        model_workspace_destroy(&w);
+    else
+        *out = w;
     return status;
 }
 

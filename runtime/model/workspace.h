@@ -11,7 +11,17 @@ typedef struct activation {
     uint32_t stride;
 } activation;
 
-enum { ACTIVATION_X, ACTIVATION_QKV, ACTIVATION_ATTENDED, ACTIVATION_FFN, ACTIVATION_A_QKV, ACTIVATION_A_O, ACTIVATION_A_FFN, ACTIVATION_A_DOWN, ACTIVATION_COUNT };
+enum {
+    ACTIVATION_X,
+    ACTIVATION_QKV,
+    ACTIVATION_ATTENDED,
+    ACTIVATION_FFN,
+    ACTIVATION_A_QKV,
+    ACTIVATION_A_O,
+    ACTIVATION_A_FFN,
+    ACTIVATION_A_DOWN,
+    ACTIVATION_COUNT
+};
 
 struct model_workspace {
     zs_device *device;
@@ -32,7 +42,8 @@ uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *of
 /// Fills in how wide the activations' rows are.
 void workspace_strides(const zs_model *model, model_workspace *workspace);
 
-/// (cos, sin) of position · base^(−2i/head_dim) / factor: [context, head_dim / 2]. On failure the buffer may be there; the caller destroys it.
+/// (cos, sin) of position · base^(−2i/head_dim) / factor: [context, head_dim / 2]. On failure the buffer may be there; the caller destroys
+/// it.
 zs_status model_rope_create(const zs_model *model, uint32_t context, gpu_buffer *table, zs_error *error);
 uint64_t model_rope_bytes(const zs_model *model, uint32_t context);
 

@@ -3,16 +3,14 @@
 #include <math.h>
 
 enum {
-    LANES = 8,        // attention_lanes: rows of a span in prefill
+    LANES = 8,         // attention_lanes: rows of a span in prefill
     LANES_DECODE = 16, // shares of the positions in decode
     TILES_WORKGROUP = 128,
     TILES_SPLITS = 8,
 };
 
 /// Queries a workgroup of attention_tiles holds: shared memory stays below 16 KiB.
-static uint32_t tile_queries(uint32_t head_dim) {
-    return head_dim <= 128 ? 16 : 8;
-}
+static uint32_t tile_queries(uint32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
 
 uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
     if (policy.lanes) return LANES;
@@ -20,9 +18,7 @@ uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint3
     return rows ? rows : 1;
 }
 
-static bool is_split(const op_policy *policy, bool decode) {
-    return !policy->lanes && decode && !policy->deterministic;
-}
+static bool is_split(const op_policy *policy, bool decode) { return !policy->lanes && decode && !policy->deterministic; }
 
 uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_dim, uint32_t rows) {
     return is_split(&policy, true) ? (uint64_t)rows * heads * TILES_SPLITS * (head_dim + 2) * 4 : 0;
@@ -93,6 +89,8 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .groups = {op->spans, op->kv_heads, 1},
         .work = {.bytes = pairs * op->kv_heads * op->head_dim * (op->kv_f16 ? 4.0 : 8.0), .flops = 4.0 * pairs * op->heads * op->head_dim},
     };
-    if (recorder->policy.lanes) record_lanes(recorder, op, &dispatch);
-    else record_tiles(recorder, op, &dispatch);
+    if (recorder->policy.lanes)
+        record_lanes(recorder, op, &dispatch);
+    else
+        record_tiles(recorder, op, &dispatch);
 }

@@ -38,13 +38,14 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
     // On a CPU the heads that share keys go together, so that a key is loaded once; on a GPU their state would not fit registers.
     uint32_t together = recorder->policy.lanes ? op->heads / op->kv_heads : 1;
     double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
-    op_record(recorder, &(op_dispatch){
-                            .key = {.module = SHADER_attention_back_q, .constant_count = 3, .constants = {span_rows, op->head_dim, together}},
-                            .push = &push,
-                            .push_size = sizeof push,
-                            .groups = {op->spans, op->heads / together, 1},
-                            .work = {.bytes = 12.0 * pairs / together, .flops = 8.0 * pairs},
-                        });
+    op_record(recorder,
+              &(op_dispatch){
+                  .key = {.module = SHADER_attention_back_q, .constant_count = 3, .constants = {span_rows, op->head_dim, together}},
+                  .push = &push,
+                  .push_size = sizeof push,
+                  .groups = {op->spans, op->heads / together, 1},
+                  .work = {.bytes = 12.0 * pairs / together, .flops = 8.0 * pairs},
+              });
     gpu_command_barrier(recorder->command);
     op_record(recorder, &(op_dispatch){
                             .key = {.module = SHADER_attention_back_kv, .constant_count = 2, .constants = {span_rows, op->head_dim}},

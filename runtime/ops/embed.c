@@ -8,7 +8,14 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op) {
     };
     enum { WORKGROUP = 64 };
     const matrix *e = op->embedding;
-    PushEmbed push = {.embedding = e->address, .step = op->step, .x = op->x, .vocab = e->out, .in_units = e->padded / 8, .width = e->in, .stride = op->stride, .rows = op->rows};
+    PushEmbed push = {.embedding = e->address,
+                      .step = op->step,
+                      .x = op->x,
+                      .vocab = e->out,
+                      .in_units = e->padded / 8,
+                      .width = e->in,
+                      .stride = op->stride,
+                      .rows = op->rows};
     op_record(recorder, &(op_dispatch){
                             .key = {.module = modules[e->type], .constant_count = 2, .constants = {WORKGROUP, e->group}},
                             .push = &push,

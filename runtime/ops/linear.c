@@ -16,13 +16,14 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const op_segment *segment = &op->segments[s];
         const matrix *w = segment->weight;
-        if (w->type != op->segments[0].weight->type || w->group != op->segments[0].weight->group || w->in == 0 || w->out == 0 || segment->x_offset % 4 || segment->y_offset % 4 ||
-            op->x_stride % 4 || op->y_stride % 4) {
+        if (w->type != op->segments[0].weight->type || w->group != op->segments[0].weight->group || w->in == 0 || w->out == 0 ||
+            segment->x_offset % 4 || segment->y_offset % 4 || op->x_stride % 4 || op->y_stride % 4) {
             op_fail(recorder, "linear: segment %u [%u, %u] differs in type or grouping, or is not aligned", s, w->out, w->in);
             return false;
         }
         if (segment->x_offset + w->padded > op->x_stride || (!(op->silu_mul && s == 1) && segment->y_offset + w->out > op->y_stride)) {
-            op_fail(recorder, "linear: segment %u [%u, %u] does not fit rows of %u → %u floats", s, w->out, w->in, op->x_stride, op->y_stride);
+            op_fail(recorder, "linear: segment %u [%u, %u] does not fit rows of %u → %u floats", s, w->out, w->in, op->x_stride,
+                    op->y_stride);
             return false;
         }
     }
@@ -32,7 +33,8 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
     }
     for (uint32_t s = 0; op->norm && s < op->segment_count; s++) {
         if (op->segments[s].weight->in != op->norm_width) {
-            op_fail(recorder, "linear: a norm over %u values before matrix [%u, %u]", op->norm_width, op->segments[s].weight->out, op->segments[s].weight->in);
+            op_fail(recorder, "linear: a norm over %u values before matrix [%u, %u]", op->norm_width, op->segments[s].weight->out,
+                    op->segments[s].weight->in);
             return false;
         }
     }
@@ -44,7 +46,8 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
 }
 
 static PushLinear push_of(const op_linear *op) {
-    PushLinear push = {.x = op->x, .y = op->y, .step = op->step, .norm = op->norm, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
+    PushLinear push = {
+        .x = op->x, .y = op->y, .step = op->step, .norm = op->norm, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const op_segment *segment = &op->segments[s];
         push.weights[s] = segment->weight->address;
@@ -81,7 +84,8 @@ static uint32_t power_of_two_up_to(uint32_t n, uint32_t limit) {
     return p;
 }
 
-/// CPU drivers without subgroups: an invocation alone. Many rows: blocks of 4 output × 8 step rows in registers. Few: as many step rows as there are.
+/// CPU drivers without subgroups: an invocation alone. Many rows: blocks of 4 output × 8 step rows in registers. Few: as many step rows as
+/// there are.
 static linear_shape lanes_shape(const op_linear *op, const op_policy *policy) {
     bool many = !op->decode || policy->deterministic;
     return (linear_shape){.workgroup = 8, .lanes = 1, .rows = many ? 4 : 2, .tokens = many ? 8 : power_of_two_up_to(op->rows, 8)};
@@ -92,7 +96,8 @@ static linear_shape matvec_shape(const op_linear *op, const op_policy *policy) {
     bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
     uint32_t lanes = subgroup ? policy->subgroup_size : 32;
     uint32_t workgroup = lanes > 64 ? lanes : 64;
-    return (linear_shape){.workgroup = workgroup, .lanes = lanes, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8), .subgroup = subgroup};
+    return (linear_shape){
+        .workgroup = workgroup, .lanes = lanes, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8), .subgroup = subgroup};
 }
 
 static uint32_t lanes_module(matrix_type type) {
@@ -140,8 +145,9 @@ static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t 
 
 /// GPUs, many rows: 64 × 64 tiles through shared memory.
 static void choose_tiles(const op_linear *op, uint32_t flags, op_dispatch *dispatch) {
-    dispatch->key = (gpu_kernel_key){
-        .module = matmul_module(op->segments[0].weight->type), .constant_count = 4, .constants = {128, op->segments[0].weight->group, flags, op->segment_count}};
+    dispatch->key = (gpu_kernel_key){.module = matmul_module(op->segments[0].weight->type),
+                                     .constant_count = 4,
+                                     .constants = {128, op->segments[0].weight->group, flags, op->segment_count}};
     dispatch->groups[0] = row_groups(op, 64);
     dispatch->groups[1] = divide_up(op->rows, 64);
 }
@@ -161,12 +167,16 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
 void op_record_linear(const op_recorder *recorder, const op_linear *op) {
     if (!segments_fit(recorder, op)) return;
     const op_policy *policy = &recorder->policy;
-    uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) | (op->norm ? LINEAR_NORM : 0);
+    uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
+                     (op->norm ? LINEAR_NORM : 0);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
-    if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4) choose_lanes(op, policy, flags, &dispatch);
-    else if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic)) choose_tiles(op, flags, &dispatch);
-    else choose_matvec(op, policy, flags, &dispatch);
+    if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
+        choose_lanes(op, policy, flags, &dispatch);
+    else if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic))
+        choose_tiles(op, flags, &dispatch);
+    else
+        choose_matvec(op, policy, flags, &dispatch);
     if (op->norm) {
         memcpy(&dispatch.key.constants[dispatch.key.constant_count + 1], &op->norm_eps, sizeof op->norm_eps);
         dispatch.key.constants[dispatch.key.constant_count] = op->norm_width;

@@ -4,18 +4,21 @@ enum { TILE = 64, TILES_WORKGROUP = 128, LANES_WORKGROUP = 8, BLOCK_BYTES = 1 <<
 
 static bool segments_fit(const op_recorder *recorder, const op_linear_back *op) {
     if (op->segment_count == 0 || op->segment_count > OP_MAX_SEGMENTS || op->rows == 0 || op->x_stride % 4 || op->y_stride % 4) {
-        op_fail(recorder, "linear_back: %u segments and %u rows of %u → %u floats", op->segment_count, op->rows, op->x_stride, op->y_stride);
+        op_fail(recorder, "linear_back: %u segments and %u rows of %u → %u floats", op->segment_count, op->rows, op->x_stride,
+                op->y_stride);
         return false;
     }
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const op_segment *segment = &op->segments[s];
         const matrix *w = segment->weight, *first = op->segments[0].weight;
-        if (w->type != first->type || w->group != first->group || w->in == 0 || w->out == 0 || segment->x_offset % 4 || segment->y_offset % 4) {
+        if (w->type != first->type || w->group != first->group || w->in == 0 || w->out == 0 || segment->x_offset % 4 ||
+            segment->y_offset % 4) {
             op_fail(recorder, "linear_back: segment %u [%u, %u] differs in type or grouping, or is not aligned", s, w->out, w->in);
             return false;
         }
         if (segment->x_offset + w->out > op->x_stride || segment->y_offset + w->padded > op->y_stride || (op->sum && w->in != first->in)) {
-            op_fail(recorder, "linear_back: segment %u [%u, %u] does not fit rows of %u → %u floats", s, w->out, w->in, op->x_stride, op->y_stride);
+            op_fail(recorder, "linear_back: segment %u [%u, %u] does not fit rows of %u → %u floats", s, w->out, w->in, op->x_stride,
+                    op->y_stride);
             return false;
         }
     }
@@ -98,9 +101,11 @@ static uint32_t block_rows(const op_linear_back *op) {
     return rows ? rows : 64;
 }
 
-static void record_blocks(const op_recorder *recorder, const op_linear_back *op, uint32_t flags, PushLinearBack *push, op_dispatch *dispatch) {
+static void record_blocks(const op_recorder *recorder, const op_linear_back *op, uint32_t flags, PushLinearBack *push,
+                          op_dispatch *dispatch) {
     uint32_t longest = 0, step = block_rows(op);
-    for (uint32_t s = 0; s < op->segment_count; s++) longest = op->segments[s].weight->out > longest ? op->segments[s].weight->out : longest;
+    for (uint32_t s = 0; s < op->segment_count; s++)
+        longest = op->segments[s].weight->out > longest ? op->segments[s].weight->out : longest;
     uint32_t blocks = divide_up(longest, step);
     step = divide_up(divide_up(longest, blocks), 8) * 8; // of even size
     dispatch->work.bytes /= blocks;
@@ -116,8 +121,9 @@ static void record_blocks(const op_recorder *recorder, const op_linear_back *op,
 
 /// GPUs: 64 × 64 tiles through shared memory.
 static void choose_tiles(const op_linear_back *op, uint32_t flags, op_dispatch *dispatch) {
-    dispatch->key = (gpu_kernel_key){
-        .module = tiles_module(op->segments[0].weight->type), .constant_count = 4, .constants = {TILES_WORKGROUP, op->segments[0].weight->group, flags, op->segment_count}};
+    dispatch->key = (gpu_kernel_key){.module = tiles_module(op->segments[0].weight->type),
+                                     .constant_count = 4,
+                                     .constants = {TILES_WORKGROUP, op->segments[0].weight->group, flags, op->segment_count}};
     dispatch->groups[0] = unit_groups(op, TILE / 8);
     dispatch->groups[1] = divide_up(op->rows, TILE);
 }

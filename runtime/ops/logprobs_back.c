@@ -1,8 +1,12 @@
 #include "ops/record.h"
 
 void op_record_logprobs_back(const op_recorder *recorder, const op_logprobs_back *op) {
-    PushLogprobsBack push = {
-        .logits = op->logits, .targets = op->targets, .weights = op->weights, .out_ = op->out, .logits_stride = op->logits_stride, .vocab = op->vocab};
+    PushLogprobsBack push = {.logits = op->logits,
+                             .targets = op->targets,
+                             .weights = op->weights,
+                             .out_ = op->out,
+                             .logits_stride = op->logits_stride,
+                             .vocab = op->vocab};
     op_record(recorder, &(op_dispatch){
                             .key = {.module = SHADER_logprobs_back, .constant_count = 1, .constants = {128}},
                             .push = &push,

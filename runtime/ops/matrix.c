@@ -26,8 +26,12 @@ matrix_planes matrix_get_planes(const matrix *shape) {
     case MATRIX_Q4: planes = (matrix_planes){.count = 2, .row_bytes = {n / 2, n / 32 * 4}, .element_bytes = {4, 4}}; break;
     case MATRIX_Q5: planes = (matrix_planes){.count = 3, .row_bytes = {n / 2, n / 8, n / 32 * 4}, .element_bytes = {4, 1, 4}}; break;
     case MATRIX_Q4K: planes = (matrix_planes){.count = 3, .row_bytes = {n / 2, n / 32 * 2, n / 256 * 4}, .element_bytes = {4, 2, 4}}; break;
-    case MATRIX_Q5K: planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 8, n / 32 * 2, n / 256 * 4}, .element_bytes = {4, 1, 2, 4}}; break;
-    case MATRIX_Q6: planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 4, n / 16, n / 256 * 2}, .element_bytes = {4, 2, 1, 2}}; break;
+    case MATRIX_Q5K:
+        planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 8, n / 32 * 2, n / 256 * 4}, .element_bytes = {4, 1, 2, 4}};
+        break;
+    case MATRIX_Q6:
+        planes = (matrix_planes){.count = 4, .row_bytes = {n / 2, n / 4, n / 16, n / 256 * 2}, .element_bytes = {4, 2, 1, 2}};
+        break;
     case MATRIX_TYPES: break;
     }
     for (uint32_t i = 1; i < planes.count; i++) planes.offset[i] = planes.offset[i - 1] + padded_rows(shape) * planes.row_bytes[i - 1];
@@ -111,7 +115,8 @@ static uint16_t half_minus_scaled(uint16_t d, int power) {
     if (exponent == 31) return (uint16_t)(sign | (d & 0x7fffu));
     if (exponent == 0) {
         for (int i = 0; i < power; i++) { // doubled again and again, subnormal or not
-            if (exponent > 0) exponent++;
+            if (exponent > 0)
+                exponent++;
             else if ((mantissa <<= 1) & 0x400) {
                 mantissa &= 0x3ff;
                 exponent = 1;
@@ -131,8 +136,10 @@ static void pack_q4(const matrix *shape, bool has_minimum, const uint8_t *src, c
         const uint8_t *nibbles = src + block_bytes - 16;
         uint16_t d, m;
         memcpy(&d, src, 2);
-        if (has_minimum) memcpy(&m, src + 2, 2);
-        else m = half_minus_scaled(d, 3);
+        if (has_minimum)
+            memcpy(&m, src + 2, 2);
+        else
+            m = half_minus_scaled(d, 3);
         memcpy(to->at[1] + block * to->step[1], &d, 2);
         memcpy(to->at[1] + block * to->step[1] + 2, &m, 2);
         for (uint32_t unit = 0; unit < 4; unit++) {
@@ -167,8 +174,10 @@ static void pack_q5(const matrix *shape, bool has_minimum, const uint8_t *src, c
         uint32_t high;
         memcpy(&d, src, 2);
         memcpy(&high, bits, 4);
-        if (has_minimum) memcpy(&m, src + 2, 2);
-        else m = half_minus_scaled(d, 4);
+        if (has_minimum)
+            memcpy(&m, src + 2, 2);
+        else
+            m = half_minus_scaled(d, 4);
         memcpy(to->at[2] + block * to->step[2], &d, 2);
         memcpy(to->at[2] + block * to->step[2] + 2, &m, 2);
         for (uint32_t unit = 0; unit < 4; unit++) {

@@ -24,13 +24,24 @@
 
 #include <stdbool.h>
 
-typedef enum matrix_type { MATRIX_F32, MATRIX_F16, MATRIX_BF16, MATRIX_Q8, MATRIX_Q4, MATRIX_Q5, MATRIX_Q4K, MATRIX_Q5K, MATRIX_Q6, MATRIX_TYPES } matrix_type;
+typedef enum matrix_type {
+    MATRIX_F32,
+    MATRIX_F16,
+    MATRIX_BF16,
+    MATRIX_Q8,
+    MATRIX_Q4,
+    MATRIX_Q5,
+    MATRIX_Q4K,
+    MATRIX_Q5K,
+    MATRIX_Q6,
+    MATRIX_TYPES
+} matrix_type;
 
 typedef struct matrix {
     matrix_type type;
     uint32_t out, in;
-    uint32_t padded; // in, rounded up to 32 (Q4K, Q5K, Q6: 256 divides in)
-    uint32_t group;  // rows that are interleaved, a power of two
+    uint32_t padded;  // in, rounded up to 32 (Q4K, Q5K, Q6: 256 divides in)
+    uint32_t group;   // rows that are interleaved, a power of two
     uint64_t address; // device address of the first plane
 } matrix;
 

@@ -9,11 +9,11 @@
 
 /// Which kernels serve.
 typedef struct op_policy {
-    uint32_t tiers;     // ZS_TIER_* in use
+    uint32_t tiers; // ZS_TIER_* in use
     uint32_t subgroup_size;
     uint32_t weight_group; // how new matrices are laid out (matrix.h)
-    bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
-    bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
+    bool lanes;            // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
+    bool deterministic;    // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);
@@ -42,10 +42,10 @@ typedef struct op_linear {
     uint64_t norm;               // f32 [in], zero up to the padded width: x[t] / rms(x[t]) ⊙ norm takes x's place; 0: none
     uint32_t norm_width;         // = in; rms = √(mean x² + norm_eps) over so many values
     float norm_eps;
-    bool scale;                  // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
-    bool residual;               // y += result instead of y = result
-    bool silu_mul;               // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
-    bool decode;                 // few rows: matvec kernels; else matmul kernels whatever T
+    bool scale;    // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
+    bool residual; // y += result instead of y = result
+    bool silu_mul; // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
+    bool decode;   // few rows: matvec kernels; else matmul kernels whatever T
 } op_linear;
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
 
@@ -91,8 +91,8 @@ typedef struct op_rope_kv {
 } op_rope_kv;
 void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op);
 
-/// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] / √head_dim) v[p, h / group], rows[t].position − window < p ≤ rows[t].position, by online
-/// softmax in f32 over the rows' pages. Work goes by spans (Step.spans) of at most op_span_rows rows.
+/// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] / √head_dim) v[p, h / group], rows[t].position − window < p ≤ rows[t].position, by
+/// online softmax in f32 over the rows' pages. Work goes by spans (Step.spans) of at most op_span_rows rows.
 typedef struct op_attention {
     uint64_t step, q, out;
     uint32_t q_stride, out_stride;

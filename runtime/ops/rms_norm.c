@@ -1,12 +1,20 @@
 #include "ops/record.h"
 
 void op_record_rms_norm(const op_recorder *recorder, const op_rms_norm *op) {
-    PushRmsNorm push = {.x = op->x, .weight = op->weight, .y = op->y, .index = op->index, .width = op->width, .x_stride = op->x_stride, .y_stride = op->y_stride, .eps = op->eps};
-    op_record(recorder, &(op_dispatch){
-                            .key = {.module = SHADER_rms_norm, .constant_count = 2, .constants = {recorder->policy.lanes ? 32 : 128, op->index != 0}},
-                            .push = &push,
-                            .push_size = sizeof push,
-                            .groups = {op->rows, 1, 1},
-                            .work = {.bytes = 12.0 * op->rows * op->width, .flops = 4.0 * op->rows * op->width},
-                        });
+    PushRmsNorm push = {.x = op->x,
+                        .weight = op->weight,
+                        .y = op->y,
+                        .index = op->index,
+                        .width = op->width,
+                        .x_stride = op->x_stride,
+                        .y_stride = op->y_stride,
+                        .eps = op->eps};
+    op_record(recorder,
+              &(op_dispatch){
+                  .key = {.module = SHADER_rms_norm, .constant_count = 2, .constants = {recorder->policy.lanes ? 32 : 128, op->index != 0}},
+                  .push = &push,
+                  .push_size = sizeof push,
+                  .groups = {op->rows, 1, 1},
+                  .work = {.bytes = 12.0 * op->rows * op->width, .flops = 4.0 * op->rows * op->width},
+              });
 }

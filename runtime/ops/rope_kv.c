@@ -22,7 +22,9 @@ void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op) {
     };
     uint32_t heads = op->heads + 2 * op->kv_heads;
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = op->kv_f16 ? SHADER_rope_kv_f16 : SHADER_rope_kv_f32, .constant_count = 3, .constants = {WORKGROUP, op->head_dim, op->bias != 0}},
+                            .key = {.module = op->kv_f16 ? SHADER_rope_kv_f16 : SHADER_rope_kv_f32,
+                                    .constant_count = 3,
+                                    .constants = {WORKGROUP, op->head_dim, op->bias != 0}},
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {divide_up(heads * op->head_dim / 4, WORKGROUP), op->rows, 1},

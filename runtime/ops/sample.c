@@ -21,7 +21,8 @@ void op_record_sample(const op_recorder *recorder, const op_sample *op) {
 }
 
 void op_record_logprobs(const op_recorder *recorder, const op_logprobs *op) {
-    PushLogprobs push = {.logits = op->logits, .targets = op->targets, .out_ = op->out, .logits_stride = op->logits_stride, .vocab = op->vocab};
+    PushLogprobs push = {
+        .logits = op->logits, .targets = op->targets, .out_ = op->out, .logits_stride = op->logits_stride, .vocab = op->vocab};
     op_record(recorder, &(op_dispatch){
                             .key = {.module = SHADER_logprobs, .constant_count = 1, .constants = {128}},
                             .push = &push,

@@ -2,7 +2,8 @@
 
 void op_record_silu_mul(const op_recorder *recorder, const op_silu_mul *op) {
     enum { WORKGROUP = 64 };
-    if (op->gate_offset + op->width > op->x_stride || op->up_offset + op->width > op->x_stride || op->width > op->y_stride || op->rows == 0) {
+    if (op->gate_offset + op->width > op->x_stride || op->up_offset + op->width > op->x_stride || op->width > op->y_stride ||
+        op->rows == 0) {
         op_fail(recorder, "silu_mul: %u columns do not fit %u rows of %u → %u floats", op->width, op->rows, op->x_stride, op->y_stride);
         return;
     }

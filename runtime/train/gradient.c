@@ -47,13 +47,15 @@ static zs_status choose_limits(const zs_model *model, uint32_t asked, train_limi
         *limits = smaller;
         return ZS_OK;
     }
-    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY, "a backward pass of %u tokens through %s needs %.0f MB and the device has %.0f MB free: %u tokens would fit", limits->rows,
-                        model->path, (double)train_workspace_bytes(model, limits) / 1e6, (double)free_bytes / 1e6, fits);
+    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
+                        "a backward pass of %u tokens through %s needs %.0f MB and the device has %.0f MB free: %u tokens would fit",
+                        limits->rows, model->path, (double)train_workspace_bytes(model, limits) / 1e6, (double)free_bytes / 1e6, fits);
 }
 
 zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, zs_gradient **out, zs_error *error) {
     if (!model->info.factored)
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
     train_limits limits;
     zs_status status = choose_limits(model, params ? params->max_rows : 0, &limits, error);
     if (status) return status;
@@ -67,8 +69,10 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (!status) status = train_workspace_create(model, &limits, &g->workspace, error);
     if (!status) status = gpu_command_create(model->device, "backward pass", &g->command, error);
     if (!status) status = zs_gradient_set_expert(g, NULL, false, error);
-    if (status) zs_gradient_destroy(&g);
-    else *out = g;
+    if (status)
+        zs_gradient_destroy(&g);
+    else
+        *out = g;
     return status;
 }
 
@@ -91,8 +95,10 @@ zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool t
     float *row = malloc(bytes);
     if (!row) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
     zs_status status = ZS_OK;
-    if (expert) status = expert_fill_scales(expert, model, transfer, row, error);
-    else model_base_scales(model, row);
+    if (expert)
+        status = expert_fill_scales(expert, model, transfer, row, error);
+    else
+        model_base_scales(model, row);
     gpu_upload *upload = NULL;
     if (!status) status = gpu_upload_create(model->device, &upload, error);
     while (!status && done < bytes) {
@@ -123,20 +129,24 @@ static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, 
     const model_config *c = &g->model->config;
     uint32_t rows = g->workspace.limits.rows, longest = rows < c->context ? rows : c->context;
     if (item->prompt_count == 0 || item->answer_count == 0 || !isfinite(item->weight))
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: a gradient needs at least one token of prompt and of answer, and a finite weight", index);
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "item %zu: a gradient needs at least one token of prompt and of answer, and a finite weight", index);
     if (item->prompt_count > longest || item->answer_count > longest || item_rows(item) > longest)
-        return zs_error_set(error, ZS_ERROR_CONTEXT, "item %zu: prompt and answer have %zu tokens, and a backward pass takes %u (the model %u)", index,
+        return zs_error_set(error, ZS_ERROR_CONTEXT,
+                            "item %zu: prompt and answer have %zu tokens, and a backward pass takes %u (the model %u)", index,
                             item->prompt_count + item->answer_count, rows, c->context);
     for (size_t i = 0; i < item->prompt_count + item->answer_count; i++) {
         uint32_t id = i < item->prompt_count ? item->prompt[i] : item->answer[i - item->prompt_count];
-        if (id >= c->vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u", index, id, c->vocab);
+        if (id >= c->vocab)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u", index, id, c->vocab);
     }
     return ZS_OK;
 }
 
 static uint32_t cut_spans(Span *spans, uint32_t first_row, uint32_t rows, uint32_t limit) {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < rows; i += limit) spans[count++] = (Span){.first_row = first_row + i, .rows = rows - i < limit ? rows - i : limit};
+    for (uint32_t i = 0; i < rows; i += limit)
+        spans[count++] = (Span){.first_row = first_row + i, .rows = rows - i < limit ? rows - i : limit};
     return count;
 }
 
@@ -149,10 +159,13 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
     uint32_t rows = item_rows(item), sequence = (uint32_t)plan->count, prompt = (uint32_t)item->prompt_count;
     if (pass->rows + rows > w->limits.rows || plan->count == w->limits.sequences) return false;
     for (uint32_t p = 0; p < rows; p++)
-        a->rows[pass->rows + p] = (Row){.token = p < prompt ? item->prompt[p] : item->answer[p - prompt], .position = p, .sequence = sequence};
+        a->rows[pass->rows + p] =
+            (Row){.token = p < prompt ? item->prompt[p] : item->answer[p - prompt], .position = p, .sequence = sequence};
     for (uint32_t p = 0; p < rows; p += KV_PAGE_TOKENS)
-        a->pages[sequence * a->page_stride + p / KV_PAGE_TOKENS] = w->pages.address + 8ull * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * plan->pages++;
-    pass->spans[0] += cut_spans(a->spans[0] + pass->spans[0], pass->rows, rows, op_span_rows(w->policy, c->heads, c->kv_heads, c->head_dim));
+        a->pages[sequence * a->page_stride + p / KV_PAGE_TOKENS] =
+            w->pages.address + 8ull * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * plan->pages++;
+    pass->spans[0] +=
+        cut_spans(a->spans[0] + pass->spans[0], pass->rows, rows, op_span_rows(w->policy, c->heads, c->kv_heads, c->head_dim));
     pass->spans[1] += cut_spans(a->spans[1] + pass->spans[1], pass->rows, rows, op_attention_back_span_rows(w->policy));
     for (uint32_t i = 0; i < item->answer_count; i++) {
         a->logit_rows[pass->logits] = pass->rows + prompt - 1 + i;
@@ -171,13 +184,18 @@ static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gr
     for (size_t i = plan->first; i < plan->first + plan->count; i++) {
         for (size_t k = 0; k < items[i].answer_count; k++) {
             if (!isfinite(*logprobs))
-                return zs_error_set(error, ZS_ERROR_NUMERIC, "item %zu: the log-probability of answer token %zu is not a number: the weights, the expert or the driver is at fault", i, k);
+                return zs_error_set(
+                    error, ZS_ERROR_NUMERIC,
+                    "item %zu: the log-probability of answer token %zu is not a number: the weights, the expert or the driver is at fault",
+                    i, k);
             if (items[i].logprobs) items[i].logprobs[k] = *logprobs;
             logprobs++;
         }
     }
     for (uint32_t r = 0; r < g->model->scale_count; r++) {
-        if (!isfinite(results[r])) return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first, plan->first + plan->count - 1);
+        if (!isfinite(results[r]))
+            return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first,
+                                plan->first + plan->count - 1);
     }
     for (uint32_t r = 0; r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
     return ZS_OK;
@@ -199,7 +217,8 @@ static void fill_values(zs_gradient *g) {
     for (uint32_t i = 0; i < g->model->config.layers; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const model_weight *w = &g->model->layers[i].weights[m];
-            for (uint32_t r = 0; w->factored && r < w->rank; r++) g->values[w->scale_offset + r] = (float)((double)w->sigma[r] * g->sums[w->scale_offset + r]);
+            for (uint32_t r = 0; w->factored && r < w->rank; r++)
+                g->values[w->scale_offset + r] = (float)((double)w->sigma[r] * g->sums[w->scale_offset + r]);
         }
     }
 }

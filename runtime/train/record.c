@@ -59,7 +59,11 @@ static void record_linear(const recording *r, const op_linear *op) {
 /// scaled[T, r] = s ⊙ a[T, r]
 static void record_scale(const recording *r, const group *g, const uint32_t *a_offsets) {
     const activation *scaled = &r->w->activations[TRAIN_SCALED];
-    op_scale op = {.x = g->a->buffer.address, .y = scaled->buffer.address, .scales = r->w->scales.address, .stride = g->a->stride, .rows = r->pass->rows};
+    op_scale op = {.x = g->a->buffer.address,
+                   .y = scaled->buffer.address,
+                   .scales = r->w->scales.address,
+                   .stride = g->a->stride,
+                   .rows = r->pass->rows};
     for (uint32_t i = 0; i < g->count; i++) {
         const model_weight *w = &g->weights[i];
         if (w->factored) op.segments[op.segment_count++] = (op_scale_segment){a_offsets[i], w->rank, w->scale_offset};
@@ -156,7 +160,8 @@ static void copy_rows(const recording *r, const activation *from, const activati
 static void record_layer(const recording *r, uint32_t index, bool keep, const activation *output) {
     const model_layer *layer = &r->model->layers[index];
     const activation *act = r->w->activations, *x = &r->w->inputs[index], *mid = keep ? &act[TRAIN_MID] : output;
-    record_group(r, &(group){ // q, k, v [T, …] = norm(x) · Wᵀ
+    record_group(r, &(group){
+                        // q, k, v [T, …] = norm(x) · Wᵀ
                         .weights = &layer->weights[MODEL_Q],
                         .count = 3,
                         .x = x,
@@ -168,7 +173,8 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
                     });
     record_attention(r, index);
     copy_rows(r, x, mid);
-    record_group(r, &(group){ // mid[T, d] = x + attended · Woᵀ
+    record_group(r, &(group){
+                        // mid[T, d] = x + attended · Woᵀ
                         .weights = &layer->weights[MODEL_O],
                         .count = 1,
                         .x = &act[TRAIN_ATTENDED],
@@ -177,7 +183,8 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
                         .residual = true,
                         .label = "o",
                     });
-    record_group(r, &(group){ // gate, up [T, f] = norm(mid) · Wᵀ, or at once silu(gate) ⊙ up
+    record_group(r, &(group){
+                        // gate, up [T, f] = norm(mid) · Wᵀ, or at once silu(gate) ⊙ up
                         .weights = &layer->weights[MODEL_GATE],
                         .count = 2,
                         .x = mid,
@@ -188,7 +195,8 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
                         .silu_mul = !keep,
                         .label = "gate up",
                     });
-    const group down = { // mid[T, d] += ffn · Wdownᵀ
+    const group down = {
+        // mid[T, d] += ffn · Wdownᵀ
         .weights = &layer->weights[MODEL_DOWN],
         .count = 1,
         .x = &act[TRAIN_FFN],
@@ -237,9 +245,18 @@ static void record_group_back(const recording *r, const group *g, const activati
     fill_a_offsets(g, a_offsets);
     const activation *da = &r->w->activations[TRAIN_SCALED];
     uint32_t a_stride = g->a->stride;
-    op_linear_back u = {.x = dy->buffer.address, .y = da->buffer.address, .x_stride = dy->stride, .y_stride = a_stride, .rows = r->pass->rows}; // g[T, r] = dy U
-    op_scale_back scale = {.x = g->a->buffer.address, .g = da->buffer.address, .scales = r->w->scales.address, .sums = r->w->sums.address, .stride = a_stride, .rows = r->pass->rows};
-    op_linear_back v = {.x = da->buffer.address, .x_stride = a_stride, .rows = r->pass->rows, .sum = true};      // dx[T, in] = Σ (s ⊙ g) Vᵀ
+    op_linear_back u = {.x = dy->buffer.address,
+                        .y = da->buffer.address,
+                        .x_stride = dy->stride,
+                        .y_stride = a_stride,
+                        .rows = r->pass->rows}; // g[T, r] = dy U
+    op_scale_back scale = {.x = g->a->buffer.address,
+                           .g = da->buffer.address,
+                           .scales = r->w->scales.address,
+                           .sums = r->w->sums.address,
+                           .stride = a_stride,
+                           .rows = r->pass->rows};
+    op_linear_back v = {.x = da->buffer.address, .x_stride = a_stride, .rows = r->pass->rows, .sum = true}; // dx[T, in] = Σ (s ⊙ g) Vᵀ
     op_linear_back dense = {.x = dy->buffer.address, .x_stride = dy->stride, .rows = r->pass->rows, .sum = true}; // dx[T, in] += Σ dy W
     for (uint32_t i = 0; i < g->count; i++) {
         const model_weight *w = &g->weights[i];
@@ -336,13 +353,15 @@ static void record_layer_back(const recording *r, uint32_t index) {
                                     .back = true,
                                 });
     barrier(r);
-    const group gate_up = {.weights = &layer->weights[MODEL_GATE], .count = 2, .a = &act[TRAIN_A_FFN], .y_offsets = r->w->ffn_offset, .label = "gate up back"};
+    const group gate_up = {
+        .weights = &layer->weights[MODEL_GATE], .count = 2, .a = &act[TRAIN_A_FFN], .y_offsets = r->w->ffn_offset, .label = "gate up back"};
     record_group_back(r, &gate_up, &act[TRAIN_GATE_UP], dh); // d norm(mid)[T, d]
     record_norm_back(r, &act[TRAIN_MID], layer->ffn_norm);
     const group o = {.weights = &layer->weights[MODEL_O], .count = 1, .a = &act[TRAIN_A_O], .label = "o back"};
     record_group_back(r, &o, dx, &act[TRAIN_D_ATTENDED]);
     record_attention_back(r);
-    const group qkv = {.weights = &layer->weights[MODEL_Q], .count = 3, .a = &act[TRAIN_A_QKV], .y_offsets = r->w->qkv_offset, .label = "qkv back"};
+    const group qkv = {
+        .weights = &layer->weights[MODEL_Q], .count = 3, .a = &act[TRAIN_A_QKV], .y_offsets = r->w->qkv_offset, .label = "qkv back"};
     record_group_back(r, &qkv, &act[TRAIN_D_QKV], index > 0 ? dh : NULL); // d norm(x)[T, d]
     if (index > 0) record_norm_back(r, &r->w->inputs[index], layer->attention_norm);
 }
@@ -367,7 +386,8 @@ static void record_logits(const recording *r, uint32_t first, uint32_t count) {
     };
     op_record_rms_norm(&r->ops, &norm);
     barrier(r);
-    op_record_linear(&r->ops, &(op_linear){ // logits[count, vocab] = norm(x) · headᵀ
+    op_record_linear(&r->ops, &(op_linear){
+                                  // logits[count, vocab] = norm(x) · headᵀ
                                   .segments = {{.weight = &model->head}},
                                   .segment_count = 1,
                                   .x = w->hidden.address,
@@ -387,7 +407,8 @@ static void record_logits(const recording *r, uint32_t first, uint32_t count) {
                                          .rows = count,
                                      });
     barrier(r);
-    op_record_linear_back(&r->ops, &(op_linear_back){ // d norm(x)[count, d] = d logits · head
+    op_record_linear_back(&r->ops, &(op_linear_back){
+                                       // d norm(x)[count, d] = d logits · head
                                        .segments = {{.weight = &model->head}},
                                        .segment_count = 1,
                                        .x = w->logits.address,
@@ -429,7 +450,11 @@ void train_record(const train_workspace *w, gpu_command *command, const train_pa
     recording r = {.model = model, .w = w, .pass = pass, .ops = {.command = command, .policy = w->policy}};
     gpu_command_label(command, "embed");
     if (model->scale_count) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
-    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding, .step = w->arrays.step_address[0], .x = w->inputs[0].buffer.address, .stride = w->inputs[0].stride, .rows = pass->rows});
+    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding,
+                                        .step = w->arrays.step_address[0],
+                                        .x = w->inputs[0].buffer.address,
+                                        .stride = w->inputs[0].stride,
+                                        .rows = pass->rows});
     barrier(&r);
     for (uint32_t i = 0; i < layers; i++) record_layer(&r, i, false, &w->inputs[i + 1]);
     record_head(&r);

@@ -9,7 +9,8 @@ static uint32_t rank_stride(const zs_model *model, uint32_t first, uint32_t coun
     uint32_t widest = 0;
     for (uint32_t i = 0; i < model->config.layers; i++) {
         uint32_t ranks[OP_MAX_SEGMENTS], offsets[OP_MAX_SEGMENTS];
-        for (uint32_t m = 0; m < count; m++) ranks[m] = model->layers[i].weights[first + m].rank * model->layers[i].weights[first + m].factored;
+        for (uint32_t m = 0; m < count; m++)
+            ranks[m] = model->layers[i].weights[first + m].rank * model->layers[i].weights[first + m].factored;
         uint32_t stride = activation_offsets(ranks, count, offsets);
         if (stride > widest) widest = stride;
     }
@@ -24,7 +25,8 @@ static void fill_strides(const zs_model *model, uint32_t strides[TRAIN_ACTIVATIO
     strides[TRAIN_ATTENDED] = strides[TRAIN_D_ATTENDED] = pad32(qkv[0]);
     strides[TRAIN_GATE_UP] = activation_offsets(ffn, 2, ffn_offset);
     strides[TRAIN_FFN] = pad32(c->ffn);
-    const uint32_t groups[4][3] = {{TRAIN_A_QKV, MODEL_Q, 3}, {TRAIN_A_O, MODEL_O, 1}, {TRAIN_A_FFN, MODEL_GATE, 2}, {TRAIN_A_DOWN, MODEL_DOWN, 1}};
+    const uint32_t groups[4][3] = {
+        {TRAIN_A_QKV, MODEL_Q, 3}, {TRAIN_A_O, MODEL_O, 1}, {TRAIN_A_FFN, MODEL_GATE, 2}, {TRAIN_A_DOWN, MODEL_DOWN, 1}};
     strides[TRAIN_SCALED] = 0;
     for (uint32_t g = 0; g < 4; g++) {
         uint32_t stride = rank_stride(model, groups[g][1], groups[g][2]);
@@ -67,12 +69,15 @@ uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits
 }
 
 static zs_status create_arrays(const zs_model *model, const train_limits *limits, train_arrays *a, zs_error *error) {
-    zs_status status = gpu_buffer_create(model->device, GPU_MEMORY_SHARED, rest_of(model, limits).arrays, true, "rows of a backward pass", &a->buffer, error);
+    zs_status status = gpu_buffer_create(model->device, GPU_MEMORY_SHARED, rest_of(model, limits).arrays, true, "rows of a backward pass",
+                                         &a->buffer, error);
     if (status) return status;
     // In order of alignment: 16 bytes, 8, 4.
-    uint64_t rows = limits->rows, rows_at = 2 * sizeof(Step), spans_at = rows_at + rows * sizeof(Row), pages_at = spans_at + 2 * rows * sizeof(Span);
+    uint64_t rows = limits->rows, rows_at = 2 * sizeof(Step), spans_at = rows_at + rows * sizeof(Row),
+             pages_at = spans_at + 2 * rows * sizeof(Span);
     a->page_stride = page_stride(limits);
-    uint64_t logit_rows_at = pages_at + 8ull * limits->sequences * a->page_stride, targets_at = logit_rows_at + 4 * rows, weights_at = targets_at + 4 * rows;
+    uint64_t logit_rows_at = pages_at + 8ull * limits->sequences * a->page_stride, targets_at = logit_rows_at + 4 * rows,
+             weights_at = targets_at + 4 * rows;
     char *host = a->buffer.mapped;
     a->step = (Step *)(void *)host;
     a->rows = (Row *)(void *)(host + rows_at);
@@ -114,20 +119,23 @@ static zs_status create_activation(train_workspace *w, uint32_t stride, const ch
 }
 
 static zs_status create_activations(train_workspace *w, zs_error *error) {
-    static const char *const names[TRAIN_ACTIVATIONS] = {"x between", "qkv",    "attended", "a qkv", "a o", "a ffn",      "a down",
+    static const char *const names[TRAIN_ACTIVATIONS] = {"x between", "qkv",       "attended", "a qkv", "a o", "a ffn",      "a down",
                                                          "gate, up",  "silu · up", "σ z a",    "dx",    "dh",  "d attended", "d qkv"};
     uint32_t strides[TRAIN_ACTIVATIONS], layers = w->model->config.layers;
     fill_strides(w->model, strides, w->qkv_offset, w->ffn_offset);
     w->inputs = calloc(layers + 1u, sizeof *w->inputs);
     if (!w->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
     zs_status status = ZS_OK;
-    for (uint32_t i = 0; i <= layers && !status; i++) status = create_activation(w, pad32(w->model->config.hidden), "a layer's input", &w->inputs[i], error);
-    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++) status = create_activation(w, strides[i], names[i], &w->activations[i], error);
+    for (uint32_t i = 0; i <= layers && !status; i++)
+        status = create_activation(w, pad32(w->model->config.hidden), "a layer's input", &w->inputs[i], error);
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++)
+        status = create_activation(w, strides[i], names[i], &w->activations[i], error);
     return status;
 }
 
 zs_status train_workspace_create(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
-    *w = (train_workspace){.model = model, .limits = *limits, .policy = op_policy_of(model->device), .logits_stride = pad32(model->config.vocab)};
+    *w = (train_workspace){
+        .model = model, .limits = *limits, .policy = op_policy_of(model->device), .logits_stride = pad32(model->config.vocab)};
     rest_bytes rest = rest_of(model, limits);
     const struct {
         gpu_buffer *buffer;
@@ -149,8 +157,10 @@ zs_status train_workspace_create(const zs_model *model, const train_limits *limi
         status = gpu_buffer_create(model->device, buffers[i].memory, buffers[i].bytes, true, buffers[i].name, buffers[i].buffer, error);
     if (!status) status = model_rope_create(model, limits->rows, &w->rope, error);
     if (!status) status = create_arrays(model, limits, &w->arrays, error);
-    if (status) train_workspace_destroy(w);
-    else fill_steps(w);
+    if (status)
+        train_workspace_destroy(w);
+    else
+        fill_steps(w);
     return status;
 }
 
@@ -159,7 +169,8 @@ void train_workspace_destroy(train_workspace *w) {
     zs_device *device = w->model->device;
     for (uint32_t i = 0; w->inputs && i <= w->model->config.layers; i++) gpu_buffer_destroy(device, &w->inputs[i].buffer);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) gpu_buffer_destroy(device, &w->activations[i].buffer);
-    gpu_buffer *const rest[] = {&w->logits, &w->hidden, &w->d_hidden, &w->stats, &w->pages, &w->rope, &w->scales, &w->sums, &w->results, &w->arrays.buffer};
+    gpu_buffer *const rest[] = {&w->logits, &w->hidden, &w->d_hidden, &w->stats,   &w->pages,
+                                &w->rope,   &w->scales, &w->sums,     &w->results, &w->arrays.buffer};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(device, rest[i]);
     free(w->inputs);
     *w = (train_workspace){0};

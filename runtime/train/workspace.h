@@ -32,10 +32,10 @@ enum {
 /// What the kernels read of a pass, written by the host: one GPU_MEMORY_SHARED buffer.
 typedef struct train_arrays {
     gpu_buffer buffer;
-    Step *step;         // [2]: spans of op_attention, then those of op_attention_back
-    Row *rows;          // [rows]
-    Span *spans[2];     // [rows]
-    uint64_t *pages;    // [sequences, page_stride]
+    Step *step;                     // [2]: spans of op_attention, then those of op_attention_back
+    Row *rows;                      // [rows]
+    Span *spans[2];                 // [rows]
+    uint64_t *pages;                // [sequences, page_stride]
     uint32_t *logit_rows, *targets; // [rows]
     float *weights;                 // [rows]
     uint64_t step_address[2], logit_rows_address, targets_address, weights_address;

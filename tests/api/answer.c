@@ -18,8 +18,10 @@ int main(int argc, char **argv) {
     if (!status && argc > 3) status = zs_expert_set_load(argv[3], &experts, &error);
     zs_ask_params params = {.experts = experts, .strategy = experts ? ZS_STRATEGY_PROMPT : ZS_STRATEGY_NONE};
     if (!status) status = zs_ask(engine, argv[2], &params, &answer, &error);
-    if (!status) printf("%s\n", answer.text);
-    else fprintf(stderr, "%s\n", error.message);
+    if (!status)
+        printf("%s\n", answer.text);
+    else
+        fprintf(stderr, "%s\n", error.message);
 
     zs_answer_free(&answer);
     zs_expert_set_destroy(&experts);

@@ -46,8 +46,15 @@ static bool fill(job *j, uint64_t seed) {
 static void *run(void *argument) {
     job *j = argument;
     uint64_t elements = (uint64_t)j->out * j->in;
-    const gguf_tensor tensor = {.name = "random", .type = TENSOR_F32, .dims = 2, .shape = {j->out, j->in}, .elements = elements, .data = j->values, .size = elements * sizeof(float)};
-    const model_matrix matrix = {.canonical = "random", .out = j->out, .in = j->in, .rank = j->out < j->in ? j->out : j->in, .dense = &tensor};
+    const gguf_tensor tensor = {.name = "random",
+                                .type = TENSOR_F32,
+                                .dims = 2,
+                                .shape = {j->out, j->in},
+                                .elements = elements,
+                                .data = j->values,
+                                .size = elements * sizeof(float)};
+    const model_matrix matrix = {
+        .canonical = "random", .out = j->out, .in = j->in, .rank = j->out < j->in ? j->out : j->in, .dense = &tensor};
     j->result = factored_plan(&matrix, ZS_FACTOR_F16);
     j->status = factored_compute(&matrix, "random", &j->result, &j->error);
     return NULL;
@@ -56,7 +63,8 @@ static void *run(void *argument) {
 int main(int argc, char **argv) {
     static job jobs[MAX_MATRICES];
     pthread_t threads[MAX_MATRICES];
-    unsigned long out = argc > 2 ? strtoul(argv[1], NULL, 10) : 0, in = argc > 2 ? strtoul(argv[2], NULL, 10) : 0, count = argc > 3 ? strtoul(argv[3], NULL, 10) : 1;
+    unsigned long out = argc > 2 ? strtoul(argv[1], NULL, 10) : 0, in = argc > 2 ? strtoul(argv[2], NULL, 10) : 0,
+                  count = argc > 3 ? strtoul(argv[3], NULL, 10) : 1;
     if (out == 0 || in == 0 || out > 1u << 16 || in > 1u << 16 || count == 0 || count > MAX_MATRICES) {
         fprintf(stderr, "usage: factor_matrix OUT IN [MATRICES]\n");
         return 2;
@@ -77,7 +85,8 @@ int main(int argc, char **argv) {
         if (jobs[i].status) fprintf(stderr, "factor_matrix: %s\n", jobs[i].error.message);
         if (jobs[i].status) return 1;
     }
-    printf("%lu x %lu, %lu at once: %.1f s by the clock, %.1f s of work, error %.6f, at most %.2f GB\n", out, in, count, clock, work, jobs[0].result.error, (double)usage.ru_maxrss * 1024e-9);
+    printf("%lu x %lu, %lu at once: %.1f s by the clock, %.1f s of work, error %.6f, at most %.2f GB\n", out, in, count, clock, work,
+           jobs[0].result.error, (double)usage.ru_maxrss * 1024e-9);
     for (unsigned long i = 0; i < count; i++) {
         factored_free(&jobs[i].result);
         free(jobs[i].values);

@@ -28,7 +28,7 @@ typedef struct statistics {
 enum { NAME = 128, MAX_KERNELS = 8192 };
 
 typedef struct totals {
-    char (*names)[NAME]; // [kernels]
+    char (*names)[NAME];               // [kernels]
     uint32_t kernels, failures, tiers; // tiers: of the device
     bool compiled[SHADER_COUNT];
     double most_vgprs;
@@ -40,8 +40,8 @@ static void note(void *user, const char *name, double value) {
         const char *name;
         double *to;
     } known[] = {
-        {"VGPRs", &s->vgprs}, {"SGPRs", &s->sgprs},  {"Scratch size", &s->scratch},     {"LDS size", &s->lds}, {"Code size", &s->code},
-        {"Latency", &s->latency}, {"Subgroups per SIMD", &s->occupancy}, {"Inverse Throughput", &s->throughput},
+        {"VGPRs", &s->vgprs},    {"SGPRs", &s->sgprs},     {"Scratch size", &s->scratch},         {"LDS size", &s->lds},
+        {"Code size", &s->code}, {"Latency", &s->latency}, {"Subgroups per SIMD", &s->occupancy}, {"Inverse Throughput", &s->throughput},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(name, known[i].name) == 0) *known[i].to = value;
@@ -62,14 +62,16 @@ static zs_status print_kernel(zs_device *device, const gpu_kernel *kernel, total
     if (status) return status;
     bool bad = !s.told || s.spilled > 0 || s.scratch > 0;
     printf("%-60s %5.0f %5.0f %7.0f %7.0f %6.0f %6.0f %5.0f %8.0f %9.0f%s\n", name, s.vgprs, s.sgprs, s.spilled, s.scratch, s.lds, s.code,
-           s.occupancy, s.latency, s.throughput, !s.told ? "  FAILED: nothing said about spills" : bad ? "  FAILED: spills" : "");
+           s.occupancy, s.latency, s.throughput,
+           !s.told ? "  FAILED: nothing said about spills"
+           : bad   ? "  FAILED: spills"
+                   : "");
     t->compiled[gpu_kernel_module(kernel) - shader_modules] = true;
     memcpy(t->names[t->kernels++], name, NAME);
     t->failures += bad;
     if (s.vgprs > t->most_vgprs) t->most_vgprs = s.vgprs;
     return ZS_OK;
 }
-
 
 // ---- a device that records nothing: the driver for null hardware cannot even begin a command buffer --------------------------
 
@@ -91,8 +93,8 @@ static void VKAPI_CALL reset_queries(VkCommandBuffer buffer, VkQueryPool pool, u
 static void VKAPI_CALL bind(VkCommandBuffer buffer, VkPipelineBindPoint point, VkPipeline pipeline) {
     (void)buffer, (void)point, (void)pipeline;
 }
-static void VKAPI_CALL push_constants(VkCommandBuffer buffer, VkPipelineLayout layout, VkShaderStageFlags stages, uint32_t offset, uint32_t size,
-                                      const void *values) {
+static void VKAPI_CALL push_constants(VkCommandBuffer buffer, VkPipelineLayout layout, VkShaderStageFlags stages, uint32_t offset,
+                                      uint32_t size, const void *values) {
     (void)buffer, (void)layout, (void)stages, (void)offset, (void)size, (void)values;
 }
 static void VKAPI_CALL dispatch(VkCommandBuffer buffer, uint32_t x, uint32_t y, uint32_t z) { (void)buffer, (void)x, (void)y, (void)z; }
@@ -162,8 +164,8 @@ static zs_status compile_with(uint32_t disable, totals *t, zs_error *error) {
     zs_status status = zs_device_create(&(zs_device_params){.skip_self_test = true, .disable = disable}, &device, error);
     if (status) return status;
     if (t->kernels == 0) printf("%s, %s\n", device->physical.info.name, device->physical.info.driver);
-    printf("\n%-60s %5s %5s %7s %7s %6s %6s %5s %8s %9s\n", disable ? "kernels new without some tiers" : "kernels with all tiers", "VGPRs", "SGPRs",
-           "spilled", "scratch", "LDS", "code", "waves", "latency", "1/through");
+    printf("\n%-60s %5s %5s %7s %7s %6s %6s %5s %8s %9s\n", disable ? "kernels new without some tiers" : "kernels with all tiers", "VGPRs",
+           "SGPRs", "spilled", "scratch", "LDS", "code", "waves", "latency", "1/through");
     t->tiers |= device->caps.tiers;
     record_nothing(&device->vk);
     status = compile_all(device, error);

@@ -26,8 +26,9 @@ static model_weight weight_of(matrix_type type, bool factored, uint32_t out, uin
 static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type type, bool factored, uint32_t group) {
     uint32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
     const uint32_t shapes[MODEL_MATRICES][2] = {
-        [MODEL_Q] = {q, s->hidden},         [MODEL_K] = {kv, s->hidden},       [MODEL_V] = {kv, s->hidden},       [MODEL_O] = {s->hidden, q},
-        [MODEL_GATE] = {s->ffn, s->hidden}, [MODEL_UP] = {s->ffn, s->hidden}, [MODEL_DOWN] = {s->hidden, s->ffn},
+        [MODEL_Q] = {q, s->hidden},         [MODEL_K] = {kv, s->hidden},        [MODEL_V] = {kv, s->hidden},
+        [MODEL_O] = {s->hidden, q},         [MODEL_GATE] = {s->ffn, s->hidden}, [MODEL_UP] = {s->ffn, s->hidden},
+        [MODEL_DOWN] = {s->hidden, s->ffn},
     };
     for (uint32_t m = 0; m < MODEL_MATRICES; m++) layer->weights[m] = weight_of(type, factored, shapes[m][0], shapes[m][1], group);
     layer->attention_norm = layer->ffn_norm = SOMEWHERE;

@@ -34,7 +34,10 @@ static void put_shard(const char *name, const char *tensor) {
 }
 
 static void clean(void) {
-    static const char *const all[] = {"config.json", "model.safetensors.index.json", "tokenizer_config.json", "generation_config.json", "a.safetensors", "b.safetensors", "tokenizer.model"};
+    static const char *const all[] = {"config.json",           "model.safetensors.index.json",
+                                      "tokenizer_config.json", "generation_config.json",
+                                      "a.safetensors",         "b.safetensors",
+                                      "tokenizer.model"};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/%s", folder, all[i]);
@@ -67,8 +70,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     model_file file;
     zs_tokenizer *tokenizer = NULL;
     zs_error error = {0};
-    if (model_file_open(folder, &file, &error) == ZS_OK) model_file_close(&file);
-    else require(error.message[0]);
+    if (model_file_open(folder, &file, &error) == ZS_OK)
+        model_file_close(&file);
+    else
+        require(error.message[0]);
     error = (zs_error){0};
     if (zs_tokenizer_load(folder, &tokenizer, &error)) require(error.message[0] && !tokenizer);
     zs_tokenizer_destroy(&tokenizer);

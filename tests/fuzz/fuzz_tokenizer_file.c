@@ -11,7 +11,8 @@ static void require(bool condition) {
     if (!condition) abort();
 }
 
-static const char *const texts[] = {"the other\n  theother ", "It's 1234 \xe4\xb8\xad\xc3\xa9\xff <s>[INST]<|eot_id|>\xe2\x96\x81", "tttttttttttttttttttt"};
+static const char *const texts[] = {"the other\n  theother ", "It's 1234 \xe4\xb8\xad\xc3\xa9\xff <s>[INST]<|eot_id|>\xe2\x96\x81",
+                                    "tttttttttttttttttttt"};
 
 static void check_text(const zs_tokenizer *tokenizer, const char *text, bool special) {
     uint32_t *ids = NULL;

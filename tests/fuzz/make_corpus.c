@@ -29,7 +29,8 @@ static void write_image(const char *folder, const char *name, byte_buffer bytes)
 
 /// Every value type and every tensor type.
 static byte_buffer make_types(void) {
-    static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
+    static const uint32_t types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
+                                     TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
     static const char *const words[] = {"one", "", "three"};
     const double eight = 0.25;
     gguf_image image = {.alignment = 64};
@@ -97,11 +98,13 @@ static void make_texts(const char *folder) {
     write_file(folder, "llama3", chat, (size_t)snprintf(chat, sizeof chat, "\2%s", llama3_template));
 }
 
-static const char tiny_json[] =
-    "{'version': '1.0', 'truncation': null, 'added_tokens': [{'id': 5, 'content': '<s>', 'single_word': false, 'lstrip': false, 'rstrip': false, "
-    "'normalized': false, 'special': true}], 'normalizer': null, 'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', "
-    "'individual_digits': true}, {'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': true}]}, 'model': {'type': 'BPE', 'vocab': {'t': 0, 'h': 1, "
-    "'th': 2, 'e': 3, '\\u0120': 4}, 'merges': ['t h']}}";
+static const char tiny_json[] = "{'version': '1.0', 'truncation': null, 'added_tokens': [{'id': 5, 'content': '<s>', 'single_word': false, "
+                                "'lstrip': false, 'rstrip': false, "
+                                "'normalized': false, 'special': true}], 'normalizer': null, 'pre_tokenizer': {'type': 'Sequence', "
+                                "'pretokenizers': [{'type': 'Digits', "
+                                "'individual_digits': true}, {'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': true}]}, "
+                                "'model': {'type': 'BPE', 'vocab': {'t': 0, 'h': 1, "
+                                "'th': 2, 'e': 3, '\\u0120': 4}, 'merges': ['t h']}}";
 
 static void write_text(const char *folder, const char *name, const char *text) {
     char *copy = malloc(strlen(text) + 1);
@@ -114,25 +117,30 @@ static void write_text(const char *folder, const char *name, const char *text) {
 
 static void make_tokenizer_files(const char *folder) {
     write_image(folder, "sentencepiece", sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces}));
-    write_image(folder, "sentencepiece-bytes", sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces, .bytes = true, .no_prefix = true}));
+    write_image(folder, "sentencepiece-bytes",
+                sentencepiece_image(&(sentencepiece_image_params){.pieces = tiny_pieces, .bytes = true, .no_prefix = true}));
     write_text(folder, "tiktoken", "dA== 0\naA== 1\ndGg= 2\nZQ== 3\nIA== 4\n");
     write_text(folder, "json", tiny_json);
 }
 
 /// Parts are separated by a byte 0 (fuzz_model_folder.c).
 static void make_folders(const char *folder) {
-    static const char config[] =
-        "{\"architectures\": [\"MistralForCausalLM\"], \"num_hidden_layers\": 1, \"hidden_size\": 4, \"intermediate_size\": 4, \"num_attention_heads\": 1, "
-        "\"num_key_value_heads\": 1, \"vocab_size\": 3, \"max_position_embeddings\": 8, \"tie_word_embeddings\": true, \"rope_parameters\": {\"rope_type\": \"llama3\", "
-        "\"factor\": 8.0, \"rope_theta\": 1e6}, \"sliding_window\": 4}\0{\"weight_map\": {\"x\": \"a.safetensors\", \"y\": \"b.safetensors\"}}\0"
-        "{\"chat_template\": [{\"name\": \"default\", \"template\": \"<|im_start|>\"}], \"bos_token\": {\"content\": \"t\"}}\0{\"eos_token_id\": [1, 2]}";
+    static const char config[] = "{\"architectures\": [\"MistralForCausalLM\"], \"num_hidden_layers\": 1, \"hidden_size\": 4, "
+                                 "\"intermediate_size\": 4, \"num_attention_heads\": 1, "
+                                 "\"num_key_value_heads\": 1, \"vocab_size\": 3, \"max_position_embeddings\": 8, \"tie_word_embeddings\": "
+                                 "true, \"rope_parameters\": {\"rope_type\": \"llama3\", "
+                                 "\"factor\": 8.0, \"rope_theta\": 1e6}, \"sliding_window\": 4}\0{\"weight_map\": {\"x\": "
+                                 "\"a.safetensors\", \"y\": \"b.safetensors\"}}\0"
+                                 "{\"chat_template\": [{\"name\": \"default\", \"template\": \"<|im_start|>\"}], \"bos_token\": "
+                                 "{\"content\": \"t\"}}\0{\"eos_token_id\": [1, 2]}";
     write_file(folder, "mistral", config, sizeof config - 1);
 }
 
 static void make_data(const char *folder) {
     static const char *const lines[][2] = {
         {"prompt", "{\"id\": \"a\", \"prompt\": \"2 + 2? \\u00e9\", \"answer\": \"4\", \"choices\": [1.5e3, null, true]}"},
-        {"messages", "{\"id\": 12, \"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}], \"answer\": \"a\"}"},
+        {"messages", "{\"id\": 12, \"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}], "
+                     "\"answer\": \"a\"}"},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) write_file(folder, lines[i][0], lines[i][1], strlen(lines[i][1]));
 }
@@ -140,7 +148,8 @@ static void make_data(const char *folder) {
 int main(int argc, char **argv) {
     char folder[900];
     if (argc != 2) {
-        fprintf(stderr, "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder and data\n");
+        fprintf(stderr,
+                "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder and data\n");
         return 2;
     }
     snprintf(folder, sizeof folder, "%s/gguf", argv[1]);

@@ -160,8 +160,8 @@ static bool run_task(zs_engine *engine, const zs_expert_set *experts, const task
     json_decref(items);
     zs_engine_detach_expert(engine, id);
     bool ok = every > 1 || (is_near(right[0], t->base) && is_near(right[1], t->expert));
-    printf("%s  %-10s base %2u of %zu (%.1f %%), expert %2u (%.1f %%)", ok ? "ok    " : "FAILED", t->name, right[0], asked, 100.0 * right[0] / (double)asked,
-           right[1], 100.0 * right[1] / (double)asked);
+    printf("%s  %-10s base %2u of %zu (%.1f %%), expert %2u (%.1f %%)", ok ? "ok    " : "FAILED", t->name, right[0], asked,
+           100.0 * right[0] / (double)asked, right[1], 100.0 * right[1] / (double)asked);
     if (every == 1) printf("; expected %u and %u, within %d", t->base, t->expert, TOLERANCE);
     printf("\n");
     fflush(stdout);

@@ -127,7 +127,8 @@ static void add_difference(difference *d, double a, double b) {
 }
 
 /// All of a file's answers scored in one call.
-static void score_answers(zs_engine *engine, const json_t *items, uint32_t expert, difference *difference_to_golden, float *flat, size_t flat_size) {
+static void score_answers(zs_engine *engine, const json_t *items, uint32_t expert, difference *difference_to_golden, float *flat,
+                          size_t flat_size) {
     size_t count = json_array_size(items), used = 0;
     zs_score_item *scores = calloc(count, sizeof *scores);
     zs_error error;
@@ -153,7 +154,8 @@ static void score_answers(zs_engine *engine, const json_t *items, uint32_t exper
 
 static void report_bounds(golden *g, const char *name, const difference *d, double max, double mean) {
     char what[200];
-    snprintf(what, sizeof what, "%s: |Δ log-probability| max %.6f (≤ %g), mean %.6f (≤ %g) over %u tokens", name, d->max, max, d->sum / d->count, mean, d->count);
+    snprintf(what, sizeof what, "%s: |Δ log-probability| max %.6f (≤ %g), mean %.6f (≤ %g) over %u tokens", name, d->max, max,
+             d->sum / d->count, mean, d->count);
     check(g, d->count > 0 && d->max <= max && d->sum / d->count <= mean, what);
 }
 
@@ -217,7 +219,8 @@ static void check_greedy(golden *g, const json_t *item) {
         uint32_t *prefix = malloc((prompt_count + at) * sizeof *prefix);
         memcpy(prefix, prompt, prompt_count * sizeof *prefix);
         memcpy(prefix + prompt_count, ids, at * sizeof *prefix);
-        const zs_score_item scores[2] = {{0, prefix, prompt_count + at, &ids[at], 1, &logprobs[0]}, {0, prefix, prompt_count + at, &expected[at], 1, &logprobs[1]}};
+        const zs_score_item scores[2] = {{0, prefix, prompt_count + at, &ids[at], 1, &logprobs[0]},
+                                         {0, prefix, prompt_count + at, &expected[at], 1, &logprobs[1]}};
         need(zs_engine_score(g->exact, scores, 2, NULL, 0, &error), &error);
         gap = fabs((double)logprobs[0] - (double)logprobs[1]);
         free(prefix);
@@ -238,7 +241,8 @@ static void check_top(golden *g, const json_t *items) {
         const json_t *item = json_array_get(items, i);
         size_t prompt_count, answer_count;
         uint32_t *prompt = read_ids(json_object_get(item, "prompt_ids"), &prompt_count);
-        uint32_t *answer = read_ids(json_object_get(item, "greedy_ids"), &answer_count), *ids = malloc((prompt_count + answer_count) * sizeof *ids);
+        uint32_t *answer = read_ids(json_object_get(item, "greedy_ids"), &answer_count),
+                 *ids = malloc((prompt_count + answer_count) * sizeof *ids);
         memcpy(ids, prompt, prompt_count * sizeof *ids);
         memcpy(ids + prompt_count, answer, answer_count * sizeof *ids);
         for (size_t k = 0; k < answer_count; k++) {

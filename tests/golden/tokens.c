@@ -32,8 +32,10 @@ int main(int argc, char **argv) {
         failed = !ids || json_array_append_new(result, ids);
         if (failed) break;
     }
-    if (failed) fprintf(stderr, "tokens: %s%s\n", problem.text, error.message);
-    else json_dumpf(result, stdout, JSON_COMPACT);
+    if (failed)
+        fprintf(stderr, "tokens: %s%s\n", problem.text, error.message);
+    else
+        json_dumpf(result, stdout, JSON_COMPACT);
     json_decref(texts);
     json_decref(result);
     zs_tokenizer_destroy(&tokenizer);

@@ -154,8 +154,8 @@ static expect *make_expected(harness *h, const attention_data *d) {
                 keys[p - first] = d->keys[row.sequence] + at;
                 values[p - first] = d->values[row.sequence] + at;
             }
-            reference_attention(d->q + (size_t)t * d->op.q_stride + head * c->head_dim, keys, values, row.position + 1 - first, c->head_dim, out,
-                                bound);
+            reference_attention(d->q + (size_t)t * d->op.q_stride + head * c->head_dim, keys, values, row.position + 1 - first, c->head_dim,
+                                out, bound);
             for (uint32_t i = 0; i < c->head_dim; i++)
                 expected[(size_t)t * d->op.out_stride + head * c->head_dim + i] = (expect){out[i], bound[i]};
         }
@@ -197,9 +197,9 @@ void cases_attention(harness *h) {
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const attention_case *c = &cases[i];
-            if (!harness_case(h, f16 ? "attention f16" : "attention f32", "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u",
-                              c->heads, c->kv_heads, c->head_dim, c->decode ? "decode" : "prefill", c->sequences[0].first,
-                              c->sequences[0].rows, (double)c->size, c->window))
+            if (!harness_case(h, f16 ? "attention f16" : "attention f32",
+                              "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u", c->heads, c->kv_heads, c->head_dim,
+                              c->decode ? "decode" : "prefill", c->sequences[0].first, c->sequences[0].rows, (double)c->size, c->window))
                 continue;
             attention_data d = make_data(h, c, f16);
             harness_expect_f32(h, d.op.out, make_expected(h, &d), (size_t)d.row_count * d.op.out_stride);
@@ -256,8 +256,10 @@ static void check_rows(harness *h, const variant *v, void *user) {
 }
 
 void cases_attention_rows(harness *h) {
-    static const attention_case shapes[] = {
-        {9, 3, 64, true, 1, {{60, 20}, {0, 5}}, 0}, {4, 4, 32, true, 1, {{30, 9}}, 0}, {8, 1, 128, true, 1, {{0, 40}}, 0}, {9, 3, 64, true, 1, {{60, 20}, {0, 9}}, 21}};
+    static const attention_case shapes[] = {{9, 3, 64, true, 1, {{60, 20}, {0, 5}}, 0},
+                                            {4, 4, 32, true, 1, {{30, 9}}, 0},
+                                            {8, 1, 128, true, 1, {{0, 40}}, 0},
+                                            {9, 3, 64, true, 1, {{60, 20}, {0, 9}}, 21}};
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
             const attention_case *c = &shapes[i];

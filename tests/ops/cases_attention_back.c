@@ -21,9 +21,10 @@ typedef struct back_case {
 } back_case;
 
 static const back_case cases[] = {
-    {9, 3, 64, 1, {1}, 0},      {9, 3, 64, 1, {100}, 0},     {9, 3, 64, 1, {33, 1, 8, 17}, 0}, {4, 4, 32, 1, {37, 9}, 0}, {8, 1, 128, 1, {19}, 0},
-    {32, 8, 64, 1, {17, 3}, 0}, {5, 5, 80, 1, {35}, 0},      {6, 2, 16, 1, {65}, 0},           {2, 1, 256, 1, {12}, 0},   {9, 3, 64, 8, {70}, 0},
-    {9, 3, 64, 1, {40, 3}, 1}, {9, 3, 64, 1, {70, 12}, 20}, {8, 1, 128, 1, {19}, 100},
+    {9, 3, 64, 1, {1}, 0},     {9, 3, 64, 1, {100}, 0},    {9, 3, 64, 1, {33, 1, 8, 17}, 0}, {4, 4, 32, 1, {37, 9}, 0},
+    {8, 1, 128, 1, {19}, 0},   {32, 8, 64, 1, {17, 3}, 0}, {5, 5, 80, 1, {35}, 0},           {6, 2, 16, 1, {65}, 0},
+    {2, 1, 256, 1, {12}, 0},   {9, 3, 64, 8, {70}, 0},     {9, 3, 64, 1, {40, 3}, 1},        {9, 3, 64, 1, {70, 12}, 20},
+    {8, 1, 128, 1, {19}, 100},
 };
 
 /// One query's probabilities and what they err by, over the keys it sees.
@@ -47,7 +48,9 @@ typedef struct back_data {
 } back_data;
 
 static double dot(const float *a, const float *b, uint32_t n) { return reference_dot(a, b, n).value; }
-static double dot_error(const float *a, const float *b, uint32_t n) { return (sqrt((double)n) + 4) * U32 * reference_dot(a, b, n).magnitude; }
+static double dot_error(const float *a, const float *b, uint32_t n) {
+    return (sqrt((double)n) + 4) * U32 * reference_dot(a, b, n).magnitude;
+}
 
 /// q of row t, head h over the keys of rows first … t.
 static query make_query(harness *h, const back_data *d, uint32_t t, uint32_t head, uint32_t first) {
@@ -142,7 +145,8 @@ static void make_expected(harness *h, back_data *d) {
 static void put_data(harness *h, back_data *d) {
     const back_case *c = &d->shape;
     op_attention_back *op = &d->op;
-    size_t q_count = (size_t)d->row_count * op->q_stride, out_count = (size_t)d->row_count * op->out_stride, d_count = (size_t)d->row_count * op->d_stride;
+    size_t q_count = (size_t)d->row_count * op->q_stride, out_count = (size_t)d->row_count * op->out_stride,
+           d_count = (size_t)d->row_count * op->d_stride;
     Span *spans = harness_alloc(h, d->row_count, sizeof *spans);
     step_addresses a = put_step(h, &(step_data){.rows = d->rows,
                                                 .row_count = d->row_count,
@@ -183,7 +187,13 @@ static void make_data(harness *h, const back_case *c, back_data *d) {
     }
     uint32_t wide = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     d->v_stride = kv;
-    d->op = (op_attention_back){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .layer = LAYER, .rows = d->row_count, .window = c->window, .longest = longest};
+    d->op = (op_attention_back){.heads = c->heads,
+                                .kv_heads = c->kv_heads,
+                                .head_dim = c->head_dim,
+                                .layer = LAYER,
+                                .rows = d->row_count,
+                                .window = c->window,
+                                .longest = longest};
     d->op.q_stride = (wide + 2 * kv + 31) / 32 * 32;
     d->op.out_stride = (wide + 31) / 32 * 32 + 32;
     d->op.dq_offset = 4;
@@ -217,8 +227,8 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 void cases_attention_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const back_case *c = &cases[i];
-        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u", c->heads, c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1],
-                          (double)c->size, c->window))
+        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u", c->heads, c->kv_heads,
+                          c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window))
             continue;
         back_data d = {0};
         make_data(h, c, &d);

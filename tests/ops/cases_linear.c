@@ -3,7 +3,8 @@
 /// Bounds. With u = 2^−24, an f32 sum of n products errs by n roundings, each at most u times a partial sum that Σ|w||x| bounds;
 /// they are independent, so √n u Σ|w||x| holds with room; 5 more units pay for the product, for dequantising (q · d + m and
 /// d · scale · q round twice at most) and for the epilogue's factor. A norm on x adds a unit for x ⊙ norm and, on the whole value, half
-/// of the √n units that Σ x² errs by and 4 for the mean, eps, the inverse root (two) and the product. Reading x or w through f16 would break it for most shapes.
+/// of the √n units that Σ x² errs by and 4 for the mean, eps, the inverse root (two) and the product. Reading x or w through f16 would
+/// break it for most shapes.
 #include "cases.h"
 #include "reference.h"
 #include "weights.h"
@@ -151,7 +152,8 @@ static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
 static expect product(const linear_data *d, uint32_t s, uint32_t t, uint32_t o) {
     const weights *w = &d->w[s];
     const op_segment *segment = &d->op.segments[s];
-    reference_sum sum = reference_dot(w->values + (size_t)o * w->shape.padded, d->normed + t * d->op.x_stride + segment->x_offset, w->shape.in);
+    reference_sum sum =
+        reference_dot(w->values + (size_t)o * w->shape.padded, d->normed + t * d->op.x_stride + segment->x_offset, w->shape.in);
     double scale = d->op.scale ? (double)d->scales[d->rows[t].expert * d->scale_stride + segment->scale_offset + o] : 1;
     double root = sqrt((double)w->shape.in), error = (root + 5) * U32 * sum.magnitude;
     scale *= d->rms[t];
@@ -210,8 +212,8 @@ static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type
         snprintf(shapes + used, sizeof shapes - used, "[%u, %u] ", c->out[s], c->in[s]);
     }
     return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
-                        c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->norm ? ", norm" : "", c->one_x ? ", one x" : "",
-                        c->spare ? ", spare" : "");
+                        c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->norm ? ", norm" : "",
+                        c->one_x ? ", one x" : "", c->spare ? ", spare" : "");
 }
 
 void cases_linear(harness *h) {

@@ -13,7 +13,6 @@ static const struct {
     bool nan;
 } cases[] = {{1, 1, 1, false}, {7, 5, 1, false}, {300, 20, 3, false}, {300, 9, 60, false}, {300, 4, 3, true}, {49152, 3, 3, false}};
 
-
 static void record(harness *h, const op_recorder *recorder, void *user) {
     (void)h;
     op_record_logprobs_back(recorder, user);
@@ -56,8 +55,10 @@ static void run_case(harness *h, uint32_t vocab, uint32_t rows, float size, bool
     for (uint32_t j = 0; j < rows; j++) {
         float *row = logits + (size_t)j * stride;
         targets[j] = j == 0 ? vocab - 1 : random_below(h, vocab);
-        if (nan_rows && j % 2) row[(targets[j] + 1) % vocab] = NAN; // looked at by check_nan
-        else expect_row(row, vocab, targets[j], (double)weights[j], expected + (size_t)j * stride, &out[j]);
+        if (nan_rows && j % 2)
+            row[(targets[j] + 1) % vocab] = NAN; // looked at by check_nan
+        else
+            expect_row(row, vocab, targets[j], (double)weights[j], expected + (size_t)j * stride, &out[j]);
         if (nan_rows && j % 2) out[j] = UNTOUCHED;
     }
     op_logprobs_back op = {.logits_stride = stride, .vocab = vocab, .rows = rows};

@@ -14,7 +14,7 @@ typedef struct norm_case {
 } norm_case;
 
 static const norm_case cases[] = {
-    {1, 1, 0, false, 1e-5f, 1},   {31, 3, 32, true, 1e-5f, 1},  {64, 17, 0, false, 1e-2f, 0.1f}, {192, 5, 64, true, 1e-5f, 1e3f},
+    {1, 1, 0, false, 1e-5f, 1},    {31, 3, 32, true, 1e-5f, 1},  {64, 17, 0, false, 1e-2f, 0.1f}, {192, 5, 64, true, 1e-5f, 1e3f},
     {576, 70, 0, false, 1e-5f, 1}, {577, 9, 0, true, 1e-5f, 30}, {4096, 3, 32, true, 1e-5f, 1},
 };
 
@@ -43,7 +43,8 @@ static void expect_row(const norm_case *c, const float *x, const float *weight, 
 static void run_case(harness *h, const norm_case *c) {
     uint32_t stride = (c->width + 31) / 32 * 32 + c->spare, g_stride = stride + 32, x_rows = c->indexed ? c->rows * 2 : c->rows;
     size_t x_count = (size_t)x_rows * stride, g_count = (size_t)c->rows * g_stride;
-    float *x = random_floats(h, x_count, c->size), *weight = random_floats(h, c->width, 1), *g = random_floats(h, g_count, 1), *dx = random_floats(h, x_count, 1);
+    float *x = random_floats(h, x_count, c->size), *weight = random_floats(h, c->width, 1), *g = random_floats(h, g_count, 1),
+          *dx = random_floats(h, x_count, 1);
     uint32_t *index = harness_alloc(h, c->rows, sizeof *index);
     expect *expected = harness_alloc(h, x_count, sizeof *expected);
     for (size_t i = 0; i < x_count; i++) expected[i] = UNTOUCHED;
@@ -65,7 +66,8 @@ static void run_case(harness *h, const norm_case *c) {
 void cases_rms_norm_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const norm_case *c = &cases[i];
-        if (harness_case(h, "rms_norm_back", "width %u, %u rows, deviation %g%s", c->width, c->rows, (double)c->size, c->indexed ? ", indexed" : ""))
+        if (harness_case(h, "rms_norm_back", "width %u, %u rows, deviation %g%s", c->width, c->rows, (double)c->size,
+                         c->indexed ? ", indexed" : ""))
             run_case(h, c);
     }
 }

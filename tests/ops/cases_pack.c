@@ -31,10 +31,12 @@ static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row,
     // Element e of the row in plane p, where elements hold 8, 32 or more values each.
     uint32_t group = shape->group, member = row % group, i = column % 8;
     const uint8_t *element[MATRIX_MAX_PLANES];
-    static const uint32_t held[MATRIX_TYPES][MATRIX_MAX_PLANES] = {{8}, {8}, {8}, {8, 32}, {8, 32}, {8, 8, 32}, {8, 32, 256}, {8, 8, 32, 256}, {8, 8, 16, 256}};
+    static const uint32_t held[MATRIX_TYPES][MATRIX_MAX_PLANES] = {
+        {8}, {8}, {8}, {8, 32}, {8, 32}, {8, 8, 32}, {8, 32, 256}, {8, 8, 32, 256}, {8, 8, 16, 256}};
     for (uint32_t p = 0; p < MATRIX_MAX_PLANES; p++) element[p] = bytes;
     for (uint32_t p = 0; p < planes.count; p++)
-        element[p] = bytes + planes.offset[p] + (row - member) * planes.row_bytes[p] + ((size_t)column / held[shape->type][p] * group + member) * planes.element_bytes[p];
+        element[p] = bytes + planes.offset[p] + (row - member) * planes.row_bytes[p] +
+                     ((size_t)column / held[shape->type][p] * group + member) * planes.element_bytes[p];
     uint16_t half, high;
     uint32_t word;
     float value;
@@ -48,8 +50,12 @@ static float read_value(const matrix *shape, const uint8_t *bytes, uint32_t row,
         return value;
     case MATRIX_Q8: return read_half(element[1], 0) * (float)(int8_t)element[0][i];
     case MATRIX_Q4: return read_half(element[1], 0) * (float)read_nibble(element[0], i) + read_half(element[1], 1);
-    case MATRIX_Q5: return read_half(element[2], 0) * (float)(read_nibble(element[0], i) | (uint32_t)(element[1][0] >> i & 1) << 4) + read_half(element[2], 1);
-    case MATRIX_Q4K: return read_half(element[2], 0) * (float)element[1][0] * (float)read_nibble(element[0], i) - read_half(element[2], 1) * (float)element[1][1];
+    case MATRIX_Q5:
+        return read_half(element[2], 0) * (float)(read_nibble(element[0], i) | (uint32_t)(element[1][0] >> i & 1) << 4) +
+               read_half(element[2], 1);
+    case MATRIX_Q4K:
+        return read_half(element[2], 0) * (float)element[1][0] * (float)read_nibble(element[0], i) -
+               read_half(element[2], 1) * (float)element[1][1];
     case MATRIX_Q5K:
         word = read_nibble(element[0], i) | (uint32_t)(element[1][0] >> i & 1) << 4;
         return read_half(element[3], 0) * (float)element[2][0] * (float)word - read_half(element[3], 1) * (float)element[2][1];
@@ -84,7 +90,8 @@ static void check_only_own_rows(harness *h, const weights *w, uint32_t first, ui
         for (uint32_t row = first; row < first + rows; row++) {
             uint32_t member = row % w->shape.group, size = planes.element_bytes[p];
             size_t at = (size_t)(planes.offset[p] + (row - member) * planes.row_bytes[p]) + (size_t)member * size;
-            for (uint64_t e = 0; e < planes.row_bytes[p] / size; e++, at += (size_t)w->shape.group * size) memcpy(expected + at, other + at, size);
+            for (uint64_t e = 0; e < planes.row_bytes[p] / size; e++, at += (size_t)w->shape.group * size)
+                memcpy(expected + at, other + at, size);
         }
     }
     matrix_pack_rows(&w->shape, w->type, (const uint8_t *)w->blocks + first * row_bytes, first, rows, packed);

@@ -15,9 +15,10 @@ typedef struct rope_case {
 } rope_case;
 
 static const rope_case cases[] = {
-    {9, 3, 64, 1, 1, 0, false},   {9, 3, 64, 1, 100, 0, false}, {9, 3, 64, 3, 5, 30, false}, {4, 4, 32, 2, 33, 31, false}, {8, 1, 128, 1, 7, 700, false},
-    {32, 8, 64, 2, 9, 60, false}, {3, 1, 80, 2, 17, 15, false}, {1, 1, 4, 1, 3, 62, false},  {2, 2, 16, 5, 1, 95, false},
-    {9, 3, 64, 3, 5, 30, true}, {8, 1, 128, 1, 7, 700, true}, {3, 1, 80, 2, 17, 15, true}, {1, 1, 4, 1, 3, 62, true},
+    {9, 3, 64, 1, 1, 0, false},    {9, 3, 64, 1, 100, 0, false}, {9, 3, 64, 3, 5, 30, false},  {4, 4, 32, 2, 33, 31, false},
+    {8, 1, 128, 1, 7, 700, false}, {32, 8, 64, 2, 9, 60, false}, {3, 1, 80, 2, 17, 15, false}, {1, 1, 4, 1, 3, 62, false},
+    {2, 2, 16, 5, 1, 95, false},   {9, 3, 64, 3, 5, 30, true},   {8, 1, 128, 1, 7, 700, true}, {3, 1, 80, 2, 17, 15, true},
+    {1, 1, 4, 1, 3, 62, true},
 };
 
 enum { LAYERS = 3, LAYER = 1 };
@@ -50,7 +51,9 @@ static float *make_table(harness *h, uint32_t context, uint32_t head_dim) {
 }
 
 /// Value i of a row with its bias, rounded as floats are; the sum's own rounding is in the bound of what is made of it.
-static double biased(const rope_data *d, const float *row, uint32_t i) { return (double)row[i] + (d->shape->bias ? (double)d->bias[i] : 0); }
+static double biased(const rope_data *d, const float *row, uint32_t i) {
+    return (double)row[i] + (d->shape->bias ? (double)d->bias[i] : 0);
+}
 
 /// Value i of the head at `at` in a row, after rotation.
 static expect rotated(const rope_data *d, const float *row, uint32_t at, uint32_t position, uint32_t i) {

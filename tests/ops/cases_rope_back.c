@@ -10,7 +10,8 @@ typedef struct rope_case {
     uint32_t rows, first; // positions of the rows go on from first
 } rope_case;
 
-static const rope_case cases[] = {{9, 3, 64, 1, 0}, {9, 3, 64, 100, 0}, {4, 4, 32, 33, 31}, {8, 1, 128, 7, 700}, {3, 1, 80, 17, 15}, {1, 1, 4, 3, 62}};
+static const rope_case cases[] = {{9, 3, 64, 1, 0},    {9, 3, 64, 100, 0}, {4, 4, 32, 33, 31},
+                                  {8, 1, 128, 7, 700}, {3, 1, 80, 17, 15}, {1, 1, 4, 3, 62}};
 
 static void record(harness *h, const op_recorder *recorder, void *user) {
     (void)h;
@@ -44,8 +45,10 @@ static void run_case(harness *h, const rope_case *c) {
     for (uint32_t t = 0; t < c->rows; t++) {
         rows[t].position = c->first + t;
         for (uint32_t head = 0; head < c->heads + c->kv_heads; head++) {
-            size_t at = (size_t)t * op.stride + (head < c->heads ? op.q_offset + head * c->head_dim : op.k_offset + (head - c->heads) * c->head_dim);
-            for (uint32_t i = 0; i < half; i++) turn_back(g + at, table + 2 * ((size_t)rows[t].position * half + i), half, i, expected + at);
+            size_t at = (size_t)t * op.stride +
+                        (head < c->heads ? op.q_offset + head * c->head_dim : op.k_offset + (head - c->heads) * c->head_dim);
+            for (uint32_t i = 0; i < half; i++)
+                turn_back(g + at, table + 2 * ((size_t)rows[t].position * half + i), half, i, expected + at);
         }
     }
     op.qkv = harness_put(h, g, count * sizeof *g);
@@ -58,6 +61,7 @@ static void run_case(harness *h, const rope_case *c) {
 void cases_rope_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const rope_case *c = &cases[i];
-        if (harness_case(h, "rope_back", "heads %u/%u of %u, %u rows from %u", c->heads, c->kv_heads, c->head_dim, c->rows, c->first)) run_case(h, c);
+        if (harness_case(h, "rope_back", "heads %u/%u of %u, %u rows from %u", c->heads, c->kv_heads, c->head_dim, c->rows, c->first))
+            run_case(h, c);
     }
 }

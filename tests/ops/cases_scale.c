@@ -39,13 +39,15 @@ static void run_case(harness *h, const scale_case *c, bool back) {
     }
     uint32_t stride = (end + 31) / 32 * 32 + c->spare;
     size_t count = (size_t)c->rows * stride;
-    float *x = random_floats(h, count, 1), *g = random_floats(h, count, 2), *scales = random_floats(h, scale_end, 3), *sums = random_floats(h, scale_end, 1);
+    float *x = random_floats(h, count, 1), *g = random_floats(h, count, 2), *scales = random_floats(h, scale_end, 3),
+          *sums = random_floats(h, scale_end, 1);
     expect *y_expected = harness_alloc(h, count, sizeof(expect)), *sums_expected = harness_alloc(h, scale_end, sizeof(expect));
     for (size_t i = 0; i < count; i++) y_expected[i] = UNTOUCHED;
     for (size_t i = 0; i < scale_end; i++) sums_expected[i] = UNTOUCHED;
     for (uint32_t s = 0; s < c->segments; s++)
         for (uint32_t i = 0; i < c->width[s]; i++) {
-            double sum = 0, magnitude = 0, scale = (double)scales[segments[s].scale_offset + i], before = (double)sums[segments[s].scale_offset + i];
+            double sum = 0, magnitude = 0, scale = (double)scales[segments[s].scale_offset + i],
+                   before = (double)sums[segments[s].scale_offset + i];
             for (uint32_t t = 0; t < c->rows; t++) {
                 size_t at = (size_t)t * stride + segments[s].offset + i;
                 double y = (back ? (double)g[at] : (double)x[at]) * scale;
@@ -53,9 +55,11 @@ static void run_case(harness *h, const scale_case *c, bool back) {
                 sum += (double)x[at] * (double)g[at];
                 magnitude += fabs((double)x[at] * (double)g[at]);
             }
-            sums_expected[segments[s].scale_offset + i] = (expect){before + sum, (sqrt(c->rows) + 3) * U32 * magnitude + U32 * fabs(before + sum)};
+            sums_expected[segments[s].scale_offset + i] =
+                (expect){before + sum, (sqrt(c->rows) + 3) * U32 * magnitude + U32 * fabs(before + sum)};
         }
-    scale_data d = {.scale = {.segment_count = c->segments, .stride = stride, .rows = c->rows}, .back = {.segment_count = c->segments, .stride = stride, .rows = c->rows}};
+    scale_data d = {.scale = {.segment_count = c->segments, .stride = stride, .rows = c->rows},
+                    .back = {.segment_count = c->segments, .stride = stride, .rows = c->rows}};
     for (uint32_t s = 0; s < c->segments; s++) d.scale.segments[s] = d.back.segments[s] = segments[s];
     d.scale.x = d.back.x = harness_put(h, x, count * sizeof *x);
     d.scale.y = d.back.g = harness_put(h, g, count * sizeof *g);
@@ -69,6 +73,7 @@ static void run_case(harness *h, const scale_case *c, bool back) {
 void cases_scale(harness *h) {
     for (int back = 0; back < 2; back++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-            if (harness_case(h, back ? "scale_back" : "scale", "%u segments, width %u, %u rows", cases[i].segments, cases[i].width[0], cases[i].rows))
+            if (harness_case(h, back ? "scale_back" : "scale", "%u segments, width %u, %u rows", cases[i].segments, cases[i].width[0],
+                             cases[i].rows))
                 run_case(h, &cases[i], back);
 }

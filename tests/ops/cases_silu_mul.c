@@ -21,7 +21,8 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 }
 
 static void run_case(harness *h, const silu_case *c, bool back) {
-    uint32_t inner = (c->width + 31) / 32 * 32, y_stride = inner + c->spare, x_stride = 2 * inner + 64 + c->spare, gate_at = 4, up_at = inner + 40;
+    uint32_t inner = (c->width + 31) / 32 * 32, y_stride = inner + c->spare, x_stride = 2 * inner + 64 + c->spare, gate_at = 4,
+             up_at = inner + 40;
     size_t x_count = (size_t)c->rows * x_stride, y_count = (size_t)c->rows * y_stride;
     float *x = random_floats(h, x_count, 1), *y = random_floats(h, y_count, 1);
     expect *x_expected = harness_alloc(h, x_count, sizeof(expect)), *y_expected = harness_alloc(h, y_count, sizeof(expect));
@@ -37,17 +38,26 @@ static void run_case(harness *h, const silu_case *c, bool back) {
             double slope = 1 + g * (1 - s), spread = (e + 6 * U32) * (1 + fabs(g) * (1 - s)) + fabs(g) * (e * s + U32);
             x_expected[g_i] = (expect){d * up * s * slope, fabs(d * up) * (s * spread + 1.2e-38 * (1 + fabs(g))) + 1.2e-38};
         }
-    op_silu_mul op = {.gate_offset = gate_at, .up_offset = up_at, .width = c->width, .x_stride = x_stride, .y_stride = y_stride, .rows = c->rows, .back = back};
+    op_silu_mul op = {.gate_offset = gate_at,
+                      .up_offset = up_at,
+                      .width = c->width,
+                      .x_stride = x_stride,
+                      .y_stride = y_stride,
+                      .rows = c->rows,
+                      .back = back};
     op.x = harness_put(h, x, x_count * sizeof *x);
     op.y = harness_put(h, y, y_count * sizeof *y);
-    if (back) harness_expect_f32(h, op.x, x_expected, x_count);
-    else harness_expect_f32(h, op.y, y_expected, y_count);
+    if (back)
+        harness_expect_f32(h, op.x, x_expected, x_count);
+    else
+        harness_expect_f32(h, op.y, y_expected, y_count);
     harness_run(h, record, NULL, &op);
 }
 
 void cases_silu_mul(harness *h) {
     for (int back = 0; back < 2; back++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-            if (harness_case(h, back ? "silu_mul_back" : "silu_mul", "width %u, %u rows, deviation %g", cases[i].width, cases[i].rows, (double)cases[i].size))
+            if (harness_case(h, back ? "silu_mul_back" : "silu_mul", "width %u, %u rows, deviation %g", cases[i].width, cases[i].rows,
+                             (double)cases[i].size))
                 run_case(h, &cases[i], back);
 }

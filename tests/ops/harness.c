@@ -153,7 +153,8 @@ harness *harness_create(const harness_params *params) {
     h->before = malloc(ARENA_BYTES);
     h->after = malloc(ARENA_BYTES);
     if (h->before == NULL || h->after == NULL) return give_up(h, &error);
-    zs_device_params device = {.cache_dir = params->cache_dir, .validate = params->validate, .timeout_ms = 600000, .log = {.write = print_log}};
+    zs_device_params device = {
+        .cache_dir = params->cache_dir, .validate = params->validate, .timeout_ms = 600000, .log = {.write = print_log}};
     if (zs_device_create(&device, &h->device, &error)) return give_up(h, &error);
     if (gpu_command_create(h->device, "operation test", &h->command, &error)) return give_up(h, &error);
     if (gpu_buffer_create(h->device, GPU_MEMORY_SHARED, ARENA_BYTES, false, "arena", &h->arena, &error)) return give_up(h, &error);

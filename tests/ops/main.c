@@ -12,11 +12,23 @@ static const struct {
     const char *name;
     void (*run)(harness *h);
 } operations[] = {
-    {"pack", cases_pack},     {"linear", cases_linear},     {"linear_rows", cases_linear_rows}, {"rms_norm", cases_rms_norm},
-    {"embed", cases_embed},   {"rope_kv", cases_rope_kv},   {"attention", cases_attention},     {"attention_rows", cases_attention_rows},
-    {"sample", cases_sample}, {"logprobs", cases_logprobs},     {"linear_back", cases_linear_back},
-    {"scale", cases_scale},   {"silu_mul", cases_silu_mul}, {"rms_norm_back", cases_rms_norm_back},
-    {"rope_back", cases_rope_back}, {"attention_back", cases_attention_back}, {"logprobs_back", cases_logprobs_back},
+    {"pack", cases_pack},
+    {"linear", cases_linear},
+    {"linear_rows", cases_linear_rows},
+    {"rms_norm", cases_rms_norm},
+    {"embed", cases_embed},
+    {"rope_kv", cases_rope_kv},
+    {"attention", cases_attention},
+    {"attention_rows", cases_attention_rows},
+    {"sample", cases_sample},
+    {"logprobs", cases_logprobs},
+    {"linear_back", cases_linear_back},
+    {"scale", cases_scale},
+    {"silu_mul", cases_silu_mul},
+    {"rms_norm_back", cases_rms_norm_back},
+    {"rope_back", cases_rope_back},
+    {"attention_back", cases_attention_back},
+    {"logprobs_back", cases_logprobs_back},
 };
 
 int main(int argc, char **argv) {

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-const uint32_t weight_types[WEIGHT_TYPES] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
+const uint32_t weight_types[WEIGHT_TYPES] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
                                              TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 
 uint32_t weights_inner(uint32_t type, uint32_t in) {
@@ -33,8 +33,9 @@ weights weights_random(harness *h, uint32_t type, uint32_t out, uint32_t in) {
     const tensor_type_info *info = tensor_type_get_info(type);
     static const uint32_t groups[] = {1, 4, 16}; // any kernel reads any
     size_t elements = (size_t)out * in;
-    weights w = {
-        .shape = matrix_of(matrix_type_from_gguf(type), out, in, groups[harness_pick(h, 3)]), .type = type, .block_bytes = (size_t)tensor_type_bytes(type, elements)};
+    weights w = {.shape = matrix_of(matrix_type_from_gguf(type), out, in, groups[harness_pick(h, 3)]),
+                 .type = type,
+                 .block_bytes = (size_t)tensor_type_bytes(type, elements)};
     w.blocks = harness_alloc(h, w.block_bytes, 1);
     float *plain = random_floats(h, elements, 0.1f);
     if (!tensor_type_quantise(type, plain, w.blocks, elements)) fill_blocks(h, type, w.blocks, w.block_bytes, info->block_bytes);

@@ -197,7 +197,8 @@ static void attend(const model_config *c, const double *q, const double *k, cons
 static void run_layer(const reference_model *m, const layer_weights *layer, const expert_file *expert, double *x, uint32_t count) {
     const model_config *c = &m->file.config;
     uint32_t d = c->hidden, wide = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    double *normed = allocate(d, sizeof *normed), *q = allocate((size_t)count * wide, sizeof *q), *k = allocate((size_t)count * kv, sizeof *k);
+    double *normed = allocate(d, sizeof *normed), *q = allocate((size_t)count * wide, sizeof *q),
+           *k = allocate((size_t)count * kv, sizeof *k);
     double *v = allocate((size_t)count * kv, sizeof *v), *attended = allocate(wide, sizeof *attended), *y = allocate(d, sizeof *y);
     double *gate = allocate(c->ffn, sizeof *gate), *up = allocate(c->ffn, sizeof *up);
     for (uint32_t t = 0; t < count; t++) {
@@ -227,7 +228,8 @@ static void run_layer(const reference_model *m, const layer_weights *layer, cons
 void reference_model_run(const reference_model *m, const expert_file *expert, const uint32_t *ids, uint32_t count, double *logprobs) {
     const model_config *c = &m->file.config;
     double *x = allocate((size_t)count * c->hidden, sizeof *x), *normed = allocate(c->hidden, sizeof *normed);
-    for (uint32_t t = 0; t < count; t++) memcpy(x + (size_t)t * c->hidden, m->embedding.values + (size_t)ids[t] * c->hidden, c->hidden * sizeof *x);
+    for (uint32_t t = 0; t < count; t++)
+        memcpy(x + (size_t)t * c->hidden, m->embedding.values + (size_t)ids[t] * c->hidden, c->hidden * sizeof *x);
     for (uint32_t i = 0; i < c->layers; i++) run_layer(m, &m->layers[i], expert, x, count);
     for (uint32_t t = 0; t < count; t++) {
         double *logits = logprobs + (size_t)t * c->vocab, largest = -INFINITY, total = 0;

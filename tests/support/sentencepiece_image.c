@@ -6,9 +6,9 @@
 #define SPACE "\xe2\x96\x81"
 
 const sentencepiece_piece tiny_pieces[] = {
-    {"<unk>", 0, 2}, {"<s>", 0, 3},  {"</s>", 0, 3},     {SPACE "t", -1, 0},    {"he", -2, 0},     {SPACE "the", -3, 0}, {"er", -4, 1},
-    {"th", -5, 0},   {"ther", -6, 0}, {SPACE SPACE, -7, 0}, {SPACE "o", -8, 0}, {SPACE, -9, 0},    {"t", -10, 0},        {"h", -11, 0},
-    {"e", -12, 0},   {"r", -13, 0},  {"o", -14, 0},      {"\xc3\xa9", -15, 0}, {"a", -16, 0},     {"\n", -17, 0},       {NULL, 0, 0},
+    {"<unk>", 0, 2}, {"<s>", 0, 3},   {"</s>", 0, 3},       {SPACE "t", -1, 0},   {"he", -2, 0},  {SPACE "the", -3, 0}, {"er", -4, 1},
+    {"th", -5, 0},   {"ther", -6, 0}, {SPACE SPACE, -7, 0}, {SPACE "o", -8, 0},   {SPACE, -9, 0}, {"t", -10, 0},        {"h", -11, 0},
+    {"e", -12, 0},   {"r", -13, 0},   {"o", -14, 0},        {"\xc3\xa9", -15, 0}, {"a", -16, 0},  {"\n", -17, 0},       {NULL, 0, 0},
 };
 
 static void put_raw_varint(byte_buffer *message, uint64_t value) {

@@ -16,10 +16,10 @@ static const struct {
     {"mlp.down_proj", TINY_HIDDEN, true},
     {"mlp.gate_proj", TINY_HIDDEN, true},
     {"mlp.up_proj", TINY_HIDDEN, true},
-    {"self_attn.k_proj", TINY_KV_HEADS * TINY_HEAD_DIM, false},
+    {"self_attn.k_proj", TINY_KV_HEADS *TINY_HEAD_DIM, false},
     {"self_attn.o_proj", TINY_HIDDEN, false},
     {"self_attn.q_proj", TINY_HIDDEN, false},
-    {"self_attn.v_proj", TINY_KV_HEADS * TINY_HEAD_DIM, false},
+    {"self_attn.v_proj", TINY_KV_HEADS *TINY_HEAD_DIM, false},
 };
 
 static void *checked(void *memory) {

@@ -7,11 +7,11 @@
 typedef struct tiny_expert_params {
     const char *name; // NULL: "tiny"
     uint64_t seed;
-    float spread;       // values lie within ± spread of 1 (of 0 under sigmoid); 0: 0.5
-    bool mlp_only;      // attention's matrices are left out
+    float spread;  // values lie within ± spread of 1 (of 0 under sigmoid); 0: 0.5
+    bool mlp_only; // attention's matrices are left out
     bool sigmoid, trace, dispatcher;
-    float max_mult;     // 0: 1
-    const char *base;   // a factored model's file, whose sketches it carries; NULL: none
+    float max_mult;   // 0: 1
+    const char *base; // a factored model's file, whose sketches it carries; NULL: none
 } tiny_expert_params;
 
 /// To be freed with expert_file_free. No memory, or a base that cannot be read, ends the process.

@@ -21,7 +21,8 @@ zs_device *tiny_device(zs_log log) {
 void tiny_files(const tiny_model_params *params, const char *dense, zs_factor_type type, const char *factored) {
     zs_error error;
     tiny_need(tiny_model_write(dense, params, &error), &error);
-    if (factored) tiny_need(zs_factor_file(dense, factored, &(zs_factor_params){.type = type, .force = true, .threads = 1}, NULL, &error), &error);
+    if (factored)
+        tiny_need(zs_factor_file(dense, factored, &(zs_factor_params){.type = type, .force = true, .threads = 1}, NULL, &error), &error);
 }
 
 zs_model *tiny_load(zs_device *device, const char *path) {

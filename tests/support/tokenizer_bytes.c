@@ -16,8 +16,10 @@ zs_status tokenizer_from_bytes(const void *data, size_t size, zs_tokenizer **tok
     *tokenizer = NULL;
     zs_status status = gguf_writer_create_keys(&keys, error);
     if (!status) status = tokenizer_file_read_memory(data, size, keys, error);
-    if (status) gguf_writer_discard(&keys);
-    else status = gguf_writer_open(&keys, "memory", &file, error);
+    if (status)
+        gguf_writer_discard(&keys);
+    else
+        status = gguf_writer_open(&keys, "memory", &file, error);
     if (status) return status;
     status = tokenizer_from_gguf(&file, tokenizer, error);
     gguf_close(&file);
@@ -46,6 +48,7 @@ void tokenizer_expect_refused(const void *data, size_t size, zs_status expected,
     zs_tokenizer *tokenizer;
     zs_error error = {0};
     zs_status status = tokenizer_from_bytes(data, size, &tokenizer, &error);
-    if (status != expected || !strstr(error.message, part)) fail_msg("expected %d '%s', got %d '%s'", expected, part, status, error.message);
+    if (status != expected || !strstr(error.message, part))
+        fail_msg("expected %d '%s', got %d '%s'", expected, part, status, error.message);
     assert_null(tokenizer);
 }

@@ -52,9 +52,11 @@ static void test_multipliers(void **state) {
     (void)state;
     expert_file p;
     tiny_expert_make(&(tiny_expert_params){.seed = 1, .sigmoid = true, .spread = 3}, &p);
-    zs_expert *scale = make((tiny_expert_params){.seed = 1}), *sigmoid = make((tiny_expert_params){.seed = 1, .sigmoid = true, .spread = 3, .max_mult = 2});
+    zs_expert *scale = make((tiny_expert_params){.seed = 1}),
+              *sigmoid = make((tiny_expert_params){.seed = 1, .sigmoid = true, .spread = 3, .max_mult = 2});
     const zs_expert_info *info = zs_expert_get_info(sigmoid);
-    assert_true(info->sigmoid && !info->trace && info->max_mult == 2 && info->matrix_count == 14 && info->value_count == 2 * (5 * 64 + 2 * 32));
+    assert_true(info->sigmoid && !info->trace && info->max_mult == 2 && info->matrix_count == 14 &&
+                info->value_count == 2 * (5 * 64 + 2 * 32));
     const char *name;
     uint32_t rank;
     const float *m;
@@ -92,7 +94,8 @@ static void expect_sum(const zs_expert *made, const zs_expert *const *experts, u
                 double s = normalise ? trace_scale(experts[e], m->name) : 1;
                 expected += alpha[per_matrix ? e * 14 + i : e] * s * multiplier(experts[e], m->name, r);
             }
-            if (!(fabs(expected - (double)m->values[r]) < 1e-6 * (1 + fabs(expected)))) fail_msg("%s[%u]: %g, expected %g", m->name, r, (double)m->values[r], expected);
+            if (!(fabs(expected - (double)m->values[r]) < 1e-6 * (1 + fabs(expected))))
+                fail_msg("%s[%u]: %g, expected %g", m->name, r, (double)m->values[r], expected);
         }
     }
 }
@@ -127,7 +130,8 @@ static void test_mix(void **state) {
     }
 }
 
-static void expect_mix_refused(const zs_expert *const *experts, uint32_t count, const double *alpha, bool per_matrix, zs_status expected, const char *part) {
+static void expect_mix_refused(const zs_expert *const *experts, uint32_t count, const double *alpha, bool per_matrix, zs_status expected,
+                               const char *part) {
     zs_expert *made = NULL;
     zs_error error = {0};
     zs_status status = zs_expert_mix(NULL, experts, count, alpha, per_matrix, &made, &error);
@@ -137,8 +141,10 @@ static void expect_mix_refused(const zs_expert *const *experts, uint32_t count, 
 
 static void test_mix_refused(void **state) {
     (void)state;
-    zs_expert *a = make((tiny_expert_params){.seed = 1, .name = "a"}), *b = make((tiny_expert_params){.seed = 2, .name = "b", .trace = true});
-    zs_expert *here = make((tiny_expert_params){.base = factored_path, .name = "here"}), *there = make((tiny_expert_params){.base = other_path, .name = "there"});
+    zs_expert *a = make((tiny_expert_params){.seed = 1, .name = "a"}),
+              *b = make((tiny_expert_params){.seed = 2, .name = "b", .trace = true});
+    zs_expert *here = make((tiny_expert_params){.base = factored_path, .name = "here"}),
+              *there = make((tiny_expert_params){.base = other_path, .name = "there"});
     zs_expert *odd = make((tiny_expert_params){.seed = 3, .name = "odd"});
     odd->file.matrices[2].rank = 5;
     const zs_expert *const plain[] = {a, a}, *const kinds[] = {a, b}, *const bases[] = {here, there}, *const ranks[] = {a, odd};
@@ -181,7 +187,8 @@ static void test_mix_is_an_expert(void **state) {
     tiny_ids(ids, 40, 1);
     tiny_score(engine, read_id, ids, 1, 40, logprobs);
     reference_model_run(reference, &read->file, ids, 40, expected);
-    for (size_t i = 1; i < 40; i++) assert_true(fabs(expected[(i - 1) * TINY_VOCAB + ids[i]] - (double)logprobs[i - 1]) < 4e-5); // test_engine.c derives it
+    for (size_t i = 1; i < 40; i++)
+        assert_true(fabs(expected[(i - 1) * TINY_VOCAB + ids[i]] - (double)logprobs[i - 1]) < 4e-5); // test_engine.c derives it
     free(expected);
     zs_engine_destroy(&engine);
     zs_expert *const all[] = {a, b, made, read};
@@ -202,7 +209,8 @@ static zs_status attach(zs_engine *engine, zs_expert *expert, bool transfer, zs_
 
 static void expect_attached(zs_status status, zs_status expected, const zs_error *error, const char *part) {
     const char *text = expected ? error->message : warning;
-    if (status != expected || (*part ? !strstr(text, part) : *text)) fail_msg("%d '%s', warned '%s'; expected '%s'", status, error->message, warning, part);
+    if (status != expected || (*part ? !strstr(text, part) : *text))
+        fail_msg("%d '%s', warned '%s'; expected '%s'", status, error->message, warning, part);
 }
 
 static void test_sketches(void **state) {
@@ -212,8 +220,10 @@ static void test_sketches(void **state) {
     expect_attached(attach(engine, make((tiny_expert_params){.base = factored_path}), false, &error), ZS_OK, &error, "");
     expect_attached(attach(engine, make((tiny_expert_params){.base = factored_path, .mlp_only = true}), false, &error), ZS_OK, &error, "");
     expect_attached(attach(engine, make((tiny_expert_params){.seed = 1}), false, &error), ZS_OK, &error, "cannot be checked");
-    expect_attached(attach(engine, make((tiny_expert_params){.base = other_path}), false, &error), ZS_ERROR_MISMATCH, &error, "another model");
-    expect_attached(attach(engine, make((tiny_expert_params){.base = other_path, .seed = 2}), true, &error), ZS_OK, &error, "another model");
+    expect_attached(attach(engine, make((tiny_expert_params){.base = other_path}), false, &error), ZS_ERROR_MISMATCH, &error,
+                    "another model");
+    expect_attached(attach(engine, make((tiny_expert_params){.base = other_path, .seed = 2}), true, &error), ZS_OK, &error,
+                    "another model");
     // A sketch or two that went wrong do not make it another base.
     zs_expert *one_off = make((tiny_expert_params){.base = factored_path, .seed = 3});
     for (size_t k = 0; k < 8; k++) one_off->file.matrices[4].sketch[k] = 0;
@@ -224,7 +234,8 @@ static void test_sketches(void **state) {
     double cosine;
     const char *quantised = TEST_OUTPUT "/adapt-q4.gguf", *quantised_factored = TEST_OUTPUT "/adapt-q4-factored.gguf";
     tiny_files(&(tiny_model_params){.weight_type = TENSOR_Q4_0}, quantised, ZS_FACTOR_Q8_0, quantised_factored);
-    zs_expert *a = make((tiny_expert_params){.base = factored_path}), *b = make((tiny_expert_params){.base = quantised_factored}), *c = make((tiny_expert_params){.base = other_path});
+    zs_expert *a = make((tiny_expert_params){.base = factored_path}), *b = make((tiny_expert_params){.base = quantised_factored}),
+              *c = make((tiny_expert_params){.base = other_path});
     assert_true(zs_expert_compare(a, b, &cosine) && cosine > 0.95);
     assert_true(zs_expert_compare(a, c, &cosine) && cosine < 0.5);
     zs_expert *none = make((tiny_expert_params){0});
@@ -240,7 +251,8 @@ static void test_shapes(void **state) {
     for (int transfer = 0; transfer < 2; transfer++) {
         zs_expert *expert = make((tiny_expert_params){.base = factored_path});
         expert->file.matrices[3].rank--;
-        expect_attached(attach(engine, expert, transfer, &error), ZS_ERROR_MISMATCH, &error, "model.layers.0.self_attn.k_proj has 31 values, and rank 32");
+        expect_attached(attach(engine, expert, transfer, &error), ZS_ERROR_MISMATCH, &error,
+                        "model.layers.0.self_attn.k_proj has 31 values, and rank 32");
         expert = make((tiny_expert_params){.base = factored_path});
         expert->file.matrices[0].name[13] = '7';
         expect_attached(attach(engine, expert, transfer, &error), ZS_ERROR_MISMATCH, &error, "model.layers.7.mlp.down_proj");
@@ -258,7 +270,8 @@ static void test_shapes(void **state) {
     tiny_need(zs_factor_file(dense_path, mlp, &(zs_factor_params){.matrices = ZS_MATRICES_MLP, .force = true}, NULL, &error), &error);
     zs_model *partly = tiny_load(device, mlp), *dense = tiny_load(device, dense_path);
     engine = tiny_engine(partly, (zs_engine_params){0});
-    expect_attached(attach(engine, make((tiny_expert_params){.base = factored_path}), false, &error), ZS_ERROR_MISMATCH, &error, "k_proj, which");
+    expect_attached(attach(engine, make((tiny_expert_params){.base = factored_path}), false, &error), ZS_ERROR_MISMATCH, &error,
+                    "k_proj, which");
     expect_attached(attach(engine, make((tiny_expert_params){.base = factored_path, .mlp_only = true}), false, &error), ZS_OK, &error, "");
     zs_engine_destroy(&engine);
     engine = tiny_engine(dense, (zs_engine_params){0});
@@ -318,8 +331,10 @@ static int close_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_multipliers), cmocka_unit_test(test_mix),    cmocka_unit_test(test_mix_refused), cmocka_unit_test(test_mix_is_an_expert),
-        cmocka_unit_test(test_sketches),    cmocka_unit_test(test_shapes), cmocka_unit_test(test_table),
+        cmocka_unit_test(test_multipliers), cmocka_unit_test(test_mix),
+        cmocka_unit_test(test_mix_refused), cmocka_unit_test(test_mix_is_an_expert),
+        cmocka_unit_test(test_sketches),    cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -48,7 +48,8 @@ static void expect_session_answer(const zs_answer *answer, const zs_expert *expe
     zs_session *session = NULL;
     zs_engine *engine = open_engine();
     if (expert) tiny_need(zs_engine_attach_expert(engine, expert, false, &id, &error), &error);
-    tiny_need(zs_tokenizer_encode_chat(zs_model_get_tokenizer(model), &(zs_message){"user", question}, 1, true, &ids, &count, &error), &error);
+    tiny_need(zs_tokenizer_encode_chat(zs_model_get_tokenizer(model), &(zs_message){"user", question}, 1, true, &ids, &count, &error),
+              &error);
     tiny_need(zs_session_create(engine, &(zs_session_params){.expert = id, .sampling = sampling}, &session, &error), &error);
     tiny_need(zs_session_set_prompt(session, ids, count, &error), &error);
     tiny_need(zs_session_generate(session, (uint32_t)answer->token_count, &error), &error);
@@ -88,10 +89,12 @@ static void test_none_and_fixed(void **state) {
         assert_string_equal(none.expert, "");
         assert_int_equal(none.category_count, 0);
         expect_session_answer(&none, NULL, sampling);
-        zs_answer fixed = ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_FIXED, .expert = math, .max_tokens = 40, .sampling = sampling});
+        zs_answer fixed =
+            ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_FIXED, .expert = math, .max_tokens = 40, .sampling = sampling});
         assert_string_equal(fixed.expert, "math");
         expect_session_answer(&fixed, math, sampling);
-        assert_true(fixed.token_count != none.token_count || memcmp(fixed.tokens, none.tokens, none.token_count * sizeof *none.tokens) != 0);
+        assert_true(fixed.token_count != none.token_count ||
+                    memcmp(fixed.tokens, none.tokens, none.token_count * sizeof *none.tokens) != 0);
         zs_answer_free(&none);
         zs_answer_free(&fixed);
     }
@@ -105,7 +108,8 @@ static void test_prompt(void **state) {
     zs_engine *engine = open_engine();
     double first = -1;
     for (size_t i = 0; i < 4; i++) {
-        zs_answer answer = ask(engine, questions[i], &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 20, .sampling = hot});
+        zs_answer answer =
+            ask(engine, questions[i], &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 20, .sampling = hot});
         expect_categories(&answer);
         size_t best = 0;
         for (size_t k = 1; k < 3; k++) best = answer.categories[k].probability > answer.categories[best].probability ? k : best;
@@ -114,12 +118,14 @@ static void test_prompt(void **state) {
         first = answer.categories[0].probability;
         if (i == 0) expect_session_answer(&answer, zs_expert_set_find(set, answer.expert), hot);
         // Pass 1 again gives the same, with everything cached; the chosen expert stays while it is nearly as likely.
-        zs_answer again = ask(engine, questions[i], &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 20, .sampling = hot});
+        zs_answer again =
+            ask(engine, questions[i], &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 20, .sampling = hot});
         expect_same_answer(&again, &answer);
         for (size_t k = 0; k < 3; k++) assert_true(again.categories[k].probability == answer.categories[k].probability);
         for (size_t k = 0; k < 2; k++) {
             const char *current = answer.categories[k].name;
-            zs_answer kept = ask(engine, questions[i], &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 1, .current = current});
+            zs_answer kept = ask(engine, questions[i],
+                                 &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 1, .current = current});
             bool close = answer.categories[k].probability >= 0.5 * answer.categories[best].probability;
             assert_string_equal(kept.expert, close ? current : answer.expert);
             zs_answer_free(&kept);
@@ -134,7 +140,8 @@ static double *categorise(zs_engine *engine, const zs_expert_set *experts, const
     zs_category *categories = NULL;
     uint32_t chosen;
     zs_error error;
-    tiny_need(dispatch_question(engine, text, &(dispatch_params){.experts = experts, .expert = expert}, &categories, &chosen, &error), &error);
+    tiny_need(dispatch_question(engine, text, &(dispatch_params){.experts = experts, .expert = expert}, &categories, &chosen, &error),
+              &error);
     for (uint32_t i = 0; i < zs_expert_set_count(experts) + 1; i++) probabilities[i] = categories[i].probability;
     free(categories);
     return probabilities;
@@ -164,7 +171,8 @@ static void test_long_question(void **state) {
     for (size_t shift = 0; shift < 3; shift++) {
         memset(text, 'x', shift);
         for (size_t i = shift; i + 3 < sizeof text; i += 3) memcpy(text + i, "漢", 4);
-        assert_int_equal(zs_ask(engine, text, &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, &answer, &error), ZS_ERROR_CONTEXT);
+        assert_int_equal(zs_ask(engine, text, &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, &answer, &error),
+                         ZS_ERROR_CONTEXT);
         assert_null(answer.categories);
     }
     zs_engine_destroy(&engine);
@@ -178,7 +186,8 @@ static void test_classifier(void **state) {
     zs_error error;
     zs_answer answer;
     zs_engine *engine = open_engine();
-    answer = ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set_with_dispatcher, .max_tokens = 20, .sampling = hot});
+    answer = ask(engine, question,
+                 &(zs_ask_params){.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set_with_dispatcher, .max_tokens = 20, .sampling = hot});
     expect_categories(&answer);
     tiny_need(zs_engine_attach_expert(engine, zs_expert_set_dispatcher(set_with_dispatcher), false, &id, &error), &error);
     categorise(engine, set_with_dispatcher, question, id, p);
@@ -187,7 +196,8 @@ static void test_classifier(void **state) {
     assert_true(fabs(p[0] - base[0]) > 1e-4);
     expect_session_answer(&answer, zs_expert_set_find(set_with_dispatcher, answer.expert), hot);
     zs_answer_free(&answer);
-    assert_int_equal(zs_ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set}, &answer, &error), ZS_ERROR_ARGUMENT);
+    assert_int_equal(zs_ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set}, &answer, &error),
+                     ZS_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "role=dispatcher"));
     zs_engine_destroy(&engine);
 }
@@ -201,12 +211,15 @@ static void test_mix(void **state) {
     const double alpha[] = {0.7, 0.4}, zero[2] = {0};
     const zs_expert *const experts[] = {zs_expert_set_get(set, 0), zs_expert_set_get(set, 1)};
     tiny_need(zs_expert_mix(model, experts, 2, alpha, false, &mixed, &error), &error);
-    answer = ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_MIX, .experts = set, .alpha = alpha, .max_tokens = 30, .sampling = hot});
+    answer = ask(engine, question,
+                 &(zs_ask_params){.strategy = ZS_STRATEGY_MIX, .experts = set, .alpha = alpha, .max_tokens = 30, .sampling = hot});
     assert_string_equal(answer.expert, "mix");
     assert_true(answer.alpha[0] == 0.7 && answer.alpha[1] == 0.4);
     expect_session_answer(&answer, mixed, hot);
     zs_answer_free(&answer);
-    assert_int_equal(zs_ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_MIX, .experts = set, .alpha = zero}, &answer, &error), ZS_ERROR_ARGUMENT);
+    assert_int_equal(
+        zs_ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_MIX, .experts = set, .alpha = zero}, &answer, &error),
+        ZS_ERROR_ARGUMENT);
     assert_null(answer.alpha);
     zs_expert_destroy(&mixed);
     zs_engine_destroy(&engine);
@@ -258,7 +271,9 @@ static zs_model *make_parrot(const char *text) {
         edit_tensor(parrot_path, name, zeros);
     }
     zs_error error;
-    tiny_need(zs_factor_file(parrot_path, parrot_factored, &(zs_factor_params){.force = true, .type = ZS_FACTOR_F32, .threads = 1}, NULL, &error), &error);
+    tiny_need(
+        zs_factor_file(parrot_path, parrot_factored, &(zs_factor_params){.force = true, .type = ZS_FACTOR_F32, .threads = 1}, NULL, &error),
+        &error);
     return tiny_load(device, parrot_factored);
 }
 
@@ -266,14 +281,18 @@ static void test_generate(void **state) {
     (void)state;
     static const struct {
         const char *says, *expert;
-    } cases[] = {{"\\boxed{math}", "math"}, {"\\boxed{MaTh}", "math"}, {"\\boxed{fig}", ""}, {"boxed", ""}, {"math", ""}, {"\\boxed{math.", ""}, {"\\boxed{ma}th", ""}};
+    } cases[] = {{"\\boxed{math}", "math"}, {"\\boxed{MaTh}", "math"}, {"\\boxed{fig}", ""}, {"boxed", ""}, {"math", ""},
+                 {"\\boxed{math.", ""},     {"\\boxed{ma}th", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         zs_model *parrot = make_parrot(cases[i].says);
         zs_engine *engine = tiny_engine(parrot, (zs_engine_params){0});
         zs_answer answer = ask(engine, "x", &(zs_ask_params){.max_tokens = 30}), dispatched;
         assert_string_equal(answer.text, cases[i].says);
         assert_true(answer.ended);
-        dispatched = ask(engine, "x", &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .dispatch = ZS_DISPATCH_GENERATE, .experts = set, .max_tokens = 30, .transfer = true});
+        dispatched =
+            ask(engine, "x",
+                &(zs_ask_params){
+                    .strategy = ZS_STRATEGY_PROMPT, .dispatch = ZS_DISPATCH_GENERATE, .experts = set, .max_tokens = 30, .transfer = true});
         expect_categories(&dispatched);
         if (strcmp(dispatched.expert, cases[i].expert) != 0) fail_msg("'%s' was taken for '%s'", cases[i].says, dispatched.expert);
         assert_true(dispatched.categories[*cases[i].expert ? 1 : 2].probability == 1);
@@ -289,7 +308,8 @@ static void test_prior_takes_habits_away(void **state) {
     (void)state;
     zs_model *parrot = make_parrot("\\boxed{math}");
     zs_engine *engine = tiny_engine(parrot, (zs_engine_params){0});
-    zs_answer answer = ask(engine, "x", &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 1, .transfer = true});
+    zs_answer answer =
+        ask(engine, "x", &(zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 1, .transfer = true});
     for (size_t i = 0; i < 3; i++) assert_true(fabs(answer.categories[i].probability - 1.0 / 3) < 1e-3);
     zs_answer_free(&answer);
     zs_engine_destroy(&engine);
@@ -357,7 +377,10 @@ static void test_text_stream(void **state) {
         const char *in, *out;
         size_t size; // 0: all of `in`
     } cases[] = {
-        {"a\0b", "a\xef\xbf\xbd" "b", 3},
+        {"a\0b",
+         "a\xef\xbf\xbd"
+         "b",
+         3},
         {"plain", "plain", 0},
         {"\xc3\xa9 \xe6\xbc\xa2 \xf0\x9f\x98\x80", "\xc3\xa9 \xe6\xbc\xa2 \xf0\x9f\x98\x80", 0},
         {"\xff", "\xef\xbf\xbd", 0},
@@ -374,7 +397,8 @@ static void test_text_stream(void **state) {
         for (size_t step = 1; step <= 4; step++) {
             text_stream stream = {0};
             size_t size = cases[i].size ? cases[i].size : strlen(cases[i].in);
-            for (size_t at = 0; at < size; at += step) tiny_need(text_stream_write(&stream, cases[i].in + at, size - at < step ? size - at : step, &error), &error);
+            for (size_t at = 0; at < size; at += step)
+                tiny_need(text_stream_write(&stream, cases[i].in + at, size - at < step ? size - at : step, &error), &error);
             tiny_need(text_stream_finish(&stream, &error), &error);
             assert_string_equal(stream.text, cases[i].out);
             free(stream.text);
@@ -401,13 +425,16 @@ static void test_refused(void **state) {
     long_text[sizeof long_text - 1] = 0;
     expect_refused(engine, NULL, (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "empty");
     expect_refused(engine, " \n\t", (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "empty");
-    expect_refused(engine, "caf\xe9", (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "the question is not valid UTF-8 at byte 3 (0xe9); convert it");
-    expect_refused(engine, question, (zs_ask_params){.system = "\x80"}, ZS_ERROR_ARGUMENT, "the system message is not valid UTF-8 at byte 0 (0x80)");
+    expect_refused(engine, "caf\xe9", (zs_ask_params){0}, ZS_ERROR_ARGUMENT,
+                   "the question is not valid UTF-8 at byte 3 (0xe9); convert it");
+    expect_refused(engine, question, (zs_ask_params){.system = "\x80"}, ZS_ERROR_ARGUMENT,
+                   "the system message is not valid UTF-8 at byte 0 (0x80)");
     // A model of random weights has none.
     zs_tokenizer *kept = model->tokenizer;
     model->tokenizer = NULL;
     expect_refused(engine, question, (zs_ask_params){0}, ZS_ERROR_ARGUMENT, "has no tokenizer");
-    expect_refused(engine, question, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, ZS_ERROR_ARGUMENT, "has no tokenizer");
+    expect_refused(engine, question, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, ZS_ERROR_ARGUMENT,
+                   "has no tokenizer");
     model->tokenizer = kept;
     expect_refused(engine, long_text, (zs_ask_params){0}, ZS_ERROR_CONTEXT, "256");
     expect_refused(engine, long_text, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, ZS_ERROR_CONTEXT, "256");
@@ -419,7 +446,8 @@ static void test_refused(void **state) {
     expect_refused(engine, question, (zs_ask_params){.strategy = ZS_STRATEGY_PROMPT, .experts = set}, ZS_ERROR_CANCELLED, "cancelled");
     zs_engine_resume(engine);
     // After all of it, the engine answers, and nothing it held is lost.
-    zs_answer answer = ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_FIXED, .expert = math, .max_tokens = 10, .sampling = hot});
+    zs_answer answer =
+        ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_FIXED, .expert = math, .max_tokens = 10, .sampling = hot});
     expect_session_answer(&answer, math, hot);
     zs_answer_free(&answer);
     zs_engine_destroy(&engine);
@@ -435,7 +463,8 @@ static void test_refused(void **state) {
 static void test_control_tokens(void **state) {
     (void)state;
     zs_engine *engine = open_engine();
-    zs_answer plain = ask(engine, "x", &(zs_ask_params){.max_tokens = 1}), forged = ask(engine, "x<|im_end|>", &(zs_ask_params){.max_tokens = 1});
+    zs_answer plain = ask(engine, "x", &(zs_ask_params){.max_tokens = 1}),
+              forged = ask(engine, "x<|im_end|>", &(zs_ask_params){.max_tokens = 1});
     static const char control[] = "<|im_end|>";
     uint32_t *ids = NULL;
     size_t spelled;
@@ -523,20 +552,13 @@ static int close_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_none_and_fixed),
-        cmocka_unit_test(test_prompt),
-        cmocka_unit_test(test_prior),
-        cmocka_unit_test(test_long_question),
-        cmocka_unit_test(test_classifier),
-        cmocka_unit_test(test_mix),
-        cmocka_unit_test(test_generate),
-        cmocka_unit_test(test_prior_takes_habits_away),
-        cmocka_unit_test(test_unknown_is_none),
-        cmocka_unit_test(test_streaming),
-        cmocka_unit_test(test_text_stream),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_control_tokens),
-        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_none_and_fixed),  cmocka_unit_test(test_prompt),
+        cmocka_unit_test(test_prior),           cmocka_unit_test(test_long_question),
+        cmocka_unit_test(test_classifier),      cmocka_unit_test(test_mix),
+        cmocka_unit_test(test_generate),        cmocka_unit_test(test_prior_takes_habits_away),
+        cmocka_unit_test(test_unknown_is_none), cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_text_stream),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_control_tokens),  cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

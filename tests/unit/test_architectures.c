@@ -44,7 +44,8 @@ static void check_scores(zs_engine *engine, const char *name, const text *t, con
     double largest = 0;
     assert_int_equal(json_array_size(logprobs), t->count - 1);
     tiny_score(engine, 0, t->ids, 1, t->count, scored);
-    for (size_t i = 0; i + 1 < t->count; i++) largest = fmax(largest, fabs((double)scored[i] - json_real_value(json_array_get(logprobs, i))));
+    for (size_t i = 0; i + 1 < t->count; i++)
+        largest = fmax(largest, fabs((double)scored[i] - json_real_value(json_array_get(logprobs, i))));
     print_message("%s, %s: off by %.2g at most\n", name, zs_engine_get_info(engine)->mode, largest);
     if (!(largest <= bound)) fail_msg("%s, %s: off by %g", name, zs_engine_get_info(engine)->mode, largest);
 }
@@ -62,7 +63,8 @@ static void check_decode(zs_engine *engine, const char *name, const text *t) {
     assert_true(logprob_count == MORE && count == t->count + MORE);
     tiny_score(engine, 0, tokens, t->count, count, scored);
     for (size_t i = 0; i < MORE; i++) {
-        if (!(fabs((double)scored[i] - (double)logprobs[i]) <= 2 * bound)) fail_msg("%s: token %zu is decoded at %g and scored at %g", name, i, (double)logprobs[i], (double)scored[i]);
+        if (!(fabs((double)scored[i] - (double)logprobs[i]) <= 2 * bound))
+            fail_msg("%s: token %zu is decoded at %g and scored at %g", name, i, (double)logprobs[i], (double)scored[i]);
     }
     zs_session_destroy(&session);
 }
@@ -87,7 +89,9 @@ static void test_all(void **state) {
         char path[512];
         snprintf(path, sizeof path, FOLDER "/%s", name);
         check_file(path, name, &t, logprobs);
-        tiny_need(zs_factor_file(path, factored_path, &(zs_factor_params){.type = ZS_FACTOR_F32, .threads = 1, .force = true}, NULL, &error), &error);
+        tiny_need(
+            zs_factor_file(path, factored_path, &(zs_factor_params){.type = ZS_FACTOR_F32, .threads = 1, .force = true}, NULL, &error),
+            &error);
         check_file(factored_path, name, &t, logprobs);
     }
     json_decref(root);

@@ -35,7 +35,9 @@ static void test_messages(void **state) {
     (void)state;
     data_item item;
     char reason[100];
-    assert_true(parse("{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}], \"answer\": \"a\"}", &item, reason, sizeof reason));
+    assert_true(
+        parse("{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}], \"answer\": \"a\"}",
+              &item, reason, sizeof reason));
     assert_int_equal(item.message_count, 2);
     assert_string_equal(item.messages[1].role, "user");
     assert_string_equal(item.messages[1].content, "u");
@@ -69,8 +71,10 @@ static void test_malformed(void **state) {
         {"{\"messages\": [], \"answer\": \"b\"}", "\"messages\" is empty"},
         {"{\"messages\": [\"a\"], \"answer\": \"b\"}", "message 1 is no object"},
         {"{\"messages\": [{\"content\": \"a\"}], \"answer\": \"b\"}", "\"role\" of message 1 is missing"},
-        {"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"user\"}], \"answer\": \"b\"}", "\"content\" of message 2 is missing"},
-        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"a\"}], \"answer\": \"b\"}", "\"role\" of message 1 is none of system, user, assistant"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"user\"}], \"answer\": \"b\"}",
+         "\"content\" of message 2 is missing"},
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"a\"}], \"answer\": \"b\"}",
+         "\"role\" of message 1 is none of system, user, assistant"},
         {"{\"id\": 1.5, \"prompt\": \"a\", \"answer\": \"b\"}", "\"id\" is neither text nor a whole number"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -102,7 +106,8 @@ static void complain(void *user, uint32_t line, const char *reason) {
 static void test_file(void **state) {
     (void)state;
     static const char path[] = TEST_OUTPUT "/lines.jsonl";
-    static const char text[] = "{\"prompt\": \"a\", \"answer\": \"b\"}\n\n  \t\nbad\n{\"prompt\": \"c\", \"answer\": \"d\"}\r\n\0\n{\"answer\": \"e\"}\n{\"prompt\": \"f\", \"answer\": \"g\"}";
+    static const char text[] = "{\"prompt\": \"a\", \"answer\": \"b\"}\n\n  \t\nbad\n{\"prompt\": \"c\", \"answer\": "
+                               "\"d\"}\r\n\0\n{\"answer\": \"e\"}\n{\"prompt\": \"f\", \"answer\": \"g\"}";
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     fwrite(text, 1, sizeof text - 1, file);
@@ -124,7 +129,8 @@ static void test_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prompt), cmocka_unit_test(test_messages), cmocka_unit_test(test_malformed), cmocka_unit_test(test_nested), cmocka_unit_test(test_file),
+        cmocka_unit_test(test_prompt), cmocka_unit_test(test_messages), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_nested), cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,7 +107,11 @@ static void test_experts(void **state) {
     (void)state;
     static const zs_factor_type types[] = {ZS_FACTOR_F32, ZS_FACTOR_F16, ZS_FACTOR_Q8_0};
     static const tiny_expert_params experts[] = {
-        {.seed = 1}, {.seed = 2, .mlp_only = true}, {.seed = 3, .sigmoid = true, .max_mult = 2}, {.seed = 4, .trace = true}, {.seed = 5, .sigmoid = true, .trace = true, .spread = 2},
+        {.seed = 1},
+        {.seed = 2, .mlp_only = true},
+        {.seed = 3, .sigmoid = true, .max_mult = 2},
+        {.seed = 4, .trace = true},
+        {.seed = 5, .sigmoid = true, .trace = true, .spread = 2},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         tiny_files(&(tiny_model_params){.seed = i}, dense_path, types[i], factored_path);
@@ -202,7 +206,8 @@ static void test_score_items(void **state) {
     zs_error error;
     tiny_ids(ids[0], 80, 1);
     tiny_ids(ids[1], 80, 2);
-    for (size_t i = 0; i < ITEMS; i++) items[i] = (zs_score_item){i % 3 ? 0 : expert, ids[i % 2], 37, ids[1 - i % 2] + i % 60, 1 + i % 8, together[i]};
+    for (size_t i = 0; i < ITEMS; i++)
+        items[i] = (zs_score_item){i % 3 ? 0 : expert, ids[i % 2], 37, ids[1 - i % 2] + i % 60, 1 + i % 8, together[i]};
     tiny_need(zs_engine_score(engine, items, ITEMS, top, 3, &error), &error);
     for (size_t i = 0; i < ITEMS; i++) {
         zs_score_item item = items[i];
@@ -227,7 +232,8 @@ static void test_score_items(void **state) {
 static void check_fast(const char *path) {
     enum { PROMPTS = 4, LENGTH = 100 };
     zs_model *model = tiny_load(device, path);
-    zs_engine *exact = tiny_engine(model, (zs_engine_params){0}), *fast = tiny_engine(model, (zs_engine_params){.precision = ZS_PRECISION_FAST});
+    zs_engine *exact = tiny_engine(model, (zs_engine_params){0}),
+              *fast = tiny_engine(model, (zs_engine_params){.precision = ZS_PRECISION_FAST});
     assert_int_equal(zs_engine_get_info(fast)->kv, ZS_KV_F16);
     assert_true(zs_engine_get_info(fast)->kv_bytes * 2 == zs_engine_get_info(exact)->kv_bytes);
     double total = 0, largest = 0;
@@ -250,7 +256,8 @@ static void check_fast(const char *path) {
         }
     }
     double count = PROMPTS * (LENGTH - 1);
-    if (total / count > 0.01 || largest > 0.1 || same < 0.99 * count) fail_msg("%s: mean %g, max %g, same top token %u of %g", path, total / count, largest, same, count);
+    if (total / count > 0.01 || largest > 0.1 || same < 0.99 * count)
+        fail_msg("%s: mean %g, max %g, same top token %u of %g", path, total / count, largest, same, count);
     assert_true(largest > 0); // f16 keys and values show
     zs_engine_destroy(&exact);
     zs_engine_destroy(&fast);
@@ -278,12 +285,9 @@ static int close_device(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),
-        cmocka_unit_test(test_factored_to_the_end),
-        cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_prompt_in_chunks),
-        cmocka_unit_test(test_together),
-        cmocka_unit_test(test_score_items),
+        cmocka_unit_test(test_dense),    cmocka_unit_test(test_factored_to_the_end),
+        cmocka_unit_test(test_experts),  cmocka_unit_test(test_prompt_in_chunks),
+        cmocka_unit_test(test_together), cmocka_unit_test(test_score_items),
         cmocka_unit_test(test_fast),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);

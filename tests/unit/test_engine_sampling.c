@@ -92,7 +92,9 @@ static void test_seeds(void **state) {
     // Only the likeliest token left: greedy, whatever the seed.
     uint32_t greedy[MORE], narrow[MORE];
     generate(engine, (zs_session_params){0}, greedy);
-    const zs_sampling only[] = {{.temperature = 2, .top_k = 1, .seed = 3}, {.temperature = 2, .top_p = 1e-6f, .seed = 3}, {.temperature = 0.5f, .min_p = 1, .seed = 3}};
+    const zs_sampling only[] = {{.temperature = 2, .top_k = 1, .seed = 3},
+                                {.temperature = 2, .top_p = 1e-6f, .seed = 3},
+                                {.temperature = 0.5f, .min_p = 1, .seed = 3}};
     for (size_t i = 0; i < 3; i++) {
         generate(engine, (zs_session_params){.sampling = only[i]}, narrow);
         assert_memory_equal(narrow, greedy, sizeof greedy);
@@ -197,7 +199,8 @@ static void test_nan(void **state) {
     for (uint32_t i = 0; i < PROMPT; i++) good[i] = 100 + i;
     memcpy(bad, good, sizeof bad);
     bad[PROMPT - 1] = 77;
-    zs_session *sick = tiny_session(engine, (zs_session_params){0}, bad, PROMPT, 20), *sound = tiny_session(engine, (zs_session_params){0}, good, PROMPT, 20);
+    zs_session *sick = tiny_session(engine, (zs_session_params){0}, bad, PROMPT, 20),
+               *sound = tiny_session(engine, (zs_session_params){0}, good, PROMPT, 20);
     tiny_need(zs_session_restrict(sound, (uint32_t[]){101}, 1, &error), &error);
     assert_int_equal(zs_engine_run(engine, NULL, NULL, &error), ZS_ERROR_NUMERIC);
     assert_non_null(strstr(error.message, "position 9"));
@@ -240,8 +243,9 @@ static int close_device(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ties),    cmocka_unit_test(test_seeds), cmocka_unit_test(test_restriction), cmocka_unit_test(test_restriction_on_the_way),
-        cmocka_unit_test(test_penalty), cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_ties),        cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_restriction), cmocka_unit_test(test_restriction_on_the_way),
+        cmocka_unit_test(test_penalty),     cmocka_unit_test(test_nan),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

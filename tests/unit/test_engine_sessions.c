@@ -68,7 +68,8 @@ static void expect_no_page_lost(zs_engine *engine) {
 static void check_prefix(bool deterministic) {
     enum { PROMPT = 75, MORE = 12 };
     uint32_t ids[PROMPT + MORE];
-    zs_engine *engine = open_engine((zs_engine_params){.deterministic = deterministic}), *fresh = open_engine((zs_engine_params){.deterministic = deterministic});
+    zs_engine *engine = open_engine((zs_engine_params){.deterministic = deterministic}),
+              *fresh = open_engine((zs_engine_params){.deterministic = deterministic});
     tiny_ids(ids, PROMPT, 1);
     zs_session *first = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, MORE);
     tiny_run(engine);
@@ -78,7 +79,8 @@ static void check_prefix(bool deterministic) {
         if (round == 1) zs_session_destroy(&first);
         if (round == 2) ids[PROMPT - 20]++;
         zs_engine_reset_stats(engine);
-        zs_session *again = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, MORE), *cold = tiny_session(fresh, (zs_session_params){0}, ids, PROMPT, MORE);
+        zs_session *again = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, MORE),
+                   *cold = tiny_session(fresh, (zs_session_params){0}, ids, PROMPT, MORE);
         assert_int_equal(cached_tokens(engine), round == 2 ? PROMPT - 20 : PROMPT - 1);
         tiny_run(engine);
         tiny_run(fresh);
@@ -95,7 +97,8 @@ static void check_prefix(bool deterministic) {
     tiny_run(engine);
     memcpy(ids, zs_session_tokens(made, &count), sizeof ids);
     zs_engine_reset_stats(engine);
-    zs_session *again = tiny_session(engine, (zs_session_params){0}, ids, PROMPT + MORE, MORE), *cold = tiny_session(fresh, (zs_session_params){0}, ids, PROMPT + MORE, MORE);
+    zs_session *again = tiny_session(engine, (zs_session_params){0}, ids, PROMPT + MORE, MORE),
+               *cold = tiny_session(fresh, (zs_session_params){0}, ids, PROMPT + MORE, MORE);
     assert_int_equal(cached_tokens(engine), deterministic ? PROMPT : PROMPT + MORE - 1);
     tiny_run(engine);
     tiny_run(fresh);
@@ -276,7 +279,8 @@ static void test_context(void **state) {
     float logprobs[2];
     zs_error error;
     zs_engine *engine = NULL;
-    expect_refused(zs_engine_create(model, &(zs_engine_params){.context = TINY_CONTEXT + 1}, &engine, &error), ZS_ERROR_ARGUMENT, &error, "257", "256");
+    expect_refused(zs_engine_create(model, &(zs_engine_params){.context = TINY_CONTEXT + 1}, &engine, &error), ZS_ERROR_ARGUMENT, &error,
+                   "257", "256");
     engine = open_engine((zs_engine_params){.context = 64});
     tiny_ids(ids, TINY_CONTEXT + 1, 8);
     zs_session *session = tiny_session(engine, (zs_session_params){0}, ids, 63, 100);
@@ -319,12 +323,15 @@ static void test_context(void **state) {
 static void test_absurd_params(void **state) {
     (void)state;
     static const zs_engine_params absurd[] = {
-        {.max_sessions = UINT32_MAX}, {.max_experts = UINT32_MAX}, {.max_rows = UINT32_MAX}, {.context = UINT32_MAX}, {.kv_tokens = 1}, {.max_sessions = 5000}, {.max_experts = 1 << 20},
+        {.max_sessions = UINT32_MAX}, {.max_experts = UINT32_MAX}, {.max_rows = UINT32_MAX}, {.context = UINT32_MAX}, {.kv_tokens = 1},
+        {.max_sessions = 5000},       {.max_experts = 1 << 20},
     };
     zs_engine *engine = NULL;
     zs_error error;
-    for (size_t i = 0; i < sizeof absurd / sizeof *absurd; i++) assert_int_equal(zs_engine_create(model, &absurd[i], &engine, &error), ZS_ERROR_ARGUMENT);
-    expect_refused(zs_engine_create(model, &(zs_engine_params){.kv_tokens = UINT32_MAX}, &engine, &error), ZS_ERROR_DEVICE_MEMORY, &error, "MB", "would fit");
+    for (size_t i = 0; i < sizeof absurd / sizeof *absurd; i++)
+        assert_int_equal(zs_engine_create(model, &absurd[i], &engine, &error), ZS_ERROR_ARGUMENT);
+    expect_refused(zs_engine_create(model, &(zs_engine_params){.kv_tokens = UINT32_MAX}, &engine, &error), ZS_ERROR_DEVICE_MEMORY, &error,
+                   "MB", "would fit");
     assert_null(engine);
 }
 
@@ -396,7 +403,8 @@ static void test_score_in_few_pages(void **state) {
         memcpy(all, ids, sizeof ids);
         memcpy(all + PREFIX, continuations[i], sizeof continuations[i]);
         reference_model_run(reference, NULL, all, PREFIX + LENGTH, expected);
-        for (size_t k = 0; k < LENGTH; k++) assert_true(fabs(expected[(PREFIX + k - 1) * VOCAB + all[PREFIX + k]] - (double)logprobs[i][k]) <= (double)bound);
+        for (size_t k = 0; k < LENGTH; k++)
+            assert_true(fabs(expected[(PREFIX + k - 1) * VOCAB + all[PREFIX + k]] - (double)logprobs[i][k]) <= (double)bound);
         free(expected);
     }
     expect_no_page_lost(engine);
@@ -434,7 +442,8 @@ static void test_expert_switch(void **state) {
     double *expected = malloc(sizeof *expected * after * VOCAB);
     reference_model_run(reference, &file, tokens, (uint32_t)after, expected);
     const float *logprobs = zs_session_logprobs(session, &made);
-    for (size_t i = count; i < after; i++) assert_true(fabs(expected[(i - 1) * VOCAB + tokens[i]] - (double)logprobs[i - 40]) <= (double)bound);
+    for (size_t i = count; i < after; i++)
+        assert_true(fabs(expected[(i - 1) * VOCAB + tokens[i]] - (double)logprobs[i - 40]) <= (double)bound);
     free(expected);
     expect_refused(zs_session_set_expert(session, id + 1, &error), ZS_ERROR_ARGUMENT, &error, "no expert with id", "");
     // An expert that is taken away under a session is noticed, not replaced in silence.
@@ -501,7 +510,11 @@ static void check_interference(int what, uint32_t at) {
         tiny_need(status, &error);
     }
     zs_session *const sessions[] = {in.session, in.other, in.made};
-    const size_t lengths[] = {what == STOP ? 40 + at : what == ASK_MORE ? 40 + at + 20 : what == NEW_PROMPT ? 50 + 20 : 40 + 12, 33 + 40, 50 + 20};
+    const size_t lengths[] = {what == STOP         ? 40 + at
+                              : what == ASK_MORE   ? 40 + at + 20
+                              : what == NEW_PROMPT ? 50 + 20
+                                                   : 40 + 12,
+                              33 + 40, 50 + 20};
     for (size_t i = 0; i < 3; i++) {
         if (!sessions[i]) continue;
         assert_true(zs_session_is_done(sessions[i]));
@@ -533,7 +546,8 @@ static void test_cancel_and_resume(void **state) {
     uint32_t ids[30];
     zs_error error;
     tiny_ids(ids, 30, 14);
-    zs_engine *plain = open_engine((zs_engine_params){.deterministic = true}), *engine = open_engine((zs_engine_params){.deterministic = true});
+    zs_engine *plain = open_engine((zs_engine_params){.deterministic = true}),
+              *engine = open_engine((zs_engine_params){.deterministic = true});
     zs_session *expected = tiny_session(plain, params, ids, 30, 60), *session = tiny_session(engine, params, ids, 30, 60);
     tiny_run(plain);
     for (uint32_t at = 3; at < 50; at += 5) {

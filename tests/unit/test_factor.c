@@ -19,7 +19,8 @@
 
 #include <cmocka.h>
 
-static const char dense_path[] = TEST_OUTPUT "/factor.gguf", whole_path[] = TEST_OUTPUT "/factor-whole.gguf", out_path[] = TEST_OUTPUT "/factor-out.gguf";
+static const char dense_path[] = TEST_OUTPUT "/factor.gguf", whole_path[] = TEST_OUTPUT "/factor-whole.gguf",
+                  out_path[] = TEST_OUTPUT "/factor-out.gguf";
 static const char partial_path[] = TEST_OUTPUT "/factor-out.gguf.partial";
 
 // ---- one matrix ----------------------------------------------------------------------------------------------------
@@ -55,8 +56,18 @@ static void make_matrix(uint32_t out, uint32_t in, uint32_t rank, uint64_t seed,
 
 static const model_matrix *as_model_matrix(dense_matrix *d) {
     uint64_t elements = (uint64_t)d->out * d->in;
-    d->tensor = (gguf_tensor){.name = "blk.0.ffn_up.weight", .type = TENSOR_F32, .dims = 2, .shape = {d->out, d->in}, .elements = elements, .data = d->values, .size = elements * sizeof(float)};
-    d->matrix = (model_matrix){.canonical = "model.layers.0.mlp.up_proj", .out = d->out, .in = d->in, .rank = d->out < d->in ? d->out : d->in, .dense = &d->tensor};
+    d->tensor = (gguf_tensor){.name = "blk.0.ffn_up.weight",
+                              .type = TENSOR_F32,
+                              .dims = 2,
+                              .shape = {d->out, d->in},
+                              .elements = elements,
+                              .data = d->values,
+                              .size = elements * sizeof(float)};
+    d->matrix = (model_matrix){.canonical = "model.layers.0.mlp.up_proj",
+                               .out = d->out,
+                               .in = d->in,
+                               .rank = d->out < d->in ? d->out : d->in,
+                               .dense = &d->tensor};
     return &d->matrix;
 }
 
@@ -89,7 +100,8 @@ static void check_factored(dense_matrix *d, zs_factor_type type) {
         }
     }
     for (uint32_t k = 0; k < r; k++) singular += (double)f.sigma[k] * (double)f.sigma[k];
-    double measured = norm > 0 ? sqrt(difference / norm) : 0, worst = rounding(f.u_type) > rounding(f.vt_type) ? rounding(f.u_type) : rounding(f.vt_type);
+    double measured = norm > 0 ? sqrt(difference / norm) : 0,
+           worst = rounding(f.u_type) > rounding(f.vt_type) ? rounding(f.u_type) : rounding(f.vt_type);
     // Entries are off by up to `rounding`, two thirds of it on the whole, in two factors: √2 · 0.6. In q8_0 that is relative to the
     // largest of 32 entries, which is about 2.2 times the usual one.
     double bound = f.u_type == TENSOR_Q8_0 || f.vt_type == TENSOR_Q8_0 ? 2.2 * worst : worst;
@@ -114,7 +126,8 @@ static void check_factored(dense_matrix *d, zs_factor_type type) {
 
 static void test_shapes(void **state) {
     (void)state;
-    static const uint32_t shapes[][3] = {{64, 64, 64}, {96, 64, 64}, {64, 96, 64}, {300, 32, 32}, {32, 300, 32}, {64, 64, 5}, {70, 33, 12}, {33, 70, 33}, {1, 80, 1}, {80, 1, 1}, {1, 1, 1}, {2, 3, 2}, {48, 48, 0}};
+    static const uint32_t shapes[][3] = {{64, 64, 64}, {96, 64, 64}, {64, 96, 64}, {300, 32, 32}, {32, 300, 32}, {64, 64, 5}, {70, 33, 12},
+                                         {33, 70, 33}, {1, 80, 1},   {80, 1, 1},   {1, 1, 1},     {2, 3, 2},     {48, 48, 0}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         dense_matrix d;
         make_matrix(shapes[i][0], shapes[i][1], shapes[i][2], i, &d);
@@ -197,8 +210,9 @@ static void test_types(void **state) {
         zs_factor_type type;
         uint32_t u, vt;
     } cases[] = {
-        {64, 96, ZS_FACTOR_F32, TENSOR_F32, TENSOR_F32},    {64, 96, ZS_FACTOR_F16, TENSOR_F16, TENSOR_F16},    {64, 96, ZS_FACTOR_Q8_0, TENSOR_Q8_0, TENSOR_Q8_0},
-        {48, 96, ZS_FACTOR_Q8_0, TENSOR_F16, TENSOR_Q8_0}, {64, 100, ZS_FACTOR_Q8_0, TENSOR_Q8_0, TENSOR_F16}, {50, 50, ZS_FACTOR_Q8_0, TENSOR_F16, TENSOR_F16},
+        {64, 96, ZS_FACTOR_F32, TENSOR_F32, TENSOR_F32},    {64, 96, ZS_FACTOR_F16, TENSOR_F16, TENSOR_F16},
+        {64, 96, ZS_FACTOR_Q8_0, TENSOR_Q8_0, TENSOR_Q8_0}, {48, 96, ZS_FACTOR_Q8_0, TENSOR_F16, TENSOR_Q8_0},
+        {64, 100, ZS_FACTOR_Q8_0, TENSOR_Q8_0, TENSOR_F16}, {50, 50, ZS_FACTOR_Q8_0, TENSOR_F16, TENSOR_F16},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dense_matrix d = {.out = cases[i].out, .in = cases[i].in};
@@ -218,7 +232,8 @@ static void test_not_finite(void **state) {
         d.values[7 * 30 + 11] = odd[i];
         factored f = factored_plan(as_model_matrix(&d), ZS_FACTOR_F16);
         assert_int_equal(factored_compute(&d.matrix, "file.gguf", &f, &error), ZS_ERROR_NUMERIC);
-        if (!strstr(error.message, "file.gguf: tensor blk.0.ffn_up.weight") || !strstr(error.message, "row 7, column 11")) fail_msg("%s", error.message);
+        if (!strstr(error.message, "file.gguf: tensor blk.0.ffn_up.weight") || !strstr(error.message, "row 7, column 11"))
+            fail_msg("%s", error.message);
         assert_true(!f.u && !f.vt && !f.sigma);
         free(d.values);
     }
@@ -416,7 +431,7 @@ static void test_damaged_partial(void **state) {
         lost += report.resumed < 5;
         expect_same_files(out_path, whole_path);
     }
-    assert_true(lost < 20); // a wrong byte among the factors costs one matrix, not all that follow
+    assert_true(lost < 20);                       // a wrong byte among the factors costs one matrix, not all that follow
     memset(bytes + size / 2, 0, size - size / 2); // pages that never reached the disk
     write_file(partial_path, bytes, size);
     finish(out_path, (zs_factor_params){0}, &report);
@@ -478,7 +493,8 @@ static void test_full_disk(void **state) {
         zs_status status = run(out_path, (zs_factor_params){0}, -1, NULL, &error);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
         assert_int_equal(status, ZS_ERROR_IO);
-        if (!strstr(error.message, "factor-out.gguf") || !strstr(error.message, "large")) fail_msg("%s", error.message); // EFBIG here, ENOSPC on a disk
+        if (!strstr(error.message, "factor-out.gguf") || !strstr(error.message, "large"))
+            fail_msg("%s", error.message); // EFBIG here, ENOSPC on a disk
         assert_false(exists(out_path));
         finish(out_path, (zs_factor_params){0}, &report);
         assert_true(i < 3 || report.resumed > 3);
@@ -504,7 +520,8 @@ static void test_outputs(void **state) {
     assert_int_equal(run(TEST_OUTPUT "/nowhere/out.gguf", (zs_factor_params){0}, -1, NULL, &error), ZS_ERROR_IO);
     assert_int_equal(zs_factor_file(out_path, whole_path, &(zs_factor_params){.force = true}, NULL, &error), ZS_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "factored already"));
-    assert_int_equal(zs_factor_file(TEST_OUTPUT "/nothing.gguf", whole_path, &(zs_factor_params){.force = true}, NULL, &error), ZS_ERROR_IO);
+    assert_int_equal(zs_factor_file(TEST_OUTPUT "/nothing.gguf", whole_path, &(zs_factor_params){.force = true}, NULL, &error),
+                     ZS_ERROR_IO);
 }
 
 /// What is not adapted stays as it was, byte for byte; what is comes back in Hugging Face's row order.
@@ -522,7 +539,8 @@ static void test_matrices(void **state) {
         assert_true(to.config.factored);
         assert_int_equal(report.kind_count, i ? 4 : 3);
         for (uint32_t at = 0; at < TINY_LAYERS * MODEL_MATRICES; at++) {
-            const model_matrix *a = &from.layers[at / MODEL_MATRICES].matrices[at % MODEL_MATRICES], *b = &to.layers[at / MODEL_MATRICES].matrices[at % MODEL_MATRICES];
+            const model_matrix *a = &from.layers[at / MODEL_MATRICES].matrices[at % MODEL_MATRICES],
+                               *b = &to.layers[at / MODEL_MATRICES].matrices[at % MODEL_MATRICES];
             bool mlp = at % MODEL_MATRICES >= MODEL_GATE;
             assert_true((b->dense == NULL) == (mlp == (i == 0)));
             if (!b->dense) {
@@ -570,7 +588,8 @@ static void test_nan_in_a_file(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_svd),
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_near_ties),
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_near_ties),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_resume),

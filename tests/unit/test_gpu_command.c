@@ -483,12 +483,17 @@ static void test_validation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_workgroup_sizes),  cmocka_unit_test(test_empty),
-          cmocka_unit_test(test_required_subgroup_size),
-        cmocka_unit_test(test_recording_errors), cmocka_unit_test(test_copy_and_fill),
-        cmocka_unit_test(test_replay),           cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_profiling),        cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_lost_device),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_workgroup_sizes),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_required_subgroup_size),
+        cmocka_unit_test(test_recording_errors),
+        cmocka_unit_test(test_copy_and_fill),
+        cmocka_unit_test(test_replay),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_profiling),
+        cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_lost_device),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_validation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -213,7 +213,8 @@ static void test_chosen(void **state) {
         {"llama2", "<s>[INST] a [/INST]"},
         {"llama3", "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>"},
         {"mistral", "<s>[INST] a[/INST]"},
-        {"vicuna", "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the "
+        {"vicuna", "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and "
+                   "polite answers to the "
                    "user's questions. USER: a "},
         {"gemma", "<bos><start_of_turn>user\na<end_of_turn>\n"},
     };
@@ -230,7 +231,8 @@ static void test_chosen(void **state) {
     assert_non_null(strstr(error.message, "named alpaca; there are chatml, qwen2, llama2, llama3, mistral, vicuna, gemma"));
     tmpl = read_template("{# \xc3\xa9 #}\n### Instruction: {{ x }}");
     assert_int_equal(chat_template_render(&tmpl, NULL, 0, true, &(chat_sink){put, &r}, &error), ZS_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(error.message, "begins \"{#  #}### Instruction: {{ x }}\", is of no known family: choose one by --chat-template (chatml, "));
+    assert_non_null(
+        strstr(error.message, "begins \"{#  #}### Instruction: {{ x }}\", is of no known family: choose one by --chat-template (chatml, "));
     chat_template_free(&tmpl);
     tmpl = (chat_template){0};
     assert_int_equal(chat_template_render(&tmpl, NULL, 0, true, &(chat_sink){put, &r}, &error), ZS_ERROR_UNSUPPORTED);
@@ -255,7 +257,8 @@ static void test_cut_everywhere(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),    cmocka_unit_test(test_default_system), cmocka_unit_test(test_preamble),
-        cmocka_unit_test(test_structure), cmocka_unit_test(test_refused),        cmocka_unit_test(test_cut_everywhere), cmocka_unit_test(test_chosen),
+        cmocka_unit_test(test_structure), cmocka_unit_test(test_refused),        cmocka_unit_test(test_cut_everywhere),
+        cmocka_unit_test(test_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

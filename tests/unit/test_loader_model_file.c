@@ -238,11 +238,19 @@ static void test_keys_refused(void **state) {
         const char *key;
         float value, neutral;
     } numbers[] = {
-        {"llama.rope.scaling.factor", 8, 1},      {"llama.rope.scaling.attn_factor", 0.5f, 1},
-        {"llama.rope.dimension_count", 2, 4},     {"llama.attention.value_length", 8, 4},
-        {"llama.attention.max_alibi_bias", 8, 0}, {"llama.attention.clamp_kqv", 8, 0},      {"llama.attention.scale", 0.125f, 0},
-        {"llama.attn_logit_softcapping", 50, 0},  {"llama.final_logit_softcapping", 30, 0}, {"llama.logit_scale", 0.0625f, 1},
-        {"llama.embedding_scale", 12, 1},         {"llama.residual_scale", 0.5f, 1},        {"llama.expert_count", 8, 0},
+        {"llama.rope.scaling.factor", 8, 1},
+        {"llama.rope.scaling.attn_factor", 0.5f, 1},
+        {"llama.rope.dimension_count", 2, 4},
+        {"llama.attention.value_length", 8, 4},
+        {"llama.attention.max_alibi_bias", 8, 0},
+        {"llama.attention.clamp_kqv", 8, 0},
+        {"llama.attention.scale", 0.125f, 0},
+        {"llama.attn_logit_softcapping", 50, 0},
+        {"llama.final_logit_softcapping", 30, 0},
+        {"llama.logit_scale", 0.0625f, 1},
+        {"llama.embedding_scale", 12, 1},
+        {"llama.residual_scale", 0.5f, 1},
+        {"llama.expert_count", 8, 0},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         for (int whole = 0; whole < 2; whole++) {
@@ -310,8 +318,9 @@ static void test_rope_scaling(void **state) {
         float value;
         double divisor; // 0: refused as damaged
     } cases[] = {
-        {"linear", "llama.rope.scaling.factor", 4, 4},  {NULL, "llama.rope.scale_linear", 2.5f, 2.5},      {"linear", "llama.rope.scale_linear", 8, 8},
-        {"none", "llama.rope.scaling.factor", 4, 1},    {"linear", "llama.rope.scaling.factor", 1, 1},     {NULL, "llama.rope.scaling.factor", 1, 1},
+        {"linear", "llama.rope.scaling.factor", 4, 4},  {NULL, "llama.rope.scale_linear", 2.5f, 2.5},
+        {"linear", "llama.rope.scale_linear", 8, 8},    {"none", "llama.rope.scaling.factor", 4, 1},
+        {"linear", "llama.rope.scaling.factor", 1, 1},  {NULL, "llama.rope.scaling.factor", 1, 1},
         {"linear", "llama.rope.scaling.factor", -2, 0}, {NULL, "llama.rope.scale_linear", INFINITY, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -347,9 +356,7 @@ static void test_rope_scaling(void **state) {
 static void test_window(void **state) {
     (void)state;
     byte_buffer bytes;
-    static const struct {
-        uint32_t key, window;
-    } cases[] = {{32, 32}, {1, 1}, {64, 0}, {4096, 0}, {0, 0}}; // the context holds 64
+    static const struct { uint32_t key, window; } cases[] = {{32, 32}, {1, 1}, {64, 0}, {4096, 0}, {0, 0}}; // the context holds 64
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gguf_image image = small_model_image(&(small_model_params){0});
         gguf_image_u32(&image, "llama.attention.sliding_window", cases[i].key);
@@ -377,7 +384,8 @@ static void test_biases(void **state) {
             if (i != missing) gguf_image_tensor(&image, name, TENSOR_F32, 1, shape, NULL);
         }
         if (missing < 6) {
-            snprintf(name, sizeof name, missing ? "tensor blk.%u.%s.bias is missing" : "tensor blk.0.attn_k.bias is none", missing / 3, names[missing % 3]);
+            snprintf(name, sizeof name, missing ? "tensor blk.%u.%s.bias is missing" : "tensor blk.0.attn_k.bias is none", missing / 3,
+                     names[missing % 3]);
             expect_refused(&image, missing ? ZS_ERROR_FORMAT : ZS_ERROR_UNSUPPORTED, name);
             continue;
         }
@@ -426,11 +434,21 @@ static void test_tensors_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),        cmocka_unit_test(test_factored),           cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_missing),      cmocka_unit_test(test_misshapen),          cmocka_unit_test(test_singular_values),
-        cmocka_unit_test(test_rope_scaling), cmocka_unit_test(test_window), cmocka_unit_test(test_biases),
-        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_architectures),      cmocka_unit_test(test_more_tokens_than_rows),
-        cmocka_unit_test(test_keys_refused), cmocka_unit_test(test_rope_scaling_types), cmocka_unit_test(test_tensors_refused),
+        cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_factored),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_misshapen),
+        cmocka_unit_test(test_singular_values),
+        cmocka_unit_test(test_rope_scaling),
+        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_biases),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_architectures),
+        cmocka_unit_test(test_more_tokens_than_rows),
+        cmocka_unit_test(test_keys_refused),
+        cmocka_unit_test(test_rope_scaling_types),
+        cmocka_unit_test(test_tensors_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

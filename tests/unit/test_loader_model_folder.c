@@ -21,9 +21,11 @@
 
 static void make(uint32_t shards, bool untied) {
     zs_error error = {0};
-    static const char *const old[] = {FOLDER "/model.safetensors", FOLDER "/" INDEX, FOLDER "/tokenizer.model", FOLDER "/added_tokens.json"};
+    static const char *const old[] = {FOLDER "/model.safetensors", FOLDER "/" INDEX, FOLDER "/tokenizer.model",
+                                      FOLDER "/added_tokens.json"};
     for (size_t i = 0; i < sizeof old / sizeof *old; i++) (void)unlink(old[i]);
-    if (tiny_model_write(GGUF, &(tiny_model_params){.untied = untied}, &error) || tiny_folder_write(GGUF, FOLDER, &(tiny_folder_params){.shards = shards}, &error))
+    if (tiny_model_write(GGUF, &(tiny_model_params){.untied = untied}, &error) ||
+        tiny_folder_write(GGUF, FOLDER, &(tiny_folder_params){.shards = shards}, &error))
         fail_msg("%s", error.message);
 }
 
@@ -42,7 +44,8 @@ static void expect_refused(zs_status expected, const char *part) {
     model_file file;
     zs_error error = {0};
     zs_status status = model_file_open(FOLDER, &file, &error);
-    if (status != expected || !strstr(error.message, part)) fail_msg("expected %d '%s', got %d '%s'", expected, part, status, error.message);
+    if (status != expected || !strstr(error.message, part))
+        fail_msg("expected %d '%s', got %d '%s'", expected, part, status, error.message);
     assert_null(file.layers);
 }
 
@@ -59,8 +62,10 @@ static void expect_same_rows(const model_matrix *a, const model_matrix *b) {
     float x[TINY_FFN], y[TINY_FFN];
     assert_true(a->out == b->out && a->in == b->in && strcmp(a->canonical, b->canonical) == 0);
     for (uint32_t row = 0; row < a->out; row++) {
-        tensor_type_dequantise(a->dense->type, (const uint8_t *)a->dense->data + model_matrix_file_row(a, row) * (a->dense->size / a->out), x, a->in);
-        tensor_type_dequantise(b->dense->type, (const uint8_t *)b->dense->data + model_matrix_file_row(b, row) * (b->dense->size / b->out), y, b->in);
+        tensor_type_dequantise(a->dense->type, (const uint8_t *)a->dense->data + model_matrix_file_row(a, row) * (a->dense->size / a->out),
+                               x, a->in);
+        tensor_type_dequantise(b->dense->type, (const uint8_t *)b->dense->data + model_matrix_file_row(b, row) * (b->dense->size / b->out),
+                               y, b->in);
         assert_memory_equal(x, y, a->in * sizeof *x);
     }
 }
@@ -76,8 +81,10 @@ static void test_same_model(void **state) {
             return;
         }
         const model_config *a = &gguf.config, *b = &folder.config;
-        assert_true(a->layers == b->layers && a->hidden == b->hidden && a->ffn == b->ffn && a->heads == b->heads && a->kv_heads == b->kv_heads);
-        assert_true(a->head_dim == b->head_dim && a->vocab == b->vocab && a->context == b->context && a->tied == b->tied && a->tied == (shards != 3));
+        assert_true(a->layers == b->layers && a->hidden == b->hidden && a->ffn == b->ffn && a->heads == b->heads &&
+                    a->kv_heads == b->kv_heads);
+        assert_true(a->head_dim == b->head_dim && a->vocab == b->vocab && a->context == b->context && a->tied == b->tied &&
+                    a->tied == (shards != 3));
         assert_true(a->norm_eps == b->norm_eps && a->rope_base == b->rope_base);
         assert_string_equal(b->architecture, "llama");
         assert_string_equal(b->name, "tiny-folder");
@@ -111,7 +118,9 @@ static void test_same_tokenizer(void **state) {
     zs_tokenizer *gguf = NULL, *folder = NULL, *bare = NULL;
     zs_error error = {0};
     make(1, false);
-    if (zs_tokenizer_load(GGUF, &gguf, &error) || zs_tokenizer_load(FOLDER, &folder, &error) || zs_tokenizer_load(FOLDER "/tokenizer.json", &bare, &error)) fail_msg("%s", error.message);
+    if (zs_tokenizer_load(GGUF, &gguf, &error) || zs_tokenizer_load(FOLDER, &folder, &error) ||
+        zs_tokenizer_load(FOLDER "/tokenizer.json", &bare, &error))
+        fail_msg("%s", error.message);
     expect_same_ids(gguf, folder);
     assert_int_equal(zs_tokenizer_vocab_size(bare), TINY_VOCAB);
     zs_tokenizer_destroy(&gguf);
@@ -119,7 +128,8 @@ static void test_same_tokenizer(void **state) {
     zs_tokenizer_destroy(&bare);
     // The older places: the template in tokenizer_config.json, alone or one of several; the last token in config.json.
     (void)unlink(FOLDER "/chat_template.jinja");
-    put("tokenizer_config.json", "{'chat_template': [{'name': 'tool_use', 'template': 'x'}, {'name': 'default', 'template': '<|im_start|>'}], 'eos_token': '<|im_end|>'}");
+    put("tokenizer_config.json", "{'chat_template': [{'name': 'tool_use', 'template': 'x'}, {'name': 'default', 'template': "
+                                 "'<|im_start|>'}], 'eos_token': '<|im_end|>'}");
     put("generation_config.json", "{'eos_token_id': [2, 100]}");
     if (zs_tokenizer_load(FOLDER, &folder, &error)) fail_msg("%s", error.message);
     uint32_t *ids;
@@ -138,7 +148,8 @@ static void test_types(void **state) {
         char header[200];
         uint8_t data[2 * TINY_HIDDEN] = {0};
         make(3, false);
-        (void)snprintf(header, sizeof header, "{'model.norm.weight': {'dtype': '%s', 'shape': [%d], 'data_offsets': [0, %d]}} ", types[i], TINY_HIDDEN, 2 * TINY_HIDDEN);
+        (void)snprintf(header, sizeof header, "{'model.norm.weight': {'dtype': '%s', 'shape': [%d], 'data_offsets': [0, %d]}} ", types[i],
+                       TINY_HIDDEN, 2 * TINY_HIDDEN);
         byte_buffer image = safetensors_image(header, data, sizeof data);
         tiny_folder_put(FOLDER, "model.safetensors", image.data, image.size);
         byte_buffer_free(&image);
@@ -146,7 +157,8 @@ static void test_types(void **state) {
         model_file file; // the only complaints are of what is not there
         zs_error error = {0};
         assert_int_equal(model_file_open(FOLDER, &file, &error), ZS_ERROR_FORMAT);
-        assert_non_null(strstr(error.message, "tensor model.embed_tokens.weight is missing, model.layers.0.input_layernorm.weight is missing"));
+        assert_non_null(
+            strstr(error.message, "tensor model.embed_tokens.weight is missing, model.layers.0.input_layernorm.weight is missing"));
         assert_null(strstr(error.message, "model.norm"));
         assert_non_null(strstr(error.message, " more"));
     }
@@ -154,8 +166,9 @@ static void test_types(void **state) {
 
 // ---- config.json ---------------------------------------------------------------------------------------------------
 
-#define SIZES \
-    "'num_hidden_layers': 2, 'hidden_size': 64, 'intermediate_size': 96, 'num_attention_heads': 4, 'vocab_size': 300, 'max_position_embeddings': 256"
+#define SIZES                                                                                                                              \
+    "'num_hidden_layers': 2, 'hidden_size': 64, 'intermediate_size': 96, 'num_attention_heads': 4, 'vocab_size': 300, "                    \
+    "'max_position_embeddings': 256"
 #define REST "'num_key_value_heads': 2, 'tie_word_embeddings': true"
 
 static void test_config(void **state) {
@@ -171,35 +184,49 @@ static void test_config(void **state) {
         {"{" SIZES "}", ZS_ERROR_FORMAT, "key architectures is missing"},
         {"{'architectures': 'LlamaForCausalLM', " SIZES "}", ZS_ERROR_FORMAT, "key architectures is missing"},
         {"{'architectures': ['GemmaForCausalLM'], " SIZES "}", ZS_ERROR_UNSUPPORTED, "architecture GemmaForCausalLM"},
-        {"{'architectures': ['LlavaNextForConditionalGeneration']}", ZS_ERROR_UNSUPPORTED, "architecture LlavaNextForConditionalGeneration"},
+        {"{'architectures': ['LlavaNextForConditionalGeneration']}", ZS_ERROR_UNSUPPORTED,
+         "architecture LlavaNextForConditionalGeneration"},
         {"{'architectures': ['LlamaForCausalLM'], " REST "}", ZS_ERROR_FORMAT, "key num_hidden_layers is missing or no count"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'num_key_value_heads': -2}", ZS_ERROR_FORMAT, "key num_key_value_heads"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'num_key_value_heads': 2.5}", ZS_ERROR_FORMAT, "key num_key_value_heads"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'num_key_value_heads': 99999999999}", ZS_ERROR_FORMAT, "key num_key_value_heads"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'num_key_value_heads': 99999999999}", ZS_ERROR_FORMAT,
+         "key num_key_value_heads"},
         {"{'architectures': ['MistralForCausalLM'], " SIZES "}", ZS_ERROR_FORMAT, "key num_key_value_heads is missing"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'head_dim': 0}", ZS_ERROR_FORMAT, "key head_dim"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'head_dim': 1073741824}", ZS_ERROR_UNSUPPORTED, "KV heads of 1073741824"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rms_norm_eps': '1e-5'}", ZS_ERROR_FORMAT, "key rms_norm_eps is no number"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'head_dim': 1073741824}", ZS_ERROR_UNSUPPORTED,
+         "KV heads of 1073741824"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rms_norm_eps': '1e-5'}", ZS_ERROR_FORMAT,
+         "key rms_norm_eps is no number"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_theta': 0}", ZS_ERROR_FORMAT, "rope base 0 makes no sense"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'hidden_act': 'gelu'}", ZS_ERROR_UNSUPPORTED, "hidden_act"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'quantization_config': {}}", ZS_ERROR_UNSUPPORTED, "quantization_config"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'partial_rotary_factor': 0.5}", ZS_ERROR_UNSUPPORTED, "rope.dimension_count is 8"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'partial_rotary_factor': 2}", ZS_ERROR_FORMAT, "partial_rotary_factor"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_scaling': {'type': 3}}", ZS_ERROR_FORMAT, "the type of rope_scaling"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'tie_word_embeddings': true}", ZS_ERROR_FORMAT, "self_attn.k_proj.weight has shape [32, 64] instead of [64, 64]"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'quantization_config': {}}", ZS_ERROR_UNSUPPORTED,
+         "quantization_config"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'partial_rotary_factor': 0.5}", ZS_ERROR_UNSUPPORTED,
+         "rope.dimension_count is 8"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'partial_rotary_factor': 2}", ZS_ERROR_FORMAT,
+         "partial_rotary_factor"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_scaling': {'type': 3}}", ZS_ERROR_FORMAT,
+         "the type of rope_scaling"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'tie_word_embeddings': true}", ZS_ERROR_FORMAT,
+         "self_attn.k_proj.weight has shape [32, 64] instead of [64, 64]"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", 'num_key_value_heads': 2}", ZS_ERROR_FORMAT, "lm_head.weight is missing"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'attention_bias': true}", ZS_ERROR_FORMAT, "model.layers.0.self_attn.q_proj.bias is missing"},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'mlp_bias': true}", ZS_ERROR_FORMAT, "model.layers.0.mlp.gate_proj.bias is missing"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'attention_bias': true}", ZS_ERROR_FORMAT,
+         "model.layers.0.self_attn.q_proj.bias is missing"},
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'mlp_bias': true}", ZS_ERROR_FORMAT,
+         "model.layers.0.mlp.gate_proj.bias is missing"},
         {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST "}", ZS_OK, ""},
-        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_scaling': {'rope_type': 'default'}, 'sliding_window': 7}", ZS_OK, ""}, // which a Llama does not read
+        {"{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_scaling': {'rope_type': 'default'}, 'sliding_window': 7}",
+         ZS_OK, ""}, // which a Llama does not read
         {"{'architectures': ['MistralForCausalLM'], " SIZES ", " REST ", 'sliding_window': null}", ZS_OK, ""},
         {"{'architectures': ['MistralForCausalLM'], " SIZES ", " REST ", 'sliding_window': 4096}", ZS_OK, ""}, // longer than the context
     };
     make(3, false);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         put("config.json", cases[i].text);
-        if (cases[i].status) expect_refused(cases[i].status, cases[i].part);
-        else expect_opened();
+        if (cases[i].status)
+            expect_refused(cases[i].status, cases[i].part);
+        else
+            expect_opened();
     }
     (void)unlink(FOLDER "/config.json");
     expect_refused(ZS_ERROR_IO, "config.json");
@@ -211,7 +238,8 @@ static void test_told(void **state) {
     make(1, false);
     put("config.json", "{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_scaling': {'type': 'dynamic', 'factor': 4.0}}");
     expect_refused(ZS_ERROR_UNSUPPORTED, "key llama.rope.scaling.type is \"dynamic\"");
-    put("config.json", "{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST ", 'rope_parameters': {'rope_type': 'yarn', 'factor': 1, 'rope_theta': 1e6}}");
+    put("config.json", "{'architectures': ['LlamaForCausalLM'], " SIZES ", " REST
+                       ", 'rope_parameters': {'rope_type': 'yarn', 'factor': 1, 'rope_theta': 1e6}}");
     expect_refused(ZS_ERROR_UNSUPPORTED, "key llama.rope.scaling.type is \"yarn\"");
     put("config.json", "{'architectures': ['Qwen2ForCausalLM'], " SIZES ", " REST "}");
     expect_refused(ZS_ERROR_FORMAT, "model.layers.0.self_attn.q_proj.bias is missing, model.layers.0.self_attn.k_proj.bias is missing");
@@ -233,9 +261,11 @@ static void put_image(const char *name, const char *header, size_t size) {
 
 static void test_shards(void **state) {
     (void)state;
-    static const char x[] = "{'x': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}}", y[] = "{'y': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}}",
-                      xy[] = "{'x': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}, 'y': {'dtype': 'F32', 'shape': [1], 'data_offsets': [4, 8]}}",
-                      whole[] = "{'x': {'dtype': 'I64', 'shape': [1], 'data_offsets': [0, 8]}}";
+    static const char
+        x[] = "{'x': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}}",
+        y[] = "{'y': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}}",
+        xy[] = "{'x': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}, 'y': {'dtype': 'F32', 'shape': [1], 'data_offsets': [4, 8]}}",
+        whole[] = "{'x': {'dtype': 'I64', 'shape': [1], 'data_offsets': [0, 8]}}";
     static const struct {
         const char *index, *a, *b; // headers of the files; NULL: no file
         zs_status status;
@@ -253,7 +283,8 @@ static void test_shards(void **state) {
         {"{'weight_map': {'x': '" A "', 'y': '" B "'}}", x, NULL, ZS_ERROR_IO, "files that the index names are missing: " B},
         {"{'weight_map': {'x': '" A "', 'y': '" B "'}}", x, whole, ZS_ERROR_UNSUPPORTED, B ": tensor x has a dtype other than"},
         {"{'weight_map': {'x': '" A "', 'y': '" B "'}}", "{", "[", ZS_ERROR_FORMAT, "files that cannot be read: "},
-        {"{'weight_map': {'x': '" A "', 'y': '" B "'}}", y, x, ZS_ERROR_FORMAT, "tensors that are not in the file where the index has them: x (" A "), y (" B ")"},
+        {"{'weight_map': {'x': '" A "', 'y': '" B "'}}", y, x, ZS_ERROR_FORMAT,
+         "tensors that are not in the file where the index has them: x (" A "), y (" B ")"},
         {"{'weight_map': {'x': '" A "', 'y': '" B "', 'z': '" B "'}}", x, y, ZS_ERROR_FORMAT, "where the index has them: z (" B ")"},
         {"{'weight_map': {'x': '" A "', 'y': '" B "'}}", x, xy, ZS_ERROR_FORMAT, "tensors that are in two files: x (" B " and " A ")"},
         {"{'weight_map': {'y': '" B "'}}", x, xy, ZS_ERROR_FORMAT, "tensors that the index does not list: x (" B ")"},
@@ -298,8 +329,10 @@ static void test_beside(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         make(1, false);
         put(cases[i].name, cases[i].text);
-        if (cases[i].status) expect_refused(cases[i].status, cases[i].part);
-        else expect_opened();
+        if (cases[i].status)
+            expect_refused(cases[i].status, cases[i].part);
+        else
+            expect_opened();
     }
     // Told in the files, but not of this vocabulary.
     zs_tokenizer *tokenizer = NULL;
@@ -325,8 +358,9 @@ static void test_beside(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_model), cmocka_unit_test(test_same_tokenizer), cmocka_unit_test(test_types), cmocka_unit_test(test_config),
-        cmocka_unit_test(test_told),       cmocka_unit_test(test_shards),         cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_same_model), cmocka_unit_test(test_same_tokenizer), cmocka_unit_test(test_types),
+        cmocka_unit_test(test_config),     cmocka_unit_test(test_told),           cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,8 +46,15 @@ static void test_order(void **state) {
 static void test_unknown(void **state) {
     (void)state;
     zs_tokenizer *t = make(&(sentencepiece_image_params){.pieces = tiny_pieces, .no_prefix = true});
-    tokenizer_expect(t, "a\xe4\xb8\xad" "aa", false, "18 0 18 18");
-    tokenizer_expect(t, "\xe4\xb8\xad" "zz\xff" "a", false, "0 18");
+    tokenizer_expect(t,
+                     "a\xe4\xb8\xad"
+                     "aa",
+                     false, "18 0 18 18");
+    tokenizer_expect(t,
+                     "\xe4\xb8\xad"
+                     "zz\xff"
+                     "a",
+                     false, "0 18");
     tokenizer_expect(t, "\xc3\xa9", false, "17");
     zs_tokenizer_destroy(&t);
     t = make(&(sentencepiece_image_params){.pieces = tiny_pieces, .bytes = true, .no_prefix = true});
@@ -64,7 +71,8 @@ static void test_unknown(void **state) {
 
 static void test_prefix(void **state) {
     (void)state;
-    static const sentencepiece_piece pieces[] = {{"<unk>", 0, 2}, {"<s>", 0, 3}, {"</s>", 0, 3}, {"[u]", 0, 4}, {SPACE "a", -1, 0}, {"a", -2, 0}, {SPACE, -3, 0}, {NULL, 0, 0}};
+    static const sentencepiece_piece pieces[] = {{"<unk>", 0, 2},    {"<s>", 0, 3}, {"</s>", 0, 3}, {"[u]", 0, 4},
+                                                 {SPACE "a", -1, 0}, {"a", -2, 0},  {SPACE, -3, 0}, {NULL, 0, 0}};
     zs_tokenizer *t = make(&(sentencepiece_image_params){.pieces = pieces});
     tokenizer_expect(t, "a<s>a[u]a", true, "4 1 4 3 5"); // every text has a space in front, behind a control token too
     tokenizer_expect(t, "<s> a</s>", true, "1 6 4 2");
@@ -78,7 +86,7 @@ static void test_prefix(void **state) {
 /// Unused pieces take part in merging and are taken apart again the way they were put together.
 static void test_unused(void **state) {
     (void)state;
-    static const sentencepiece_piece pieces[] = {{"<unk>", 0, 2}, {"<s>", 0, 3},   {"</s>", 0, 3}, {"a", -9, 0},  {"b", -9, 0},
+    static const sentencepiece_piece pieces[] = {{"<unk>", 0, 2}, {"<s>", 0, 3},  {"</s>", 0, 3},  {"a", -9, 0}, {"b", -9, 0},
                                                  {"ab", -1, 5},   {"aba", -2, 0}, {"abab", -3, 5}, {"c", -9, 5}, {NULL, 0, 0}};
     zs_tokenizer *t = make(&(sentencepiece_image_params){.pieces = pieces, .no_prefix = true});
     tokenizer_expect(t, "ab", false, "3 4");
@@ -95,7 +103,7 @@ typedef struct llama_keys {
     float scores[8];
     int32_t types[8];
     const char *omit, *prefix;
-    int add_prefix; // 0: no key, 1: true, 2: false
+    int add_prefix;   // 0: no key, 1: true, 2: false
     uint32_t unknown; // 0: no key
     bool removes;
 } llama_keys;
@@ -125,11 +133,13 @@ static zs_status open_keys(const llama_keys *k, zs_tokenizer **tokenizer, zs_err
 
 static void test_gguf(void **state) {
     (void)state;
-    llama_keys k = {.tokens = {"<unk>", "<s>", "[u]", SPACE, "a", "\xe2\x96\x81\x61"}, .scores = {0, 0, 0, -3, -2, -1}, .types = {2, 3, 4, 1, 1, 1}};
+    llama_keys k = {
+        .tokens = {"<unk>", "<s>", "[u]", SPACE, "a", "\xe2\x96\x81\x61"}, .scores = {0, 0, 0, -3, -2, -1}, .types = {2, 3, 4, 1, 1, 1}};
     static const struct {
         int add;
         const char *prefix, *expected;
-    } cases[] = {{0, NULL, "5 1 5 2 5"}, {1, NULL, "5 1 5 2 5"}, {2, NULL, "4 1 4 2 4"}, {0, "text", "5 1 4 2 4"}, {0, "control", "5 1 5 2 4"}, {0, "none", "4 1 4 2 4"}};
+    } cases[] = {{0, NULL, "5 1 5 2 5"},   {1, NULL, "5 1 5 2 5"},      {2, NULL, "4 1 4 2 4"},
+                 {0, "text", "5 1 4 2 4"}, {0, "control", "5 1 5 2 4"}, {0, "none", "4 1 4 2 4"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         zs_tokenizer *t;
         zs_error error = {0};
@@ -162,7 +172,8 @@ static void test_gguf_refused(void **state) {
         zs_tokenizer *t;
         zs_error error = {0};
         zs_status status = open_keys(&cases[i].k, &t, &error);
-        if (status != cases[i].status || !strstr(error.message, cases[i].part)) fail_msg("%s: got %d '%s'", cases[i].part, status, error.message);
+        if (status != cases[i].status || !strstr(error.message, cases[i].part))
+            fail_msg("%s: got %d '%s'", cases[i].part, status, error.message);
         assert_null(t);
     }
 }
@@ -171,14 +182,17 @@ static void test_gguf_refused(void **state) {
 
 static void test_options_refused(void **state) {
     (void)state;
-    static const sentencepiece_piece empty[] = {{"", 0, 0}, {NULL, 0, 0}}, typed[] = {{"a", 0, 7}, {NULL, 0, 0}}, twice[] = {{"a", 0, 0}, {"a", 0, 0}, {NULL, 0, 0}},
-                                     bytes[] = {{"<0x00>", 0, 6}, {NULL, 0, 0}}, nan[] = {{"a", NAN, 0}, {NULL, 0, 0}};
+    static const sentencepiece_piece empty[] = {{"", 0, 0}, {NULL, 0, 0}}, typed[] = {{"a", 0, 7}, {NULL, 0, 0}},
+                                     twice[] = {{"a", 0, 0}, {"a", 0, 0}, {NULL, 0, 0}}, bytes[] = {{"<0x00>", 0, 6}, {NULL, 0, 0}},
+                                     nan[] = {{"a", NAN, 0}, {NULL, 0, 0}};
     static const struct {
         sentencepiece_image_params params;
         zs_status status;
         const char *part;
     } cases[] = {
-        {{.pieces = tiny_pieces, .model_type = 1}, ZS_ERROR_UNSUPPORTED, "a model type other than bpe is not supported (its type is unigram)"},
+        {{.pieces = tiny_pieces, .model_type = 1},
+         ZS_ERROR_UNSUPPORTED,
+         "a model type other than bpe is not supported (its type is unigram)"},
         {{.pieces = tiny_pieces, .model_type = 9}, ZS_ERROR_UNSUPPORTED, "its type is unknown"},
         {{.pieces = tiny_pieces, .charsmap = "x"}, ZS_ERROR_UNSUPPORTED, "precompiled_charsmap"},
         {{.pieces = tiny_pieces, .removes = true}, ZS_ERROR_UNSUPPORTED, "remove_extra_whitespaces"},
@@ -229,8 +243,10 @@ static void test_fields(void **state) {
         protobuf_walk walk = {.data = guarded_place(&area, cases[i].bytes, cases[i].size), .size = cases[i].size};
         protobuf_field field;
         if (protobuf_next(&walk, &field) != cases[i].sound || walk.damaged == cases[i].sound) fail_msg("case %zu", i);
-        if (cases[i].sound) assert_true(field.value == cases[i].value && !protobuf_next(&walk, &field) && !walk.damaged);
-        else assert_false(protobuf_next(&walk, &field));
+        if (cases[i].sound)
+            assert_true(field.value == cases[i].value && !protobuf_next(&walk, &field) && !walk.damaged);
+        else
+            assert_false(protobuf_next(&walk, &field));
     }
     guarded_destroy(&area);
 }
@@ -277,8 +293,8 @@ static void test_long_texts(void **state) {
     (void)state;
     enum { SIZE = 1 << 20 };
     static const char letters[] = "tttttttttttttttttttttttttttttttt";
-    static const sentencepiece_piece pieces[] = {{"<unk>", 0, 2}, {letters + 31, -6, 0}, {letters + 30, -5, 0}, {letters + 28, -4, 0}, {letters + 24, -3, 0},
-                                                 {letters + 16, -2, 5}, {letters, -1, 0}, {NULL, 0, 0}};
+    static const sentencepiece_piece pieces[] = {{"<unk>", 0, 2},       {letters + 31, -6, 0}, {letters + 30, -5, 0}, {letters + 28, -4, 0},
+                                                 {letters + 24, -3, 0}, {letters + 16, -2, 5}, {letters, -1, 0},      {NULL, 0, 0}};
     static const char *const patterns[] = {"t", " ", "\xe4\xb8\xad", "\xff", "tz"};
     char *text = malloc(SIZE);
     assert_non_null(text);
@@ -309,8 +325,10 @@ static void test_long_texts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),   cmocka_unit_test(test_unknown),         cmocka_unit_test(test_prefix), cmocka_unit_test(test_unused),  cmocka_unit_test(test_gguf),
-        cmocka_unit_test(test_gguf_refused), cmocka_unit_test(test_options_refused), cmocka_unit_test(test_fields), cmocka_unit_test(test_damaged), cmocka_unit_test(test_long_texts),
+        cmocka_unit_test(test_order),           cmocka_unit_test(test_unknown), cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_unused),          cmocka_unit_test(test_gguf),    cmocka_unit_test(test_gguf_refused),
+        cmocka_unit_test(test_options_refused), cmocka_unit_test(test_fields),  cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_long_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

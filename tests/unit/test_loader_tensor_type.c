@@ -100,7 +100,7 @@ static bool close_enough(double value, double expected) {
     return fabs(value - expected) <= 0x1p-23 * fabs(expected);
 }
 
-static const uint32_t types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
+static const uint32_t types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q8_0, TENSOR_Q4_0, TENSOR_Q4_1,
                                  TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
 enum { TYPES = sizeof types / sizeof *types, ELEMENTS = 1024 };
 
@@ -186,7 +186,8 @@ static void test_package(void **state) {
         tensor_type_dequantise(type, blocks->data, out, n);
         for (size_t i = 0; i < n; i++) top = fmaxf(top, fabsf(expected[i]));
         for (size_t i = 0; i < n; i++) {
-            if (!(fabsf(out[i] - expected[i]) <= top * 0x1p-21f)) fail_msg("%s element %zu: %.9g instead of %.9g", info->name, i, (double)out[i], (double)expected[i]);
+            if (!(fabsf(out[i] - expected[i]) <= top * 0x1p-21f))
+                fail_msg("%s element %zu: %.9g instead of %.9g", info->name, i, (double)out[i], (double)expected[i]);
         }
         seen++;
     }
@@ -324,8 +325,9 @@ static void test_quantise_edges(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dequantise), cmocka_unit_test(test_package),    cmocka_unit_test(test_sizes),    cmocka_unit_test(test_every_half),
-        cmocka_unit_test(test_half_rounding), cmocka_unit_test(test_quantise), cmocka_unit_test(test_quantise_edges),
+        cmocka_unit_test(test_dequantise),     cmocka_unit_test(test_package),       cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_every_half),     cmocka_unit_test(test_half_rounding), cmocka_unit_test(test_quantise),
+        cmocka_unit_test(test_quantise_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

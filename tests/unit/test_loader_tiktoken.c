@@ -19,12 +19,12 @@ static void test_ranks(void **state) {
     zs_tokenizer *t = tokenizer_must_read(sound, strlen(sound));
     assert_int_equal(zs_tokenizer_vocab_size(t), 12 + 256);
     tokenizer_expect(t, "", false, "");
-    tokenizer_expect(t, "abc", false, "0 3");     // bc before ab
-    tokenizer_expect(t, "cab", false, "5");       // whole, whatever would merge
-    tokenizer_expect(t, "cabb", false, "5 1");    // ab, then cab
-    tokenizer_expect(t, "abcabc", false, "10");   // whole, although no two tokens make it
+    tokenizer_expect(t, "abc", false, "0 3");   // bc before ab
+    tokenizer_expect(t, "cab", false, "5");     // whole, whatever would merge
+    tokenizer_expect(t, "cabb", false, "5 1");  // ab, then cab
+    tokenizer_expect(t, "abcabc", false, "10"); // whole, although no two tokens make it
     tokenizer_expect(t, "abcabcb", false, "0 3 0 3 1");
-    tokenizer_expect(t, "aaa", false, "11 0");    // leftmost first
+    tokenizer_expect(t, "aaa", false, "11 0"); // leftmost first
     tokenizer_expect(t, "b b\n\xc3\xa9", false, "1 6 1 7 8 9");
     zs_tokenizer_destroy(&t);
 }
@@ -34,8 +34,16 @@ static void test_controls(void **state) {
     static const struct {
         const char *text;
         uint32_t id;
-    } cases[] = {{"<|begin_of_text|>", 12},  {"<|end_of_text|>", 13}, {"<|reserved_special_token_0|>", 14}, {"<|reserved_special_token_3|>", 17}, {"<|start_header_id|>", 18},
-                 {"<|end_header_id|>", 19}, {"<|reserved_special_token_4|>", 20}, {"<|eot_id|>", 21}, {"<|reserved_special_token_5|>", 22}, {"<|reserved_special_token_250|>", 267}};
+    } cases[] = {{"<|begin_of_text|>", 12},
+                 {"<|end_of_text|>", 13},
+                 {"<|reserved_special_token_0|>", 14},
+                 {"<|reserved_special_token_3|>", 17},
+                 {"<|start_header_id|>", 18},
+                 {"<|end_header_id|>", 19},
+                 {"<|reserved_special_token_4|>", 20},
+                 {"<|eot_id|>", 21},
+                 {"<|reserved_special_token_5|>", 22},
+                 {"<|reserved_special_token_250|>", 267}};
     zs_tokenizer *t = tokenizer_must_read(sound, strlen(sound));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char expected[32];
@@ -66,9 +74,10 @@ static void test_damaged(void **state) {
         {"YQ== 0\n==== 1\n", "line 2"},
         {"YQ== 0\nYQ== 1\n", "tokens 0 and 1 have the same spelling"},
         {"YQ== 0\nPHxlb3RfaWR8Pg== 1\n", "have the same spelling"}, // <|eot_id|>
-        {"YQ==\n", "no GGUF file, and neither"},                     // nothing of a tiktoken file in its first line
+        {"YQ==\n", "no GGUF file, and neither"},                    // nothing of a tiktoken file in its first line
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) tokenizer_expect_refused(cases[i].text, strlen(cases[i].text), ZS_ERROR_FORMAT, cases[i].part);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        tokenizer_expect_refused(cases[i].text, strlen(cases[i].text), ZS_ERROR_FORMAT, cases[i].part);
     char *longest = malloc(200000);
     assert_non_null(longest);
     int length = snprintf(longest, 200000, "YQ== 0\n%0199000d 1\n", 0); // a line of the digit 0, which is base64 too
@@ -106,6 +115,7 @@ static void test_long_texts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ranks), cmocka_unit_test(test_controls), cmocka_unit_test(test_damaged), cmocka_unit_test(test_long_texts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ranks), cmocka_unit_test(test_controls), cmocka_unit_test(test_damaged),
+                                       cmocka_unit_test(test_long_texts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -560,11 +560,21 @@ static void test_none(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_none),
-        cmocka_unit_test(test_golden),       cmocka_unit_test(test_golden_pieces), cmocka_unit_test(test_random_merges),
-        cmocka_unit_test(test_nothing),      cmocka_unit_test(test_invalid_utf8),  cmocka_unit_test(test_every_byte_pair),
-        cmocka_unit_test(test_whole_pieces), cmocka_unit_test(test_merge_order),   cmocka_unit_test(test_special_tokens),
-        cmocka_unit_test(test_missing_byte), cmocka_unit_test(test_refused),       cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_chat),         cmocka_unit_test(test_long_texts),    cmocka_unit_test(test_too_long_a_piece),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_golden_pieces),
+        cmocka_unit_test(test_random_merges),
+        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_every_byte_pair),
+        cmocka_unit_test(test_whole_pieces),
+        cmocka_unit_test(test_merge_order),
+        cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_missing_byte),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_long_texts),
+        cmocka_unit_test(test_too_long_a_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,14 +167,18 @@ static void test_types(void **state) {
         uint32_t matrices;
         bool untied;
     } cases[] = {
-        {TENSOR_F32, ZS_FACTOR_F16, ZS_MATRICES_ALL, true},   {TENSOR_F32, ZS_FACTOR_Q8_0, ZS_MATRICES_ALL, false}, {TENSOR_F16, ZS_FACTOR_F32, ZS_MATRICES_MLP, false},
-        {TENSOR_Q8_0, ZS_FACTOR_F16, ZS_MATRICES_MLP, true}, {TENSOR_Q4_0, ZS_FACTOR_F16, ZS_MATRICES_ATTENTION, true}, {TENSOR_BF16, ZS_FACTOR_F32, ZS_MATRICES_ATTENTION, false},
+        {TENSOR_F32, ZS_FACTOR_F16, ZS_MATRICES_ALL, true},        {TENSOR_F32, ZS_FACTOR_Q8_0, ZS_MATRICES_ALL, false},
+        {TENSOR_F16, ZS_FACTOR_F32, ZS_MATRICES_MLP, false},       {TENSOR_Q8_0, ZS_FACTOR_F16, ZS_MATRICES_MLP, true},
+        {TENSOR_Q4_0, ZS_FACTOR_F16, ZS_MATRICES_ATTENTION, true}, {TENSOR_BF16, ZS_FACTOR_F32, ZS_MATRICES_ATTENTION, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         subject s;
         zs_error error;
         tiny_files(&(tiny_model_params){.weight_type = cases[i].weight_type, .untied = cases[i].untied, .seed = i}, dense_path, 0, NULL);
-        tiny_need(zs_factor_file(dense_path, factored_path, &(zs_factor_params){.type = cases[i].factors, .matrices = cases[i].matrices, .force = true, .threads = 1}, NULL, &error), &error);
+        tiny_need(zs_factor_file(dense_path, factored_path,
+                                 &(zs_factor_params){.type = cases[i].factors, .matrices = cases[i].matrices, .force = true, .threads = 1},
+                                 NULL, &error),
+                  &error);
         bool mlp = cases[i].matrices == ZS_MATRICES_MLP, attention = cases[i].matrices == ZS_MATRICES_ATTENTION;
         tiny_expert_params expert = {.seed = i + 1, .mlp_only = mlp};
         if (attention) { // an expert for matrices that the model has as they are would be refused
@@ -236,7 +240,8 @@ static void test_sequences(void **state) {
     const char *name;
     uint32_t rank, used = 0;
     const float *values;
-    for (uint32_t i = 0; zs_gradient_matrix(s.gradient, i, &name, &rank, &values); used += rank, i++) memcpy(together + used, values, rank * sizeof *values);
+    for (uint32_t i = 0; zs_gradient_matrix(s.gradient, i, &name, &rank, &values); used += rank, i++)
+        memcpy(together + used, values, rank * sizeof *values);
     assert_int_equal(used, RANKS);
     zs_gradient_destroy(&s.gradient);
     tiny_need(zs_gradient_create(s.model, &(zs_gradient_params){.max_rows = 70}, &s.gradient, &error), &error);
@@ -248,7 +253,8 @@ static void test_sequences(void **state) {
         memcpy(apart + used, values, rank * sizeof *values);
         double norm = norm_of(together + used, rank);
         for (uint32_t r = 0; r < rank; r++) apart[used + r] -= together[used + r];
-        if (!(norm_of(apart + used, rank) <= 1e-5 * norm)) fail_msg("%s: apart and together differ by %g of %g", name, norm_of(apart + used, rank), norm);
+        if (!(norm_of(apart + used, rank) <= 1e-5 * norm))
+            fail_msg("%s: apart and together differ by %g of %g", name, norm_of(apart + used, rank), norm);
     }
     close_subject(&s);
 }
@@ -292,7 +298,7 @@ static void test_refused(void **state) {
     assert_int_equal(calls, 0);
     const zs_gradient_item twice[2] = {s.items[0], s.items[0]};
     assert_int_equal(zs_gradient_add(s.gradient, twice, 2, &error), ZS_ERROR_CANCELLED);
-    assert_int_equal(calls, 1); // of two passes
+    assert_int_equal(calls, 1);   // of two passes
     for (int i = 1; i < 3; i++) { // gate and up: finite, and so is σ z; their product is not
         for (uint32_t r = 0; r < s.expert.matrices[i].rank; r++) s.expert.matrices[i].values[r] = 1e36f;
     }
@@ -337,7 +343,8 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_value), cmocka_unit_test(test_types), cmocka_unit_test(test_sequences), cmocka_unit_test(test_refused), cmocka_unit_test(test_saved),
+        cmocka_unit_test(test_every_value), cmocka_unit_test(test_types), cmocka_unit_test(test_sequences),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -144,7 +144,8 @@ void zs_tokenizer_destroy(zs_tokenizer **tokenizer);
 
 /// Text to token ids. text need not be valid UTF-8 (stray bytes become byte tokens). parse_special: control tokens
 /// spelled in the text count as such; otherwise text stays text. *ids is malloc'ed, the caller frees it (NULL if none).
-zs_status zs_tokenizer_encode(const zs_tokenizer *tokenizer, const char *text, size_t length, bool parse_special, uint32_t **ids, size_t *count, zs_error *error);
+zs_status zs_tokenizer_encode(const zs_tokenizer *tokenizer, const char *text, size_t length, bool parse_special, uint32_t **ids,
+                              size_t *count, zs_error *error);
 
 /// Bytes of one token, not terminated; they may end inside a UTF-8 character. Control tokens give their spelling only
 /// if special. Returns the length in bytes; *bytes points into the tokenizer. An id out of range gives 0.
@@ -161,7 +162,8 @@ typedef struct zs_message {
 /// Renders a conversation in the model's chat template and tokenises it: structure as control tokens, contents as plain
 /// text. A default system message is added when the template has one and messages do not start with "system".
 /// open_answer appends the header of the assistant's turn. *ids is malloc'ed, the caller frees it.
-zs_status zs_tokenizer_encode_chat(const zs_tokenizer *tokenizer, const zs_message *messages, size_t message_count, bool open_answer, uint32_t **ids, size_t *count, zs_error *error);
+zs_status zs_tokenizer_encode_chat(const zs_tokenizer *tokenizer, const zs_message *messages, size_t message_count, bool open_answer,
+                                   uint32_t **ids, size_t *count, zs_error *error);
 
 // ---- models --------------------------------------------------------------------------------------------------------
 
@@ -183,8 +185,8 @@ typedef struct zs_model_info {
     uint64_t parameters, weight_bytes;                                       // bytes on the device
 } zs_model_info;
 
-/// Loads a dense or factored GGUF model, or a Hugging Face folder (config.json, safetensors), onto a device. Immutable afterwards; engines of any thread may share it. Sizes
-/// are checked against the device's memory first.
+/// Loads a dense or factored GGUF model, or a Hugging Face folder (config.json, safetensors), onto a device. Immutable afterwards; engines
+/// of any thread may share it. Sizes are checked against the device's memory first.
 zs_status zs_model_load(zs_device *device, const char *path, const zs_model_params *params, zs_model **model, zs_error *error);
 void zs_model_destroy(zs_model **model);
 const zs_model_info *zs_model_get_info(const zs_model *model);
@@ -196,9 +198,9 @@ typedef struct zs_expert zs_expert;
 
 typedef struct zs_expert_info {
     const char *name, *description, *base_model;
-    bool dispatcher;        // role
-    bool sigmoid;           // parameterisation: sigmoid(p)·max_mult instead of z itself
-    bool trace;             // normalise: Σσ is kept
+    bool dispatcher; // role
+    bool sigmoid;    // parameterisation: sigmoid(p)·max_mult instead of z itself
+    bool trace;      // normalise: Σσ is kept
     double max_mult;
     uint32_t matrix_count;
     uint64_t value_count; // sum of ranks
@@ -221,7 +223,8 @@ bool zs_expert_compare(const zs_expert *a, const zs_expert *b, double *cosine);
 /// Mixes experts: z' = Σ α z, absent matrices count as z = 1 (DESIGN: Mix). alpha [count], or [count, matrix_count of
 /// the union in name order] with per_matrix. All-zero α is ZS_ERROR_ARGUMENT. model gives σ where trace needs it; NULL is
 /// allowed when all experts agree on normalise.
-zs_status zs_expert_mix(const zs_model *model, const zs_expert *const *experts, uint32_t count, const double *alpha, bool per_matrix, zs_expert **mix, zs_error *error);
+zs_status zs_expert_mix(const zs_model *model, const zs_expert *const *experts, uint32_t count, const double *alpha, bool per_matrix,
+                        zs_expert **mix, zs_error *error);
 
 typedef struct zs_expert_set zs_expert_set;
 
@@ -347,7 +350,8 @@ typedef struct zs_token_logprob {
 } zs_token_logprob;
 /// Scores items in as few steps as possible. top [top_count] (may be NULL) receives the likeliest first tokens after
 /// items[0]'s prefix.
-zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t count, zs_token_logprob *top, size_t top_count, zs_error *error);
+zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t count, zs_token_logprob *top, size_t top_count,
+                          zs_error *error);
 
 /// Time since the last reset, for timings and benches.
 typedef struct zs_engine_stats {
@@ -379,8 +383,8 @@ typedef struct zs_ask_params {
     const char *system;        // NULL: the template's default
     const zs_message *history; // earlier turns, oldest first
     size_t history_count;
-    const char *current;     // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
-    uint32_t max_tokens;     // 0: 512
+    const char *current; // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
+    uint32_t max_tokens; // 0: 512
     zs_sampling sampling;
     bool transfer;
     /// Receives the answer as it is made: whole UTF-8 characters, not terminated. Return false to stop.

@@ -23,9 +23,9 @@ typedef struct zs_factor_error {
 
 typedef struct zs_factor_params {
     zs_factor_type type;
-    uint32_t matrices; // ZS_MATRICES_* bits; 0: all
-    uint32_t threads;  // 0: one per processor
-    bool force;        // replace an existing output
+    uint32_t matrices;    // ZS_MATRICES_* bits; 0: all
+    uint32_t threads;     // 0: one per processor
+    bool force;           // replace an existing output
     zs_progress progress; // done and total in the SVD's floating-point operations; false cancels, the work can be resumed
     zs_log log;
 } zs_factor_params;
@@ -52,7 +52,7 @@ zs_status zs_factor_file(const char *input, const char *output, const zs_factor_
 typedef struct zs_gradient zs_gradient;
 
 typedef struct zs_gradient_params {
-    uint32_t max_rows; // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
+    uint32_t max_rows;    // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
     zs_progress progress; // "gradient", in tokens; false cancels
 } zs_gradient_params;
 
