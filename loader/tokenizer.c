@@ -224,3 +224,5 @@ size_t zs_tokenizer_token_bytes(const zs_tokenizer *t, uint32_t id, bool special
     *bytes = token->bytes;
     return token->size;
 }
+
+bool tokenizer_adds_space(const zs_tokenizer *t) { return t->prefix != PREFIX_NONE; }

@@ -25,5 +25,7 @@ zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, z
 zs_status tokenizer_choose_chat(zs_tokenizer *tokenizer, const char *family, zs_error *error);
 /// Id of a control token by its spelling; false when absent.
 bool tokenizer_find_special(const zs_tokenizer *tokenizer, const char *spelling, uint32_t *id);
+/// Whether texts get a space in front that they do not have themselves (SentencePiece).
+bool tokenizer_adds_space(const zs_tokenizer *tokenizer);
 
 #endif

@@ -4,11 +4,12 @@
 //
 // Every position of a sequence is a row of the step, and its rows follow one another in order.
 //
-// Grid: x = spans, y = KV heads. An invocation takes the key of one row of the span; all walk the same queries, so q and g are uniform
-// loads.
-// Memory per (span, KV head): 2 · rows that follow · heads / kv_heads · head_dim of q and g.
+// Grid: x = spans, y = KV heads, z = SLICES. An invocation takes the key of one row of the span; all walk the same queries, so q and g
+// are uniform loads. On GPUs, whose registers would not hold k, v, dk and dv, k and v are read again for each query (KEEPS false), and
+// dk and dv go in SLICES parts, for which the scores are made anew.
+// Memory per (span, KV head): 2 · rows that follow · heads / kv_heads · head_dim of q and g, SLICES times.
 //
-// Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4)
+// Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4) · 2 SLICES (1 where KEEPS) · 3 KEEPS
 // Tiers: strict.
 #version 450
 #include "refs.glsl"
@@ -16,10 +17,14 @@
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 8;
 layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const uint SLICES = 1;
+layout(constant_id = 3) const bool KEEPS = true;
 layout(push_constant, std430) uniform Push { PushAttentionBack push; };
 #include "kv.glsl"
 
 const uint VECS = HEAD_DIM / 4u;
+const uint KEPT = KEEPS ? VECS : 1u; // of k and v
+const uint SLICE = (VECS + SLICES - 1u) / SLICES;
 
 float sum4(vec4 v) { return v.x + v.y + v.z + v.w; }
 
@@ -30,37 +35,39 @@ void main() {
     Row row = RowRef(push.step.v.rows).v[t];
     uvec2 page = kv_page(row.sequence, row.position);
     uint k_at = push.page_base + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM), v_at = k_at + kv_values(push.kv_heads, HEAD_DIM);
-    vec4 k[VECS], v[VECS], dk[VECS], dv[VECS];
-    [[unroll]] for (uint d = 0u; d < VECS; d++) {
+    uint first = gl_WorkGroupID.z * SLICE; // of the slice's vectors in a head
+    vec4 k[KEPT], v[KEPT], dk[SLICE], dv[SLICE];
+    [[unroll]] for (uint d = 0u; KEEPS && d < VECS; d++) {
         k[d] = kv_load(page, k_at + 4u * d) * push.scale;
         v[d] = kv_load(page, v_at + 4u * d);
-        dk[d] = dv[d] = vec4(0);
     }
+    [[unroll]] for (uint d = 0u; d < SLICE; d++) dk[d] = dv[d] = vec4(0);
 
     for (uint query = span.first_row; query < push.rows && RowRef(push.step.v.rows).v[query].sequence == row.sequence; query++) {
         for (uint h = kv_head * group; h < (kv_head + 1u) * group; h++) {
             uint q_from = (query * push.q_stride + h * HEAD_DIM) / 4u, g_from = (query * push.out_stride + h * HEAD_DIM) / 4u;
-            vec4 q[VECS], g[VECS], score = vec4(0), product = vec4(0);
+            vec4 score = vec4(0), product = vec4(0);
             [[unroll]] for (uint d = 0u; d < VECS; d++) {
-                q[d] = ConstVec4Ref(push.q).v[q_from + d];
-                g[d] = ConstVec4Ref(push.d_out).v[g_from + d];
-                score += q[d] * k[d];
-                product += g[d] * v[d];
+                uint kept = min(d, KEPT - 1u);
+                score += ConstVec4Ref(push.q).v[q_from + d] * (KEEPS ? k[kept] : kv_load(page, k_at + 4u * d) * push.scale);
+                product += ConstVec4Ref(push.d_out).v[g_from + d] * (KEEPS ? v[kept] : kv_load(page, v_at + 4u * d));
             }
             vec2 stats = push.stats.v[query * push.heads + h];
             bool sees = query >= t && kv_lowest(row.position + query - t, push.window) <= row.position;
             float p = sees ? exp(sum4(score) - stats.x) : 0.0, ds = p * (sum4(product) - stats.y);
-            [[unroll]] for (uint d = 0u; d < VECS; d++) {
-                dv[d] += p * g[d];
-                dk[d] += ds * q[d];
+            [[unroll]] for (uint d = 0u; d < SLICE; d++) {
+                uint i = min(first + d, VECS - 1u);
+                dv[d] += p * ConstVec4Ref(push.d_out).v[g_from + i];
+                dk[d] += ds * ConstVec4Ref(push.q).v[q_from + i];
             }
         }
     }
 
     if (id >= span.rows) return;
     uint k_to = (t * push.d_stride + push.dk_offset + kv_head * HEAD_DIM) / 4u, v_to = (t * push.d_stride + push.dv_offset + kv_head * HEAD_DIM) / 4u;
-    [[unroll]] for (uint d = 0u; d < VECS; d++) {
-        Vec4Ref(push.d_qkv).v[k_to + d] = dk[d] * push.scale;
-        Vec4Ref(push.d_qkv).v[v_to + d] = dv[d];
+    [[unroll]] for (uint d = 0u; d < SLICE; d++) {
+        if (first + d >= VECS) break;
+        Vec4Ref(push.d_qkv).v[k_to + first + d] = dk[d] * push.scale;
+        Vec4Ref(push.d_qkv).v[v_to + first + d] = dv[d];
     }
 }

@@ -3,6 +3,7 @@
 #include "adapt/expert.h"
 #include "adapt/text_stream.h"
 #include "engine/engine.h"
+#include "loader/tokenizer.h"
 #include "loader/utf8.h"
 
 #include <stdio.h>
@@ -107,6 +108,7 @@ typedef struct answering {
     const zs_tokenizer *tokenizer;
     zs_session *session;
     text_stream text;
+    bool begun; // a token gave bytes
     zs_status status;
     zs_error error;
 } answering;
@@ -122,6 +124,9 @@ static bool take_token(void *user, zs_session *session, uint32_t token) {
     if (session != a->session) return true;
     const char *bytes;
     size_t from = a->text.size, size = zs_tokenizer_token_bytes(a->tokenizer, token, false, &bytes);
+    // Where the tokenizer puts a space in front of every text, an answer's first one is not the answer's.
+    if (size && !a->begun && bytes[0] == ' ' && tokenizer_adds_space(a->tokenizer)) bytes++, size--, a->begun = true;
+    a->begun = a->begun || size > 0;
     if (size) a->status = text_stream_write(&a->text, bytes, size, &a->error);
     return tell(a, from);
 }

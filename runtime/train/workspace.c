@@ -112,30 +112,35 @@ static void fill_steps(train_workspace *w) {
     }
 }
 
-static zs_status create_activation(train_workspace *w, uint32_t stride, const char *name, activation *to, zs_error *error) {
-    to->stride = stride;
-    if (stride == 0) return ZS_OK;
-    return gpu_buffer_create(w->model->device, GPU_MEMORY_DEVICE, 4ull * w->limits.rows * stride, true, name, &to->buffer, error);
+static zs_status create_activation(const train_workspace *w, const char *name, activation *to, zs_error *error) {
+    if (to->stride == 0) return ZS_OK;
+    return gpu_buffer_create(w->model->device, GPU_MEMORY_DEVICE, 4ull * w->limits.rows * to->stride, true, name, &to->buffer, error);
 }
 
 static zs_status create_activations(train_workspace *w, zs_error *error) {
     static const char *const names[TRAIN_ACTIVATIONS] = {"x between", "qkv",       "attended", "a qkv", "a o", "a ffn",      "a down",
                                                          "gate, up",  "silu · up", "σ z a",    "dx",    "dh",  "d attended", "d qkv"};
-    uint32_t strides[TRAIN_ACTIVATIONS], layers = w->model->config.layers;
-    fill_strides(w->model, strides, w->qkv_offset, w->ffn_offset);
-    w->inputs = calloc(layers + 1u, sizeof *w->inputs);
-    if (!w->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
     zs_status status = ZS_OK;
-    for (uint32_t i = 0; i <= layers && !status; i++)
-        status = create_activation(w, pad32(w->model->config.hidden), "a layer's input", &w->inputs[i], error);
-    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++)
-        status = create_activation(w, strides[i], names[i], &w->activations[i], error);
+    for (uint32_t i = 0; i <= w->model->config.layers && !status; i++)
+        status = create_activation(w, "a layer's input", &w->inputs[i], error);
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++) status = create_activation(w, names[i], &w->activations[i], error);
     return status;
 }
 
-zs_status train_workspace_create(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
+zs_status train_workspace_layout(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
     *w = (train_workspace){
         .model = model, .limits = *limits, .policy = op_policy_of(model->device), .logits_stride = pad32(model->config.vocab)};
+    uint32_t strides[TRAIN_ACTIVATIONS], layers = model->config.layers;
+    fill_strides(model, strides, w->qkv_offset, w->ffn_offset);
+    w->inputs = calloc(layers + 1u, sizeof *w->inputs);
+    if (!w->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
+    for (uint32_t i = 0; i <= layers; i++) w->inputs[i].stride = pad32(model->config.hidden);
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) w->activations[i].stride = strides[i];
+    return ZS_OK;
+}
+
+zs_status train_workspace_create(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
+    zs_status status = train_workspace_layout(model, limits, w, error);
     rest_bytes rest = rest_of(model, limits);
     const struct {
         gpu_buffer *buffer;
@@ -152,7 +157,7 @@ zs_status train_workspace_create(const zs_model *model, const train_limits *limi
         {&w->sums, rest.scales, GPU_MEMORY_DEVICE, "the gradient by the scales"},
         {&w->results, rest.results, GPU_MEMORY_READBACK, "results of a backward pass"},
     };
-    zs_status status = create_activations(w, error);
+    if (!status) status = create_activations(w, error);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers && !status; i++)
         status = gpu_buffer_create(model->device, buffers[i].memory, buffers[i].bytes, true, buffers[i].name, buffers[i].buffer, error);
     if (!status) status = model_rope_create(model, limits->rows, &w->rope, error);

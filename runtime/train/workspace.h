@@ -63,6 +63,8 @@ typedef struct train_workspace {
 
 /// Bytes on the device for passes within the limits.
 uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits);
+/// How wide everything is, without any buffer: the first part of train_workspace_create.
+zs_status train_workspace_layout(const zs_model *model, const train_limits *limits, train_workspace *workspace, zs_error *error);
 /// On failure what was made is destroyed.
 zs_status train_workspace_create(const zs_model *model, const train_limits *limits, train_workspace *workspace, zs_error *error);
 void train_workspace_destroy(train_workspace *workspace);

@@ -99,7 +99,16 @@ static void VKAPI_CALL push_constants(VkCommandBuffer buffer, VkPipelineLayout l
 }
 static void VKAPI_CALL dispatch(VkCommandBuffer buffer, uint32_t x, uint32_t y, uint32_t z) { (void)buffer, (void)x, (void)y, (void)z; }
 
+static void VKAPI_CALL copy(VkCommandBuffer buffer, VkBuffer from, VkBuffer to, uint32_t count, const VkBufferCopy *regions) {
+    (void)buffer, (void)from, (void)to, (void)count, (void)regions;
+}
+static void VKAPI_CALL fill(VkCommandBuffer buffer, VkBuffer to, VkDeviceSize offset, VkDeviceSize size, uint32_t value) {
+    (void)buffer, (void)to, (void)offset, (void)size, (void)value;
+}
+
 static void record_nothing(struct VolkDeviceTable *vk) {
+    vk->vkCmdCopyBuffer = copy;
+    vk->vkCmdFillBuffer = fill;
     vk->vkBeginCommandBuffer = begin;
     vk->vkEndCommandBuffer = end;
     vk->vkCmdPipelineBarrier2 = barrier;
@@ -132,6 +141,8 @@ static zs_status compile_all(zs_device *device, zs_error *error) {
             if (!status) status = compile_record(device, &shapes[shape], (matrix_type)type, false, kv_f16, false, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, kv_f16, true, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, !kv_f16, false, error);
+            if (!status) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, false, error);
+            if (!status && factors) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, true, error);
         }
     }
     return status;

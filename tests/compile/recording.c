@@ -1,6 +1,9 @@
 #include "compile/recording.h"
 
 #include "model/workspace.h"
+#include "train/record.h"
+
+#include <stdlib.h>
 
 enum { MAX_ROWS = 64, CONTEXT = 2048, SOMEWHERE = 0x10000 };
 
@@ -112,5 +115,42 @@ zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_t
         status = gpu_command_end(command, error);
     }
     gpu_command_destroy(&command);
+    return status;
+}
+
+/// A buffer of any size without memory; its handle is passed to functions that do nothing.
+static gpu_buffer buffer_somewhere(void) {
+    return (gpu_buffer){.handle = (VkBuffer)(uintptr_t)SOMEWHERE, .address = SOMEWHERE, .size = UINT64_MAX / 2};
+}
+
+static void fill_buffers(train_workspace *w) {
+    gpu_buffer *const all[] = {&w->logits, &w->hidden, &w->d_hidden, &w->stats, &w->pages, &w->rope, &w->scales, &w->sums, &w->results};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = buffer_somewhere();
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) w->activations[i].buffer = buffer_somewhere();
+    for (uint32_t i = 0; i <= w->model->config.layers; i++) w->inputs[i].buffer = buffer_somewhere();
+    w->arrays.step_address[0] = w->arrays.step_address[1] = SOMEWHERE;
+    w->arrays.logit_rows_address = w->arrays.targets_address = w->arrays.weights_address = SOMEWHERE;
+}
+
+zs_status compile_record_gradient(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, zs_error *error) {
+    model_layer layer = {0};
+    uint32_t group = op_policy_of(device).weight_group;
+    fill_layer(&layer, shape, type, factored, group);
+    zs_model model = model_of(device, shape, type, &layer, group);
+    model.scale_count = factored ? 4 : 0;
+    train_workspace workspace;
+    gpu_command *command = NULL;
+    zs_status status =
+        train_workspace_layout(&model, &(train_limits){.rows = MAX_ROWS, .sequences = 2, .logit_rows = 16}, &workspace, error);
+    if (!status) status = gpu_command_create(device, "compile", &command, error);
+    if (!status) status = gpu_command_begin(command, error);
+    if (!status) {
+        fill_buffers(&workspace);
+        train_record(&workspace, command,
+                     &(train_pass){.rows = MAX_ROWS, .spans = {MAX_ROWS, MAX_ROWS}, .longest = MAX_ROWS, .logits = 20});
+        status = gpu_command_end(command, error);
+    }
+    gpu_command_destroy(&command);
+    free(workspace.inputs);
     return status;
 }

@@ -16,4 +16,7 @@ typedef struct compile_shape {
 zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, bool kv_f16, bool deterministic,
                          zs_error *error);
 
+/// The same for the gradient of a few sequences by z.
+zs_status compile_record_gradient(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, zs_error *error);
+
 #endif

@@ -147,6 +147,7 @@ static void test_gguf(void **state) {
         k.prefix = cases[i].prefix;
         if (open_keys(&k, &t, &error)) fail_msg("%s", error.message);
         tokenizer_expect(t, "a<s>a[u]a", true, cases[i].expected);
+        assert_int_equal(tokenizer_adds_space(t), cases[i].expected[0] == '5');
         tokenizer_expect(t, "<s>", false, cases[i].expected[0] == '5' ? "3 0" : "0"); // ▁, and one unknown for the three characters
         zs_tokenizer_destroy(&t);
     }
