@@ -194,8 +194,8 @@ static void pack_q5(const matrix *shape, bool has_minimum, const uint8_t *src, c
 /// GGUF's 6-bit scales and minima: of the j-th 32 values among 256.
 static void unpack_scale(const uint8_t packed[12], uint32_t j, uint8_t pair[2]) {
     bool first = j < 4;
-    pair[0] = first ? packed[j] & 63 : (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4);
-    pair[1] = first ? packed[j + 4] & 63 : (uint8_t)(packed[j + 4] >> 4 | (packed[j] >> 6) << 4);
+    pair[0] = (uint8_t)(first ? packed[j] & 63 : (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4);
+    pair[1] = (uint8_t)(first ? packed[j + 4] & 63 : packed[j + 4] >> 4 | (packed[j] >> 6) << 4);
 }
 
 /// GGUF's Q4_K and Q5_K, 256 values: f16 d, dmin; scales[12]; Q5_K: qh[32]; qs[128].
