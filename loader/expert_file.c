@@ -201,3 +201,21 @@ zs_status expert_file_save(const char *path, bool force, const expert_file *file
     free(names);
     return status;
 }
+
+void expert_file_multipliers(const expert_file *file, const expert_matrix *matrix, float *multipliers) {
+    for (uint32_t r = 0; r < matrix->rank; r++)
+        multipliers[r] = file->sigmoid ? (float)(file->max_mult / (1 + exp(-(double)matrix->values[r]))) : matrix->values[r];
+}
+
+zs_status expert_file_trace_scale(const expert_file *file, const expert_matrix *matrix, const float *sigma, const float *multipliers,
+                                  double *scale, zs_error *error) {
+    double sum = 0, scaled = 0;
+    for (uint32_t i = 0; i < matrix->rank; i++) {
+        sum += (double)sigma[i];
+        scaled += (double)sigma[i] * (double)multipliers[i];
+    }
+    *scale = sum / scaled;
+    if (isfinite(*scale)) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_NUMERIC, "expert %s: %s cannot be normalised, because the sum of its scaled singular values is 0",
+                        file->name, matrix->name);
+}

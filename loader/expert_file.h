@@ -31,4 +31,10 @@ zs_status expert_file_load_memory(const void *data, size_t size, expert_file *fi
 zs_status expert_file_save(const char *path, bool force, const expert_file *file, zs_error *error);
 void expert_file_free(expert_file *file);
 
+/// multipliers[rank] = z, or sigmoid(p) · max_mult.
+void expert_file_multipliers(const expert_file *file, const expert_matrix *matrix, float *multipliers);
+/// s = Σσ / Σ(σ ⊙ m), by which normalise=trace keeps the sum of singular values; ZS_ERROR_NUMERIC when Σ(σ ⊙ m) is 0.
+zs_status expert_file_trace_scale(const expert_file *file, const expert_matrix *matrix, const float *sigma, const float *multipliers,
+                                  double *scale, zs_error *error);
+
 #endif

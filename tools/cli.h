@@ -91,6 +91,7 @@ void cli_print_json(json_t *object);
 
 int cmd_devices(int argc, char **argv);
 int cmd_factor(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_ask(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_score(int argc, char **argv);

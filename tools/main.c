@@ -14,6 +14,7 @@ static const struct {
     {"chat", "the same, interactive", cmd_chat},
     {"score", "log-probability of an answer, token by token", cmd_score},
     {"tokenize", "text on standard input to token ids", cmd_tokenize},
+    {"merge", "write model and expert as one dense GGUF file", cmd_merge},
     {"train", "the gradient of answers' log-probabilities by an expert's z", cmd_train},
     {"expert", "show or compare experts", cmd_expert},
     {"bench", "measure this device with a model", cmd_bench},

@@ -12,8 +12,7 @@ static zs_status make_multipliers(zs_expert *e, zs_error *error) {
         const expert_matrix *m = &e->file.matrices[i];
         e->multipliers[i] = malloc(m->rank * sizeof(float));
         if (!e->multipliers[i]) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
-        for (uint32_t r = 0; r < m->rank; r++)
-            e->multipliers[i][r] = e->file.sigmoid ? (float)(e->file.max_mult / (1 + exp(-(double)m->values[r]))) : m->values[r];
+        expert_file_multipliers(&e->file, m, e->multipliers[i]);
     }
     return ZS_OK;
 }
@@ -83,19 +82,6 @@ const expert_matrix *expert_find(const zs_expert *expert, const char *canonical,
     const expert_matrix *found = bsearch(canonical, file->matrices, file->matrix_count, sizeof *file->matrices, compare_name);
     if (found) *multipliers = expert->multipliers[found - file->matrices];
     return found;
-}
-
-zs_status expert_trace_scale(const zs_expert *expert, const char *canonical, const float *sigma, const float *multipliers, uint32_t rank,
-                             double *scale, zs_error *error) {
-    double sum = 0, scaled = 0;
-    for (uint32_t i = 0; i < rank; i++) {
-        sum += (double)sigma[i];
-        scaled += (double)sigma[i] * (double)multipliers[i];
-    }
-    *scale = sum / scaled;
-    if (isfinite(*scale)) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_NUMERIC, "expert %s: %s cannot be normalised, because the sum of its scaled singular values is 0",
-                        expert->file.name, canonical);
 }
 
 const model_weight *expert_model_weight(const zs_model *model, const char *canonical) {

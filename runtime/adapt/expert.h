@@ -17,10 +17,6 @@ zs_status expert_from_file(expert_file *file, zs_expert **expert, zs_error *erro
 /// NULL when the expert leaves the matrix out.
 const expert_matrix *expert_find(const zs_expert *expert, const char *canonical, const float **multipliers);
 
-/// s = Σσ / Σ(σ ⊙ m), by which normalise=trace keeps the sum of singular values; ZS_ERROR_NUMERIC when Σ(σ ⊙ m) is 0.
-zs_status expert_trace_scale(const zs_expert *expert, const char *canonical, const float *sigma, const float *multipliers, uint32_t rank,
-                             double *scale, zs_error *error);
-
 /// NULL when the model has no such factored matrix.
 const model_weight *expert_model_weight(const zs_model *model, const char *canonical);
 

@@ -61,14 +61,15 @@ static zs_status add_expert(const mixing *mix, const zs_expert *expert, const ch
                             zs_error *error) {
     const float *m = NULL;
     double scale = 1;
-    if (expert_find(expert, name, &m) && expert->file.trace && !mix->all_trace) {
+    const expert_matrix *found = expert_find(expert, name, &m);
+    if (found && expert->file.trace && !mix->all_trace) {
         const model_weight *w = mix->model ? expert_model_weight(mix->model, name) : NULL;
         if (!w || w->rank != rank)
             return zs_error_set(
                 error, ZS_ERROR_ARGUMENT,
                 "mixing expert %s (normalise=trace) with others that are not needs the factored model's singular values of %s",
                 expert->file.name, name);
-        zs_status status = expert_trace_scale(expert, name, w->sigma, m, rank, &scale, error);
+        zs_status status = expert_file_trace_scale(&expert->file, found, w->sigma, m, &scale, error);
         if (status) return status;
     }
     for (uint32_t r = 0; r < rank; r++) sum[r] += alpha * (m ? scale * (double)m[r] : 1);

@@ -36,7 +36,7 @@ static zs_status scale_matrix(const zs_expert *expert, size_t i, const zs_model 
                             w->rank, model->path);
     double scale = 1;
     zs_status status =
-        expert->file.trace ? expert_trace_scale(expert, m->name, w->sigma, expert->multipliers[i], m->rank, &scale, error) : ZS_OK;
+        expert->file.trace ? expert_file_trace_scale(&expert->file, m, w->sigma, expert->multipliers[i], &scale, error) : ZS_OK;
     for (uint32_t r = 0; r < m->rank && !status; r++) {
         row[w->scale_offset + r] = (float)(scale * (double)w->sigma[r] * (double)expert->multipliers[i][r]);
         if (!isfinite(row[w->scale_offset + r]))

@@ -4,7 +4,7 @@ import unittest
 import program
 from program import zsigma
 
-COMMANDS = ["devices", "factor", "ask", "chat", "score", "tokenize", "train", "expert", "bench"]
+COMMANDS = ["devices", "factor", "ask", "chat", "score", "tokenize", "train", "merge", "expert", "bench"]
 
 
 class Help(program.ProgramTest):
@@ -82,6 +82,9 @@ class WrongUse(program.ProgramTest):
             (["chat", "-m", "model.gguf", "--json"], "no --json"),
             (["factor", "-o", "out.gguf"], "one input file is expected"),
             (["factor", "in.gguf"], "where to? give -o OUT.gguf"),
+            (["merge", "-o", "out.gguf"], "which model? give -m FILE"),
+            (["merge", "-m", "in.gguf"], "where to? give -o OUT.gguf"),
+            (["merge", "-m", "in.gguf", "-o", "out.gguf", "--type", "q4_1"], "--type is f16, f32, q8_0 or q4_0"),
             (["factor", "in.gguf", "-o", "out.gguf", "--type", "f8"], "--type is f16, f32 or q8_0"),
             (["factor", "in.gguf", "-o", "out.gguf", "--matrices", "none"], "--matrices is mlp, attention or all"),
             (["score", "-m", "model.gguf", "--prompt", "x"], "give --prompt and --answer"),

@@ -13,7 +13,7 @@
 
 #define FOLDER TEST_DATA "/golden/architectures"
 
-static const char factored_path[] = TEST_OUTPUT "/architectures-factored.gguf";
+static const char factored_path[] = TEST_OUTPUT "/architectures-factored.gguf", merged_path[] = TEST_OUTPUT "/architectures-merged.gguf";
 static zs_device *device;
 
 // DESIGN.md §6: f32 weights of the same values, precision exact.
@@ -78,6 +78,22 @@ static void check_file(const char *path, const char *name, const text *t, const 
     zs_model_destroy(&model);
 }
 
+/// Factored in all matrices or in part and put together again: rows of q, k and their biases are where GGUF files have them.
+static void check_merged(const char *path, const char *name, const text *t, const json_t *logprobs) {
+    static const uint32_t matrices[] = {ZS_MATRICES_ALL, ZS_MATRICES_MLP};
+    static const uint32_t counts[] = {14, 6};
+    zs_error error;
+    for (size_t i = 0; i < 2; i++) {
+        uint32_t count = 0;
+        const zs_factor_params factors = {.type = ZS_FACTOR_F32, .matrices = matrices[i], .threads = 1, .force = true};
+        tiny_need(zs_factor_file(path, factored_path, &factors, NULL, &error), &error);
+        tiny_need(zs_merge_file(factored_path, NULL, merged_path, &(zs_merge_params){.type = ZS_MERGE_F32, .force = true}, &count, &error),
+                  &error);
+        assert_int_equal(count, counts[i]);
+        check_file(merged_path, name, t, logprobs);
+    }
+}
+
 static void test_all(void **state) {
     (void)state;
     text t;
@@ -93,9 +109,11 @@ static void test_all(void **state) {
             zs_factor_file(path, factored_path, &(zs_factor_params){.type = ZS_FACTOR_F32, .threads = 1, .force = true}, NULL, &error),
             &error);
         check_file(factored_path, name, &t, logprobs);
+        check_merged(path, name, &t, logprobs);
     }
     json_decref(root);
     remove(factored_path);
+    remove(merged_path);
 }
 
 static int set_up(void **state) {

@@ -45,6 +45,24 @@ typedef struct zs_factor_report {
 /// another run works on), ZS_ERROR_IO (full disk), …
 zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report, zs_error *error);
 
+// ---- merging -------------------------------------------------------------------------------------------------------
+
+typedef enum zs_merge_type { ZS_MERGE_F16 = 0, ZS_MERGE_F32, ZS_MERGE_Q8_0, ZS_MERGE_Q4_0 } zs_merge_type;
+
+typedef struct zs_merge_params {
+    zs_merge_type type;   // of the recomposed matrices; F16 where blocks do not divide their rows
+    bool force;           // replace an existing output
+    bool transfer;        // accept an expert of another base model
+    zs_progress progress; // done and total in floating-point operations; false cancels
+} zs_merge_params;
+
+/// Writes W' = U diag(σ ⊙ z) Vᵀ of every factored matrix, with everything else of the model, as a dense GGUF file that llama.cpp and
+/// others read: vectors in F32, the rows of q and k in that file's order. expert: a file, or NULL for the base. matrices, if not
+/// NULL, receives how many were recomposed. Errors: ZS_ERROR_ARGUMENT (a dense model), ZS_ERROR_MISMATCH (an expert of other shapes or,
+/// without transfer, of another base), ZS_ERROR_NUMERIC (a product overflows, named), ZS_ERROR_EXISTS, ZS_ERROR_IO, …
+zs_status zs_merge_file(const char *model, const char *expert, const char *output, const zs_merge_params *params, uint32_t *matrices,
+                        zs_error *error);
+
 // ---- gradients -----------------------------------------------------------------------------------------------------
 
 /// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: f32 throughout, activations kept per
