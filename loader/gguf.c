@@ -210,6 +210,29 @@ static zs_status place_tensors(gguf_file *file, const reader *r) {
     return ZS_OK;
 }
 
+static int compare_keys(const void *a, const void *b) {
+    const gguf_string *x = *(const gguf_string *const *)a, *y = *(const gguf_string *const *)b;
+    size_t size = x->size < y->size ? x->size : y->size;
+    int order = size ? memcmp(x->data, y->data, size) : 0;
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/// Which of two values of one key counts, no two readers agree on.
+static zs_status check_keys(const gguf_file *file, const reader *r) {
+    const gguf_string **keys = malloc((file->value_count + 1) * sizeof *keys);
+    if (!keys) return zs_error_set(r->error, ZS_ERROR_MEMORY, "out of memory while reading %s", r->path);
+    for (size_t i = 0; i < file->value_count; i++) keys[i] = &file->values[i].key;
+    qsort(keys, file->value_count, sizeof *keys, compare_keys);
+    zs_status status = ZS_OK;
+    for (size_t i = 1; i < file->value_count && !status; i++) {
+        if (compare_keys(&keys[i - 1], &keys[i]) != 0) continue;
+        status = zs_error_set(r->error, ZS_ERROR_FORMAT, "%s: key %.*s occurs twice", r->path,
+                              (int)(keys[i]->size < 80 ? keys[i]->size : 80), keys[i]->data);
+    }
+    free(keys);
+    return status;
+}
+
 static zs_status parse(gguf_file *file, zs_error *error) {
     reader r = {.data = file->map.data, .size = file->map.size, .path = file->map.path ? file->map.path : "GGUF data", .error = error};
     uint64_t tensors = 0, values = 0;
@@ -222,6 +245,8 @@ static zs_status parse(gguf_file *file, zs_error *error) {
         status = take_value(&r, &file->values[file->value_count]);
         if (status) return status;
     }
+    status = check_keys(file, &r);
+    if (status) return status;
     file->alignment = 32;
     if (gguf_find_value(file, "general.alignment") && !gguf_get_u32(file, "general.alignment", &file->alignment)) file->alignment = 0;
     if (file->alignment == 0 || file->alignment > 1 << 20 || (file->alignment & (file->alignment - 1)))

@@ -243,6 +243,11 @@ static void test_tensors_refused(void **state) {
     gguf_image_tensor(&image, "twin", TENSOR_F32, 1, shape, NULL);
     byte_buffer bytes = gguf_image_finish(&image);
     expect_error(&bytes, ZS_ERROR_FORMAT, "tensor twin occurs twice");
+    gguf_image_u32(&image, "twin.key", 1);
+    gguf_image_u32(&image, "twin", 2); // begins like the other
+    gguf_image_u32(&image, "twin.key", 1);
+    bytes = gguf_image_finish(&image);
+    expect_error(&bytes, ZS_ERROR_FORMAT, "key twin.key occurs twice");
     gguf_image_tensor(&image, "askew", TENSOR_F32, 1, shape, NULL);
     image.infos.data[image.infos.size - 8] = 4; // the offset
     byte_buffer_put_zeros(&image.data, 32);
