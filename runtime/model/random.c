@@ -223,6 +223,7 @@ static zs_status choose(const zs_random_model_params *params, random_file *r, zs
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%u layers are more than the 1000 that are possible", params->layers);
     model_config *c = &r->file.config;
     *c = shapes[shape];
+    c->rope_divisor = 1;
     snprintf(c->architecture, sizeof c->architecture, "llama");
     c->norm_eps = 1e-5f;
     c->factored = params->factored;
