@@ -298,3 +298,5 @@ uint32_t model_bias_file_row(const model_file *file, uint32_t matrix, uint32_t r
     uint32_t heads = matrix == MODEL_Q ? c->heads : c->kv_heads;
     return model_matrix_file_row(&(model_matrix){.out = heads * c->head_dim, .permute_heads = heads}, row);
 }
+
+const char *model_matrix_gguf_name(uint32_t matrix) { return gguf_names[matrix]; }

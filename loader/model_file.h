@@ -60,6 +60,9 @@ zs_status model_file_open(const char *path, model_file *file, zs_error *error);
 zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error);
 void model_file_close(model_file *file);
 
+/// What GGUF files call one of the matrices of a layer: "attn_q", … "ffn_down".
+const char *model_matrix_gguf_name(uint32_t matrix);
+
 /// Row index in the file of Hugging Face row `row` of a matrix with permute_heads > 0 (head_dim = out / permute_heads):
 /// HF row s·d/2 + i of a head ↔ GGUF row 2i + s. The identity otherwise.
 uint32_t model_matrix_file_row(const model_matrix *matrix, uint32_t row);

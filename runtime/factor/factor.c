@@ -13,8 +13,6 @@
 
 enum { MAX_THREADS = 64 };
 
-static const char *const kinds[MODEL_MATRICES] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
-
 /// One matrix to be factored.
 typedef struct job {
     const model_matrix *matrix;
@@ -173,7 +171,7 @@ static void add_tensors(const work *w, gguf_writer *writer) {
     for (uint32_t i = 0; i < w->count; i++) {
         const factored *f = &w->plans[i];
         char name[64], prefix[48];
-        snprintf(prefix, sizeof prefix, "blk.%u.%s", w->jobs[i].layer, kinds[w->jobs[i].kind]);
+        snprintf(prefix, sizeof prefix, "blk.%u.%s", w->jobs[i].layer, model_matrix_gguf_name(w->jobs[i].kind));
         snprintf(name, sizeof name, "%s.zs_u", prefix);
         gguf_writer_add_tensor(writer, name, f->u_type, 2, (const uint64_t[]){f->out, f->rank});
         snprintf(name, sizeof name, "%s.zs_s", prefix);
@@ -224,7 +222,7 @@ static void fill_report(const work *w, zs_factor_report *report_out) {
     report_out->bytes = stat(w->output, &info) == 0 ? (uint64_t)info.st_size : 0;
     for (uint32_t kind = 0; kind < MODEL_MATRICES; kind++) {
         zs_factor_error e = {0};
-        snprintf(e.kind, sizeof e.kind, "%s", kinds[kind]);
+        snprintf(e.kind, sizeof e.kind, "%s", model_matrix_gguf_name(kind));
         for (uint32_t i = 0; i < w->count; i++) {
             if (w->jobs[i].kind != kind) continue;
             e.matrices++;

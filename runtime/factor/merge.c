@@ -231,7 +231,6 @@ static const model_matrix *factored_at(const work *w, uint32_t layer, uint32_t m
 }
 
 static void add_tensors(work *w, gguf_writer *writer) {
-    static const char *const names[MODEL_MATRICES] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
     const gguf_file *in = &w->model.gguf;
     for (size_t i = 0; i < in->tensor_count; i++) {
         const gguf_tensor *t = &in->tensors[i];
@@ -242,7 +241,7 @@ static void add_tensors(work *w, gguf_writer *writer) {
             const model_matrix *matrix = factored_at(w, i, m);
             char name[64];
             if (!matrix) continue;
-            snprintf(name, sizeof name, "blk.%u.%s.weight", i, names[m]);
+            snprintf(name, sizeof name, "blk.%u.%s.weight", i, model_matrix_gguf_name(m));
             gguf_writer_add_tensor(writer, name, merged_type(w, matrix), 2, (const uint64_t[]){matrix->out, matrix->in});
             w->total += 2.0 * matrix->out * matrix->in * matrix->rank;
             w->count++;

@@ -47,9 +47,8 @@ static op_linear linear_of(const recording *r, const activation *x, const activa
 }
 
 static void record_group(const recording *r, const group *g) {
-    uint32_t ranks[OP_MAX_SEGMENTS] = {0}, a_offsets[OP_MAX_SEGMENTS];
-    for (uint32_t i = 0; i < g->count; i++) ranks[i] = g->weights[i].factored ? g->weights[i].rank : 0;
-    activation_offsets(ranks, g->count, a_offsets);
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
+    group_offsets(g->weights, g->count, a_offsets);
 
     op_linear v = linear_of(r, g->x, g->a);     // a[T, r] = (x Vᵀ) ⊙ σ ⊙ z[expert(row)]
     op_linear u = linear_of(r, g->a, g->y);     // y[T, out] = a Uᵀ
@@ -58,16 +57,7 @@ static void record_group(const recording *r, const group *g) {
     v.norm = dense.norm = g->norm;
     u.residual = dense.residual = g->residual;
     u.silu_mul = dense.silu_mul = g->silu_mul;
-    for (uint32_t i = 0; i < g->count; i++) {
-        const model_weight *w = &g->weights[i];
-        uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
-        if (w->factored) {
-            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .y_offset = a_offsets[i], .scale_offset = w->scale_offset};
-            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = a_offsets[i], .y_offset = y_offset};
-        } else {
-            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
-        }
-    }
+    group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
     gpu_command_label(r->ops.command, g->v_label);
     record_by_type(r, &v);
     if (v.segment_count) barrier(r);

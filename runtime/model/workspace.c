@@ -13,18 +13,33 @@ uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *of
     return at;
 }
 
-/// The widest stack of ranks that matrices first … first + count − 1 have in any layer; 0 for dense models.
-static uint32_t rank_stride(const zs_model *model, uint32_t first, uint32_t count) {
-    uint32_t widest = 0;
+uint32_t group_offsets(const model_weight *weights, uint32_t count, uint32_t *offsets) {
+    uint32_t ranks[OP_MAX_SEGMENTS];
+    for (uint32_t i = 0; i < count; i++) ranks[i] = weights[i].factored ? weights[i].rank : 0;
+    return activation_offsets(ranks, count, offsets);
+}
+
+uint32_t group_stride(const zs_model *model, uint32_t first, uint32_t count) {
+    uint32_t widest = 0, offsets[OP_MAX_SEGMENTS];
     for (uint32_t i = 0; i < model->config.layers; i++) {
-        uint32_t stride = 0;
-        for (uint32_t m = first; m < first + count; m++) {
-            const model_weight *w = &model->layers[i].weights[m];
-            stride += w->factored ? pad32(w->rank) : 0;
-        }
+        uint32_t stride = group_offsets(&model->layers[i].weights[first], count, offsets);
         if (stride > widest) widest = stride;
     }
     return widest;
+}
+
+void group_segments(const model_weight *weights, uint32_t count, const uint32_t *a_offsets, const uint32_t *y_offsets, op_linear *v,
+                    op_linear *u, op_linear *dense) {
+    for (uint32_t i = 0; i < count; i++) {
+        const model_weight *w = &weights[i];
+        uint32_t y_offset = y_offsets ? y_offsets[i] : 0;
+        if (w->factored) {
+            v->segments[v->segment_count++] = (op_segment){.weight = &w->vt, .y_offset = a_offsets[i], .scale_offset = w->scale_offset};
+            u->segments[u->segment_count++] = (op_segment){.weight = &w->u, .x_offset = a_offsets[i], .y_offset = y_offset};
+        } else {
+            dense->segments[dense->segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
+        }
+    }
 }
 
 static void fill_strides(const zs_model *model, uint32_t strides[ACTIVATION_COUNT], uint32_t qkv_offset[3]) {
@@ -34,10 +49,10 @@ static void fill_strides(const zs_model *model, uint32_t strides[ACTIVATION_COUN
     strides[ACTIVATION_QKV] = activation_offsets(widths, 3, qkv_offset);
     strides[ACTIVATION_ATTENDED] = pad32(widths[0]);
     strides[ACTIVATION_FFN] = pad32(c->ffn);
-    strides[ACTIVATION_A_QKV] = rank_stride(model, MODEL_Q, 3);
-    strides[ACTIVATION_A_O] = rank_stride(model, MODEL_O, 1);
-    strides[ACTIVATION_A_FFN] = rank_stride(model, MODEL_GATE, 2);
-    strides[ACTIVATION_A_DOWN] = rank_stride(model, MODEL_DOWN, 1);
+    strides[ACTIVATION_A_QKV] = group_stride(model, MODEL_Q, 3);
+    strides[ACTIVATION_A_O] = group_stride(model, MODEL_O, 1);
+    strides[ACTIVATION_A_FFN] = group_stride(model, MODEL_GATE, 2);
+    strides[ACTIVATION_A_DOWN] = group_stride(model, MODEL_DOWN, 1);
 }
 
 void workspace_strides(const zs_model *model, model_workspace *workspace) {

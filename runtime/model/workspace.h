@@ -39,6 +39,14 @@ struct model_workspace {
 /// Offset of each of `count` widths laid side by side at multiples of 32; returns the stride.
 uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *offsets);
 
+/// offsets[count] of Vᵀx of matrices that share an input; dense ones take no room. Returns the stride.
+uint32_t group_offsets(const model_weight *weights, uint32_t count, uint32_t *offsets);
+/// The widest such stack that matrices first … first + count − 1 have in any layer; 0 where none is factored.
+uint32_t group_stride(const zs_model *model, uint32_t first, uint32_t count);
+/// Appends a group's matrices to the operations that multiply by them: Vᵀ to v, U to u, dense ones to `dense`. y_offsets NULL: zeros.
+void group_segments(const model_weight *weights, uint32_t count, const uint32_t *a_offsets, const uint32_t *y_offsets, op_linear *v,
+                    op_linear *u, op_linear *dense);
+
 /// Fills in how wide the activations' rows are.
 void workspace_strides(const zs_model *model, model_workspace *workspace);
 

@@ -24,12 +24,6 @@ typedef struct group {
 
 static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
 
-static void fill_a_offsets(const group *g, uint32_t offsets[OP_MAX_SEGMENTS]) {
-    uint32_t ranks[OP_MAX_SEGMENTS] = {0};
-    for (uint32_t i = 0; i < g->count; i++) ranks[i] = g->weights[i].factored ? g->weights[i].rank : 0;
-    activation_offsets(ranks, g->count, offsets);
-}
-
 // ---- forwards ------------------------------------------------------------------------------------------------------
 
 static op_linear linear_of(const recording *r, const activation *x, const activation *y) {
@@ -76,7 +70,7 @@ static void record_scale(const recording *r, const group *g, const uint32_t *a_o
 /// With g->a the products before the scales are kept there.
 static void record_group(const recording *r, const group *g) {
     uint32_t a_offsets[OP_MAX_SEGMENTS];
-    fill_a_offsets(g, a_offsets);
+    group_offsets(g->weights, g->count, a_offsets);
     activation scaled = r->w->activations[TRAIN_SCALED];
     if (g->a) scaled.stride = g->a->stride;
     op_linear v = linear_of(r, g->x, g->a ? g->a : &scaled); // a[T, r] = x V
@@ -86,16 +80,7 @@ static void record_group(const recording *r, const group *g) {
     v.norm = dense.norm = g->norm;
     u.residual = dense.residual = g->residual;
     u.silu_mul = dense.silu_mul = g->silu_mul;
-    for (uint32_t i = 0; i < g->count; i++) {
-        const model_weight *w = &g->weights[i];
-        uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
-        if (w->factored) {
-            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .y_offset = a_offsets[i], .scale_offset = w->scale_offset};
-            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = a_offsets[i], .y_offset = y_offset};
-        } else {
-            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
-        }
-    }
+    group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
     gpu_command_label(r->ops.command, g->label);
     record_linear(r, &v);
     if (v.segment_count) barrier(r);
@@ -242,7 +227,7 @@ static void record_linear_back(const recording *r, const op_linear_back *op) {
 /// From dy (laid out as y): the gradient by the scales, and dx[T, in] where it is wanted.
 static void record_group_back(const recording *r, const group *g, const activation *dy, const activation *dx) {
     uint32_t a_offsets[OP_MAX_SEGMENTS];
-    fill_a_offsets(g, a_offsets);
+    group_offsets(g->weights, g->count, a_offsets);
     const activation *da = &r->w->activations[TRAIN_SCALED];
     uint32_t a_stride = g->a->stride;
     op_linear_back u = {.x = dy->buffer.address,

@@ -4,19 +4,6 @@
 
 static uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
 
-/// The widest stack of ranks that matrices first … first + count − 1 have in any layer; 0 where none is factored.
-static uint32_t rank_stride(const zs_model *model, uint32_t first, uint32_t count) {
-    uint32_t widest = 0;
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        uint32_t ranks[OP_MAX_SEGMENTS], offsets[OP_MAX_SEGMENTS];
-        for (uint32_t m = 0; m < count; m++)
-            ranks[m] = model->layers[i].weights[first + m].rank * model->layers[i].weights[first + m].factored;
-        uint32_t stride = activation_offsets(ranks, count, offsets);
-        if (stride > widest) widest = stride;
-    }
-    return widest;
-}
-
 static void fill_strides(const zs_model *model, uint32_t strides[TRAIN_ACTIVATIONS], uint32_t qkv_offset[3], uint32_t ffn_offset[2]) {
     const model_config *c = &model->config;
     const uint32_t qkv[3] = {c->heads * c->head_dim, c->kv_heads * c->head_dim, c->kv_heads * c->head_dim}, ffn[2] = {c->ffn, c->ffn};
@@ -29,7 +16,7 @@ static void fill_strides(const zs_model *model, uint32_t strides[TRAIN_ACTIVATIO
         {TRAIN_A_QKV, MODEL_Q, 3}, {TRAIN_A_O, MODEL_O, 1}, {TRAIN_A_FFN, MODEL_GATE, 2}, {TRAIN_A_DOWN, MODEL_DOWN, 1}};
     strides[TRAIN_SCALED] = 0;
     for (uint32_t g = 0; g < 4; g++) {
-        uint32_t stride = rank_stride(model, groups[g][1], groups[g][2]);
+        uint32_t stride = group_stride(model, groups[g][1], groups[g][2]);
         strides[groups[g][0]] = stride;
         if (stride > strides[TRAIN_SCALED]) strides[TRAIN_SCALED] = stride;
     }

@@ -7,11 +7,6 @@
 
 enum { MAX_ROWS = 64, CONTEXT = 2048, SOMEWHERE = 0x10000 };
 
-static uint32_t stride_of(const uint32_t *widths, uint32_t count) {
-    uint32_t offsets[OP_MAX_SEGMENTS];
-    return activation_offsets(widths, count, offsets);
-}
-
 static matrix matrix_somewhere(matrix_type type, uint32_t out, uint32_t in, uint32_t group) {
     matrix m = matrix_of(type, out, in, group);
     m.address = SOMEWHERE;
@@ -58,26 +53,14 @@ static zs_model model_of(zs_device *device, const compile_shape *s, matrix_type 
 
 /// What model_workspace_create makes, less the memory.
 static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool deterministic) {
-    const model_config *c = &model->config;
-    const model_weight *w = model->layers[0].weights;
     model_workspace made = {
         .device = model->device,
         .params = {.max_rows = MAX_ROWS, .max_logit_rows = MAX_ROWS, .context = CONTEXT, .kv_f16 = kv_f16, .deterministic = deterministic},
         .policy = op_policy_of(model->device),
     };
     made.policy.deterministic = deterministic;
-    const uint32_t qkv[] = {w[MODEL_Q].out, w[MODEL_K].out, w[MODEL_V].out}, a_qkv[] = {w[MODEL_Q].rank, w[MODEL_K].rank, w[MODEL_V].rank};
-    const uint32_t a_ffn[] = {w[MODEL_GATE].rank, w[MODEL_UP].rank};
-    made.activations[ACTIVATION_X].stride = stride_of(&c->hidden, 1);
-    made.activations[ACTIVATION_QKV].stride = activation_offsets(qkv, 3, made.qkv_offset);
-    made.activations[ACTIVATION_ATTENDED].stride = stride_of(&qkv[0], 1);
-    made.activations[ACTIVATION_FFN].stride = stride_of(&c->ffn, 1);
-    made.activations[ACTIVATION_A_QKV].stride = stride_of(a_qkv, 3);
-    made.activations[ACTIVATION_A_O].stride = stride_of(&w[MODEL_O].rank, 1);
-    made.activations[ACTIVATION_A_FFN].stride = stride_of(a_ffn, 2);
-    made.activations[ACTIVATION_A_DOWN].stride = stride_of(&w[MODEL_DOWN].rank, 1);
+    workspace_strides(model, &made);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
-    made.logits_stride = stride_of(&c->vocab, 1);
     made.logits.address = made.logit_hidden.address = made.partials.address = made.rope.address = SOMEWHERE;
     return made;
 }
