@@ -7,7 +7,9 @@
 layout(buffer_reference) buffer FloatRef;
 layout(buffer_reference) buffer Vec2Ref;
 layout(buffer_reference) buffer Vec4Ref;
+layout(buffer_reference) readonly buffer ConstVec4Ref;
 layout(buffer_reference) buffer UintRef;
+layout(buffer_reference) buffer Uint2Ref;
 layout(buffer_reference) readonly buffer WordRef;
 layout(buffer_reference) buffer RowRef;
 layout(buffer_reference) readonly buffer SpanRef;

@@ -100,6 +100,16 @@ STRUCT(PushLinear) {
 #define LINEAR_SILU_MUL 4u
 #define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
 
+// half_rows.comp: rows of f32 as matmul_matrix.comp takes them, in place of x and, undo, of norm
+STRUCT(PushHalfRows) {
+    REF(ConstVec4Ref) x;
+    REF(ConstVec4Ref) norm; // [width], zero behind the norm's; or 0
+    REF(Uint2Ref) h;   // f16 [rows, width]
+    REF(FloatRef) undo; // [rows]
+    uint width;         // a multiple of 32
+    uint x_stride;
+} END(PushHalfRows)
+
 // rms_norm.comp
 STRUCT(PushRmsNorm) {
     REF(FloatRef) x;
@@ -303,6 +313,7 @@ static_assert(sizeof(Step) == 48, "matches GLSL");
 static_assert(sizeof(Sampler) == 64, "matches GLSL");
 static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushLinear) == 128, "matches GLSL");
+static_assert(sizeof(PushHalfRows) == 40, "matches GLSL");
 static_assert(sizeof(PushRmsNorm) == 48, "matches GLSL");
 static_assert(sizeof(PushEmbed) == 48, "matches GLSL");
 static_assert(sizeof(PushRopeKv) == 64, "matches GLSL");

@@ -111,6 +111,32 @@ static bool choose_queue_family(const gpu_instance *instance, gpu_physical *phys
 
 static bool can_require_sizes(const properties *p) { return p->v13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT; }
 
+static bool divides_32(uint32_t n) { return n > 0 && n <= 32 && 32 % n == 0; }
+
+/// The largest of the driver's matrices that the kernels can use, the squarest of equals; zeros when there is none.
+static gpu_matrix_units choose_matrix_units(const gpu_instance *instance, const gpu_physical *physical) {
+    enum { MAX_KINDS = 128 };
+    VkCooperativeMatrixPropertiesKHR kinds[MAX_KINDS];
+    gpu_matrix_units best = {0};
+    uint32_t count = MAX_KINDS;
+    if (!physical->extensions.matrix || !instance->vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR) return best;
+    for (uint32_t i = 0; i < MAX_KINDS; i++)
+        kinds[i] = (VkCooperativeMatrixPropertiesKHR){.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+    if (instance->vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical->handle, &count, kinds) < VK_SUCCESS) return best;
+    for (uint32_t i = 0; i < count; i++) {
+        const VkCooperativeMatrixPropertiesKHR *k = &kinds[i];
+        if (k->AType != VK_COMPONENT_TYPE_FLOAT16_KHR || k->BType != VK_COMPONENT_TYPE_FLOAT16_KHR ||
+            k->CType != VK_COMPONENT_TYPE_FLOAT32_KHR || k->ResultType != VK_COMPONENT_TYPE_FLOAT32_KHR ||
+            k->scope != VK_SCOPE_SUBGROUP_KHR || !divides_32(k->MSize) || !divides_32(k->NSize) || !divides_32(k->KSize))
+            continue;
+        uint32_t size = k->MSize * k->NSize * k->KSize, best_size = best.m * best.n * best.k;
+        uint32_t longest = k->MSize > k->NSize ? k->MSize : k->NSize, best_longest = best.m > best.n ? best.m : best.n;
+        if (size > best_size || (size == best_size && longest < best_longest))
+            best = (gpu_matrix_units){.m = k->MSize, .n = k->NSize, .k = k->KSize};
+    }
+    return best;
+}
+
 static uint32_t offered_tiers(const gpu_physical *physical, const properties *p) {
     const gpu_features *f = &physical->features;
     const VkSubgroupFeatureFlags operations = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_VOTE_BIT |
@@ -126,7 +152,7 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
     if ((tiers & ZS_TIER_STORAGE) && f->v12.shaderFloat16) tiers |= ZS_TIER_HALF;
     if (f->v13.shaderIntegerDotProduct && p->v13.integerDotProduct4x8BitPackedSignedAccelerated) tiers |= ZS_TIER_DOT;
     bool half_subgroup = (tiers & ZS_TIER_HALF) && (tiers & ZS_TIER_SUBGROUP);
-    if (half_subgroup && f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel &&
+    if (half_subgroup && f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel && physical->caps.matrix.m &&
         (p->matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))
         tiers |= ZS_TIER_MATRIX;
     if ((tiers & ZS_TIER_MATRIX) && f->matrix2.cooperativeMatrixWorkgroupScope && f->matrix2.cooperativeMatrixTensorAddressing)
@@ -268,6 +294,7 @@ static zs_status probe(const gpu_instance *instance, gpu_physical *physical, zs_
     if (!physical->features.v13.synchronization2) add_missing(info, "synchronization2");
     if (!choose_queue_family(instance, physical)) add_missing(info, "a compute queue");
     info->usable = info->missing[0] == '\0';
+    physical->caps.matrix = choose_matrix_units(instance, physical);
     info->tiers = offered_tiers(physical, &p);
     fill_caps(physical, &p);
     return ZS_OK;

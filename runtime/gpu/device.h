@@ -10,10 +10,16 @@
 
 #include <volk.h>
 
+/// The cooperative matrices that are used: f16 [m, k] · f16 [k, n] summed in f32, by a subgroup. All of them divide 32; zeros: none.
+typedef struct gpu_matrix_units {
+    uint32_t m, n, k;
+} gpu_matrix_units;
+
 typedef struct gpu_caps {
     bool cpu;       // a CPU implementation (lavapipe, SwiftShader): gets kernels of its own
     uint32_t tiers; // in use
     uint32_t subgroup_size, min_subgroup_size, max_subgroup_size;
+    gpu_matrix_units matrix;    // with the matrix tier
     uint32_t max_invocations;   // per workgroup
     uint32_t max_workgroups[3]; // per dispatch
     uint32_t shared_bytes;      // shared memory per workgroup

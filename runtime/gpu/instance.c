@@ -94,6 +94,9 @@ static zs_status load_functions(gpu_instance *instance, zs_error *error) {
         GPU_DEBUG_FUNCTIONS(LOAD)
     }
 #undef LOAD
+#define LOAD(name) instance->name = (PFN_##name)vkGetInstanceProcAddr(instance->handle, #name);
+    GPU_EXTENSION_FUNCTIONS(LOAD)
+#undef LOAD
     if (!complete)
         return zs_error_set(error, ZS_ERROR_NO_DEVICE,
                             "the Vulkan loader lacks functions of Vulkan 1.1; install a newer one (package libvulkan1)");

@@ -20,6 +20,7 @@
     X(vkGetPhysicalDeviceMemoryProperties)                                                                                                 \
     X(vkGetPhysicalDeviceMemoryProperties2)                                                                                                \
     X(vkCreateDevice)
+#define GPU_EXTENSION_FUNCTIONS(X) X(vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR) /* NULL where no device has the extension */
 #define GPU_DEBUG_FUNCTIONS(X)                                                                                                             \
     X(vkCreateDebugUtilsMessengerEXT)                                                                                                      \
     X(vkDestroyDebugUtilsMessengerEXT)                                                                                                     \
@@ -39,6 +40,7 @@ typedef struct gpu_instance {
     bool debug_utils;                   // GPU_DEBUG_FUNCTIONS are there
 #define GPU_MEMBER(name) PFN_##name name;
     GPU_INSTANCE_FUNCTIONS(GPU_MEMBER)
+    GPU_EXTENSION_FUNCTIONS(GPU_MEMBER)
     GPU_DEBUG_FUNCTIONS(GPU_MEMBER)
 #undef GPU_MEMBER
 } gpu_instance;

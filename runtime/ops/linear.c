@@ -130,6 +130,21 @@ static uint32_t matmul_module(matrix_type type) {
     return modules[type];
 }
 
+static uint32_t matrix_module(matrix_type type) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F16] = SHADER_matmul_matrix_f16, [MATRIX_BF16] = SHADER_matmul_matrix_bf16, [MATRIX_Q8] = SHADER_matmul_matrix_q8,
+        [MATRIX_Q4] = SHADER_matmul_matrix_q4,   [MATRIX_Q5] = SHADER_matmul_matrix_q5,     [MATRIX_Q4K] = SHADER_matmul_matrix_q4k,
+        [MATRIX_Q5K] = SHADER_matmul_matrix_q5k, [MATRIX_Q6] = SHADER_matmul_matrix_q6,
+    };
+    return modules[type];
+}
+
+/// The constants of a norm, behind all others.
+static void add_norm(const op_linear *op, gpu_kernel_key *key) {
+    key->constants[key->constant_count++] = op->norm_width;
+    memcpy(&key->constants[key->constant_count++], &op->norm_eps, sizeof op->norm_eps);
+}
+
 /// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     const uint32_t tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16, rows = tokens == 16 ? 4 : 2;
@@ -152,6 +167,54 @@ static void choose_tiles(const op_linear *op, uint32_t flags, op_dispatch *dispa
     dispatch->groups[1] = divide_up(op->rows, 64);
 }
 
+static bool takes_tiles(const op_linear *op, const op_policy *policy) {
+    return !policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic);
+}
+
+/// Matrix units serve. Not weights in f32, which would lose half of their digits.
+static bool takes_operands(const op_linear *op, const op_policy *policy) {
+    return takes_tiles(op, policy) && policy->matrix_tile && op->operands && !policy->deterministic &&
+           op->segments[0].weight->type != MATRIX_F32;
+}
+
+uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride) {
+    return policy->matrix_tile ? ((uint64_t)stride * 2 + 4) * rows : 0;
+}
+
+/// x[T, width], of the stride, in f16 to op->operands, what undoes its scaling to undo[T]; normed where there is a norm.
+static void record_half_rows(const op_recorder *recorder, const op_linear *op, uint32_t width, uint64_t undo) {
+    PushHalfRows push = {.x = op->x, .norm = op->norm, .h = op->operands, .undo = undo, .width = width, .x_stride = op->x_stride};
+    op_dispatch dispatch = {
+        .key = {.module = SHADER_half_rows, .constant_count = 2, .constants = {128, op->norm != 0}},
+        .push = &push,
+        .push_size = sizeof push,
+        .groups = {op->rows, 1, 1},
+        .work = {.bytes = 10.0 * op->rows * width},
+    };
+    if (op->norm) add_norm(op, &dispatch.key);
+    op_record(recorder, &dispatch);
+    gpu_command_barrier(recorder->command);
+}
+
+/// GPUs with matrix units, many rows: tiles through shared memory as f16. A dispatch before this one brings x into that form.
+static void choose_matrix(const op_recorder *recorder, const op_linear *op, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
+    const op_policy *policy = &recorder->policy;
+    uint32_t width = op->norm ? op->segments[0].weight->padded : op->x_stride;
+    push->x = op->operands;
+    push->x_stride = width;
+    push->norm = op->operands + 2ull * width * op->rows;
+    record_half_rows(recorder, op, width, push->norm);
+    dispatch->key = (gpu_kernel_key){
+        .module = matrix_module(op->segments[0].weight->type),
+        .subgroup_size = policy->subgroup_size,
+        .constant_count = 9,
+        .constants = {4 * policy->subgroup_size, op->segments[0].weight->group, flags & ~LINEAR_NORM, op->segment_count,
+                      policy->subgroup_size, policy->matrix.m, policy->matrix.n, policy->matrix.k, policy->matrix_tile},
+    };
+    dispatch->groups[0] = row_groups(op, policy->matrix_tile);
+    dispatch->groups[1] = divide_up(op->rows, policy->matrix_tile);
+}
+
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     linear_shape shape = policy->lanes ? lanes_shape(op, policy) : matvec_shape(op, policy);
     dispatch->key = (gpu_kernel_key){
@@ -171,16 +234,15 @@ void op_record_linear(const op_recorder *recorder, const op_linear *op) {
                      (op->norm ? LINEAR_NORM : 0);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
+    bool operands = takes_operands(op, policy);
     if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
         choose_lanes(op, policy, flags, &dispatch);
-    else if (!policy->lanes && (!op->decode || op->rows > 8 || policy->deterministic))
+    else if (operands)
+        choose_matrix(recorder, op, flags, &push, &dispatch);
+    else if (takes_tiles(op, policy))
         choose_tiles(op, flags, &dispatch);
     else
         choose_matvec(op, policy, flags, &dispatch);
-    if (op->norm) {
-        memcpy(&dispatch.key.constants[dispatch.key.constant_count + 1], &op->norm_eps, sizeof op->norm_eps);
-        dispatch.key.constants[dispatch.key.constant_count] = op->norm_width;
-        dispatch.key.constant_count += 2;
-    }
+    if (op->norm && !operands) add_norm(op, &dispatch.key);
     op_record(recorder, &dispatch);
 }

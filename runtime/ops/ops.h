@@ -12,11 +12,16 @@ typedef struct op_policy {
     uint32_t tiers; // ZS_TIER_* in use
     uint32_t subgroup_size;
     uint32_t weight_group; // how new matrices are laid out (matrix.h)
+    uint32_t matrix_tile;  // prefill on matrix units, with tiles of so many rows, where op_linear.operands is given; 0: not
+    gpu_matrix_units matrix;
     bool lanes;            // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
     bool deterministic;    // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);
+/// Whether the device's matrix units are worth using: right, and faster than the kernels without them. Measured once per device and
+/// driver, and kept in the cache folder. Sets policy->matrix_tile.
+zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error);
 
 typedef struct op_recorder {
     gpu_command *command;
@@ -46,7 +51,10 @@ typedef struct op_linear {
     bool residual; // y += result instead of y = result
     bool silu_mul; // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
     bool decode;   // few rows: matvec kernels; else matmul kernels whatever T
+    uint64_t operands; // scratch of op_linear_operands(…) bytes for x in f16, which takes a dispatch of its own; 0: f32 throughout
 } op_linear;
+/// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
+uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
 
 /// The gradient of a linear operation by its input, y[T, in] = x[T, out] · W: here x is the gradient by the operation's output and lies at

@@ -4,7 +4,7 @@
 /// they are independent, so √n u Σ|w||x| holds with room; 5 more units pay for the product, for dequantising (q · d + m and
 /// d · scale · q round twice at most) and for the epilogue's factor. A norm on x adds a unit for x ⊙ norm and, on the whole value, half
 /// of the √n units that Σ x² errs by and 4 for the mean, eps, the inverse root (two) and the product. Reading x or w through f16 would
-/// break it for most shapes.
+/// break it for most shapes. Matrix units do read both through f16, x after scaling that is exact: each product errs by 2 · 2^−11 more.
 #include "cases.h"
 #include "reference.h"
 #include "weights.h"
@@ -19,6 +19,7 @@ typedef struct linear_case {
     bool decode;
     bool scale, residual, silu_mul, norm;
     bool one_x;     // all segments read the same x
+    bool loud;      // rows of very different size, up to beyond what f16 holds
     uint32_t spare; // floats that strides have to spare
 } linear_case;
 
@@ -64,6 +65,9 @@ static const linear_case cases[] = {
     {{192, 192}, {577, 577}, 2, .rows = 2, .decode = true, .one_x = true, .scale = true},
     {{576, 576}, {129, 129}, 2, .rows = 65, .one_x = true, .silu_mul = true},
     {{33, 33}, {63, 63}, 2, .rows = 19, .silu_mul = true},
+    // rows that f16 cannot hold
+    {{192}, {66}, 1, .rows = 33, .loud = true},
+    {{192}, {130}, 1, .rows = 70, .norm = true, .loud = true},
 };
 
 enum { EXPERTS = 4 };
@@ -77,6 +81,7 @@ typedef struct linear_data {
     float *normed; // x ⊙ norm where there is a norm, else x
     double *rms;   // [rows]: 1 / √(mean x² + eps), or 1
     uint32_t scale_stride;
+    size_t operand_bytes;
     Row *rows;
 } linear_data;
 
@@ -140,6 +145,8 @@ static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
     for (uint32_t t = 0; t < c->rows; t++)
         for (uint32_t s = 0; s < c->segments; s++)
             for (uint32_t i = 0; i < c->in[s]; i++) d->x[t * d->op.x_stride + d->op.segments[s].x_offset + i] = random_normal(h) + 0.25f;
+    for (uint32_t t = 0; c->loud && t < c->rows; t++) // 1e−12 … 1e12, and one of zeros
+        for (uint32_t i = 0; i < d->op.x_stride; i++) d->x[t * d->op.x_stride + i] *= t == 5 ? 0 : powf(10, (float)(t * 7 % 25) - 12);
     make_norm(h, d);
     d->y = random_floats(h, (size_t)c->rows * d->op.y_stride, 1);
     d->scales = random_floats(h, (size_t)EXPERTS * d->scale_stride, 3);
@@ -149,13 +156,14 @@ static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
 }
 
 /// Segment s's sum for row t and output o.
-static expect product(const linear_data *d, uint32_t s, uint32_t t, uint32_t o) {
+static expect product(const linear_data *d, bool half, uint32_t s, uint32_t t, uint32_t o) {
     const weights *w = &d->w[s];
     const op_segment *segment = &d->op.segments[s];
     reference_sum sum =
         reference_dot(w->values + (size_t)o * w->shape.padded, d->normed + t * d->op.x_stride + segment->x_offset, w->shape.in);
     double scale = d->op.scale ? (double)d->scales[d->rows[t].expert * d->scale_stride + segment->scale_offset + o] : 1;
     double root = sqrt((double)w->shape.in), error = (root + 5) * U32 * sum.magnitude;
+    if (half) error += 2 * U16 * sum.magnitude;
     scale *= d->rms[t];
     if (d->norm) error += U32 * (sum.magnitude + (root / 2 + 4) * fabs(sum.value));
     return (expect){scale * sum.value, fabs(scale) * error};
@@ -168,7 +176,7 @@ static expect gated(expect gate, expect up) {
                                (8 + 2 * fabs(gate.value)) * 2 * U32 * fabs(value) + 1e-37};
 }
 
-static expect *make_expected(harness *h, const linear_data *d) {
+static expect *make_expected(harness *h, const linear_data *d, bool half) {
     const linear_case *c = &d->shape;
     expect *expected = harness_alloc(h, (size_t)c->rows * d->op.y_stride, sizeof *expected);
     for (size_t i = 0; i < (size_t)c->rows * d->op.y_stride; i++) expected[i] = UNTOUCHED;
@@ -176,8 +184,8 @@ static expect *make_expected(harness *h, const linear_data *d) {
         for (uint32_t s = 0; s < (c->silu_mul ? 1 : c->segments); s++)
             for (uint32_t o = 0; o < c->out[s]; o++) {
                 size_t i = (size_t)t * d->op.y_stride + d->op.segments[s].y_offset + o;
-                expect e = product(d, s, t, o);
-                if (c->silu_mul) e = gated(e, product(d, 1, t, o));
+                expect e = product(d, half, s, t, o);
+                if (c->silu_mul) e = gated(e, product(d, half, 1, t, o));
                 if (c->residual) {
                     e.value += (double)d->y[i];
                     e.bound += U32 * fabs(e.value);
@@ -192,15 +200,17 @@ static void put_data(harness *h, linear_data *d) {
     if (d->norm) d->op.norm = harness_put(h, d->norm, d->w[0].shape.padded * sizeof *d->norm);
     d->op.x = harness_put(h, d->x, (size_t)d->shape.rows * d->op.x_stride * sizeof *d->x);
     d->op.y = harness_put(h, d->y, (size_t)d->shape.rows * d->op.y_stride * sizeof *d->y);
+    d->operand_bytes = (size_t)op_linear_operands(&(op_policy){.matrix_tile = 64}, d->shape.rows, d->op.x_stride);
+    d->op.operands = harness_put(h, NULL, d->operand_bytes);
     step_data step = {
         .rows = d->rows, .row_count = d->shape.rows, .scales = d->scales, .scale_stride = d->scale_stride, .scale_rows = EXPERTS};
     if (d->shape.scale) d->op.step = put_step(h, &step).step;
 }
 
 static void record(harness *h, const op_recorder *recorder, void *user) {
-    (void)h;
-    const linear_data *d = user;
+    linear_data *d = user;
     op_record_linear(recorder, &d->op);
+    harness_ignore(h, d->op.operands, d->operand_bytes);
 }
 
 static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type) {
@@ -211,9 +221,9 @@ static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type
         size_t used = strlen(shapes);
         snprintf(shapes + used, sizeof shapes - used, "[%u, %u] ", c->out[s], c->in[s]);
     }
-    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
+    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
                         c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->norm ? ", norm" : "",
-                        c->one_x ? ", one x" : "", c->spare ? ", spare" : "");
+                        c->one_x ? ", one x" : "", c->loud ? ", loud" : "", c->spare ? ", spare" : "");
 }
 
 void cases_linear(harness *h) {
@@ -223,7 +233,8 @@ void cases_linear(harness *h) {
             if (!start_case(h, "linear", &c, weight_types[t])) continue;
             linear_data *d = make_data(h, &c, weight_types[t]);
             put_data(h, d);
-            harness_expect_f32(h, d->op.y, make_expected(h, d), (size_t)c.rows * d->op.y_stride);
+            bool half = weight_types[t] != TENSOR_F32; // weights in f32 stay so
+            harness_expect_f32_or_half(h, d->op.y, make_expected(h, d, false), make_expected(h, d, half), (size_t)c.rows * d->op.y_stride);
             harness_run(h, record, NULL, d);
         }
 }
@@ -249,6 +260,7 @@ static void record_rows(harness *h, const op_recorder *recorder, void *user) {
     size_t bytes = d->all->op.y_stride * sizeof(float);
     op_record_linear(recorder, &d->all->op);
     harness_ignore(h, d->all->op.y, ROWS * bytes);
+    harness_ignore(h, d->all->op.operands, d->all->operand_bytes);
     for (uint32_t p = 0; p < PARTS; p++) {
         op_linear op = d->all->op;
         op.x += (uint64_t)parts[p].first * op.x_stride * sizeof(float);

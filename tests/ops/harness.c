@@ -22,7 +22,7 @@ typedef enum region_type { REGION_F32, REGION_F16, REGION_IGNORED } region_type;
 typedef struct region {
     region_type type;
     size_t offset, count;
-    const expect *expected;
+    const expect *expected, *half; // half: with matrix units, if not NULL
 } region;
 
 typedef struct tally {
@@ -102,6 +102,23 @@ static void make_variants(harness *h) {
     }
 }
 
+/// Matrix units, where the device has them, on the kernels for GPUs: 4 and 16 of them to a subgroup where they are square.
+static void add_matrix_variants(harness *h) {
+    const gpu_caps *caps = gpu_device_caps(h->device);
+    if (!(caps->tiers & ZS_TIER_MATRIX)) return;
+    for (uint32_t tile = 4 * caps->matrix.m; tile <= 8 * caps->matrix.m; tile *= 2) {
+        uint32_t at = h->variant_count;
+        add_variant(h, false, caps->tiers, caps->subgroup_size, false);
+        if (at == MAX_VARIANTS) return;
+        variant *v = &h->variants[at];
+        snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile, caps->matrix.m, caps->matrix.n,
+                 caps->matrix.k, caps->subgroup_size);
+        v->policy.matrix_tile = tile;
+        v->policy.matrix = caps->matrix;
+        h->variant_count = at + is_wanted(v->name, h->params.variant);
+    }
+}
+
 const variant *harness_variants(const harness *h, uint32_t *count) {
     *count = h->variant_count;
     return h->variants;
@@ -159,6 +176,7 @@ harness *harness_create(const harness_params *params) {
     if (gpu_command_create(h->device, "operation test", &h->command, &error)) return give_up(h, &error);
     if (gpu_buffer_create(h->device, GPU_MEMORY_SHARED, ARENA_BYTES, false, "arena", &h->arena, &error)) return give_up(h, &error);
     make_variants(h);
+    add_matrix_variants(h);
     const zs_device_info *info = zs_device_get_info(h->device);
     printf("%s, %s, subgroups of %" PRIu32 "\n", info->name, info->driver, info->subgroup_size);
     return h;
@@ -268,6 +286,11 @@ void harness_expect_f32(harness *h, uint64_t address, const expect *expected, si
     add_region(h, REGION_F32, address, expected, count);
 }
 
+void harness_expect_f32_or_half(harness *h, uint64_t address, const expect *expected, const expect *half, size_t count) {
+    add_region(h, REGION_F32, address, expected, count);
+    h->regions[h->region_count - 1].half = half;
+}
+
 void harness_expect_f16(harness *h, uint64_t address, const expect *expected, size_t count) {
     add_region(h, REGION_F16, address, expected, count);
 }
@@ -300,10 +323,11 @@ static float region_value(const region *r, const uint8_t *bytes, size_t i) {
 }
 
 /// Compares what may have changed and then makes it equal, so that what is left can be compared as a whole.
-static void compare_region(harness *h, uint32_t number, const region *r) {
+static void compare_region(harness *h, const variant *v, uint32_t number, const region *r) {
+    const expect *expected = v->policy.matrix_tile && r->half ? r->half : r->expected;
     size_t width = r->type == REGION_F32 ? 4 : r->type == REGION_F16 ? 2 : 1;
-    for (size_t i = 0; i < r->count && r->expected; i++) {
-        const expect *e = &r->expected[i];
+    for (size_t i = 0; i < r->count && expected; i++) {
+        const expect *e = &expected[i];
         size_t at = r->offset + width * i;
         if (e->bound < 0) {
             if (memcmp(h->before + at, h->after + at, width))
@@ -380,7 +404,7 @@ void harness_run(harness *h, harness_record *record, harness_check *check, void 
         h->failure[0] = 0;
         if (submit(h, v, record, user)) {
             if (check) check(h, v, user);
-            for (uint32_t r = 0; r < h->region_count; r++) compare_region(h, r, &h->regions[r]);
+            for (uint32_t r = 0; r < h->region_count; r++) compare_region(h, v, r, &h->regions[r]);
             compare_rest(h);
         }
         count_run(h, v->name);

@@ -17,7 +17,7 @@
 
 /// A choice of kernels. Every operation runs under all of them.
 typedef struct variant {
-    char name[80]; // "lanes/strict", "tiles/subgroup16+storage/deterministic"
+    char name[80]; // "lanes/strict", "tiles/subgroup16+storage/deterministic", "matrix64/…"
     op_policy policy;
 } variant;
 enum { MAX_VARIANTS = 64 };
@@ -74,6 +74,8 @@ void *harness_before(harness *h, uint64_t address);
 const void *harness_after(const harness *h, uint64_t address);
 
 void harness_expect_f32(harness *h, uint64_t address, const expect *expected, size_t count);
+/// Where the kernels go through f16 operands (policy.matrix_tile), `half` is what is expected instead.
+void harness_expect_f32_or_half(harness *h, uint64_t address, const expect *expected, const expect *half, size_t count);
 void harness_expect_f16(harness *h, uint64_t address, const expect *expected, size_t count);
 /// From a record or check callback: these bytes may be anything in this run (scratch, or looked at by the callback).
 void harness_ignore(harness *h, uint64_t address, size_t bytes);
