@@ -2,8 +2,8 @@
 /// and get it wrong exist; better to find out here than in an answer.
 #include "gpu/device_private.h"
 
-#include "gpu/cache_file.h"
 #include "gpu/command.h"
+#include "gpu/settings.h"
 #include "shaders/shared.h"
 
 #include <stdlib.h>
@@ -27,27 +27,15 @@ enum { TEST_COUNT = sizeof tests / sizeof tests[0] };
 
 /// What the cache folder keeps.
 typedef struct verdict {
-    uint64_t hash; // of the kernels that were run
     uint32_t tested, passed;
 } verdict;
 
 static uint32_t test_bit(size_t i) { return tests[i].tier ? tests[i].tier : strict_bit; }
 
 static uint64_t kernels_hash(void) {
-    uint64_t hash = CACHE_HASH_START;
-    for (size_t i = 0; i < TEST_COUNT; i++)
-        hash = cache_hash(hash, shader_modules[tests[i].module].words, shader_modules[tests[i].module].size);
-    return hash;
-}
-
-static bool read_verdict(const zs_device *device, uint64_t hash, verdict *kept) {
-    uint8_t *data = NULL;
-    size_t size = 0;
-    if (!device->cache_dir || !cache_file_read(device->cache_dir, device->caps.cache_key, extension, &data, &size)) return false;
-    bool sound = size == sizeof *kept;
-    if (sound) memcpy(kept, data, sizeof *kept);
-    free(data);
-    return sound && kept->hash == hash;
+    uint32_t modules[TEST_COUNT];
+    for (size_t i = 0; i < TEST_COUNT; i++) modules[i] = tests[i].module;
+    return gpu_setting_hash(modules, TEST_COUNT);
 }
 
 static zs_status run_probe(zs_device *device, uint32_t module, gpu_command *command, const gpu_buffer *in, const gpu_buffer *out,
@@ -121,14 +109,12 @@ static zs_status apply(zs_device *device, uint32_t passed, zs_error *error) {
 zs_status gpu_self_test(zs_device *device, zs_error *error) {
     const uint64_t hash = kernels_hash();
     verdict found;
-    bool kept = read_verdict(device, hash, &found) && !((strict_bit | device->caps.tiers) & ~found.tested);
+    bool kept = gpu_setting_read(device, extension, hash, &found, sizeof found) && !((strict_bit | device->caps.tiers) & ~found.tested);
     if (!kept) {
         memset(&found, 0, sizeof found);
-        found.hash = hash;
         zs_status status = run_tests(device, &found, error);
         if (status) return status;
-        if (device->cache_dir && !cache_file_write(device->cache_dir, device->caps.cache_key, extension, &found, sizeof found))
-            gpu_log(device, ZS_LOG_WARNING, "the self-test's result cannot be kept in %s", device->cache_dir);
+        gpu_setting_write(device, extension, hash, &found, sizeof found);
     }
     return apply(device, found.passed, error);
 }

@@ -140,12 +140,12 @@ static zs_status load_layers(zs_model *model, model_upload *upload, const model_
 }
 
 static zs_status load_tensors(zs_model *model, const model_file *file, const zs_model_params *params, zs_error *error) {
-    uint64_t file_bytes, bytes = weight_bytes(file, op_policy_of(model->device).weight_group, &file_bytes);
+    uint64_t file_bytes, bytes = weight_bytes(file, model->policy.weight_group, &file_bytes);
     model->info.weight_bytes = bytes;
     zs_status status = check_memory(model->device, model->path, bytes, error);
     if (status) return status;
     model_upload *upload = NULL;
-    model_warm *warm = model_warm_start(model->device, file);
+    model_warm *warm = model_warm_start(model->device, &model->policy, file);
     status = model_upload_create(model, params, file_bytes, &upload, error);
     if (!status) status = model_upload_matrix(upload, file->embedding, NULL, &model->embedding, error);
     if (!status && !file->config.tied) status = model_upload_matrix(upload, file->head, NULL, &model->head, error);
@@ -203,7 +203,9 @@ zs_status model_from_file(zs_device *device, const char *path, const model_file 
     model->device = device;
     model->config = file->config;
     model->id = next_id();
-    zs_status status = allocate(model, file, path, error);
+    model->policy = op_policy_of(device);
+    zs_status status = op_policy_measure(device, &model->policy, error);
+    if (!status) status = allocate(model, file, path, error);
     if (!status && gguf_find_value(&file->gguf, "tokenizer.ggml.model"))
         status = tokenizer_from_gguf(&file->gguf, &model->tokenizer, error);
     if (!status && model->tokenizer && params && params->chat_template)

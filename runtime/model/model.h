@@ -6,7 +6,7 @@
 #include "gpu/buffer.h"
 #include "gpu/command.h"
 #include "loader/model_file.h"
-#include "ops/matrix.h"
+#include "ops/ops.h"
 
 /// One matrix on the device, with what an expert needs to know of it.
 typedef struct model_weight {
@@ -41,6 +41,7 @@ struct zs_model {
     float *rope_factors; // [head_dim / 2] on the host, each divides a rotary frequency; NULL: none
     char *names;         // canonical names
     char *path;          // for messages
+    op_policy policy;    // the device's kernels, as they were measured
     uint64_t id;         // differs between loaded models: part of every cache key
 };
 

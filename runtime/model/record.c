@@ -43,6 +43,7 @@ static op_linear linear_of(const recording *r, const activation *x, const activa
         .decode = r->step->decode,
         .norm_width = r->model->config.hidden,
         .norm_eps = r->model->config.norm_eps,
+        .operands = r->workspace->operands.address,
     };
 }
 

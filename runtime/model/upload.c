@@ -133,7 +133,7 @@ static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, cons
 
 zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight,
                               zs_error *error) {
-    uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1], group = op_policy_of(up->model->device).weight_group;
+    uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1], group = up->model->policy.weight_group;
     *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in, group);
     if (weight->type == MATRIX_TYPES)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);

@@ -81,21 +81,21 @@ static void *run_thread(void *user) {
     return NULL;
 }
 
-static void start_part(part *w, uint32_t which, zs_device *device, const model_file *file) {
+static void start_part(part *w, uint32_t which, zs_device *device, const op_policy *policy, const model_file *file) {
     bool cpu = gpu_device_caps(device)->cpu; // what engines make of it by default
     w->workspace = (model_workspace){
         .device = device,
         .params = {.max_rows = ROWS, .max_logit_rows = 1, .context = ROWS, .kv_f16 = !cpu, .fast = !cpu},
-        .policy = op_policy_of(device),
+        .policy = *policy,
     };
     fill_model(w, which, device, file);
     workspace_strides(&w->model, &w->workspace);
     w->running = pthread_create(&w->thread, NULL, run_thread, w) == 0;
 }
 
-model_warm *model_warm_start(zs_device *device, const model_file *file) {
+model_warm *model_warm_start(zs_device *device, const op_policy *policy, const model_file *file) {
     model_warm *w = calloc(1, sizeof *w);
-    for (uint32_t i = 0; w && i < PARTS; i++) start_part(&w->parts[i], i, device, file);
+    for (uint32_t i = 0; w && i < PARTS; i++) start_part(&w->parts[i], i, device, policy, file);
     return w;
 }
 

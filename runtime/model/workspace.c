@@ -62,20 +62,31 @@ void workspace_strides(const zs_model *model, model_workspace *workspace) {
     workspace->logits_stride = pad32(model->config.vocab);
 }
 
+/// Matrix units only where f16 operands are asked for.
+static op_policy policy_of(const zs_model *model, const model_workspace_params *params) {
+    op_policy policy = model->policy;
+    policy.deterministic = params->deterministic;
+    if (!params->fast) policy.matrix_tile = 0;
+    return policy;
+}
+
 /// What the buffers behind the activations take.
 typedef struct tail_bytes {
-    uint64_t logits, logit_hidden, partials, rope;
+    uint64_t logits, logit_hidden, partials, operands, rope;
 } tail_bytes;
 
 static tail_bytes tail_of(const zs_model *model, const model_workspace_params *params) {
     const model_config *c = &model->config;
     uint32_t rows = params->max_rows < 64 ? params->max_rows : 64; // decode steps that split attention have no more
-    op_policy policy = op_policy_of(model->device);
-    policy.deterministic = params->deterministic;
+    op_policy policy = policy_of(model, params);
+    uint32_t strides[ACTIVATION_COUNT], qkv_offset[3], widest = 0;
+    fill_strides(model, strides, qkv_offset);
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) widest = strides[i] > widest ? strides[i] : widest;
     return (tail_bytes){
         .logits = 4ull * params->max_logit_rows * pad32(c->vocab),
         .logit_hidden = 4ull * params->max_logit_rows * pad32(c->hidden),
         .partials = op_attention_partials(policy, c->heads, c->head_dim, rows),
+        .operands = op_linear_operands(&policy, params->max_rows, widest),
         .rope = model_rope_bytes(model, params->context),
     };
 }
@@ -84,7 +95,7 @@ uint64_t model_workspace_bytes(const zs_model *model, const model_workspace_para
     uint32_t strides[ACTIVATION_COUNT], qkv_offset[3];
     fill_strides(model, strides, qkv_offset);
     tail_bytes tail = tail_of(model, params);
-    uint64_t bytes = tail.logits + tail.logit_hidden + tail.partials + tail.rope;
+    uint64_t bytes = tail.logits + tail.logit_hidden + tail.partials + tail.operands + tail.rope;
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) bytes += 4ull * params->max_rows * strides[i];
     return bytes;
 }
@@ -99,8 +110,7 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     if (!w) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a workspace");
     w->device = model->device;
     w->params = *params;
-    w->policy = op_policy_of(model->device);
-    w->policy.deterministic = params->deterministic;
+    w->policy = policy_of(model, params);
     workspace_strides(model, w);
     tail_bytes tail = tail_of(model, params);
 
@@ -112,6 +122,7 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     if (!status) status = create_optional(w->device, tail.logits, true, "logits", &w->logits, error);
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
     if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
+    if (!status) status = create_optional(w->device, tail.operands, false, "matrix operands", &w->operands, error);
     if (!status) status = model_rope_create(model, params->context, &w->rope, error);
     if (status)
         model_workspace_destroy(&w);
@@ -125,7 +136,7 @@ void model_workspace_destroy(model_workspace **handle) {
     if (!w) return;
     *handle = NULL;
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) gpu_buffer_destroy(w->device, &w->activations[i].buffer);
-    gpu_buffer *const rest[] = {&w->logits, &w->logit_hidden, &w->partials, &w->rope};
+    gpu_buffer *const rest[] = {&w->logits, &w->logit_hidden, &w->partials, &w->operands, &w->rope};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(w->device, rest[i]);
     free(w);
 }

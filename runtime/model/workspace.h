@@ -33,6 +33,7 @@ struct model_workspace {
     gpu_buffer logits;       // [max_logit_rows, logits_stride]
     gpu_buffer logit_hidden; // [max_logit_rows, stride of X]
     gpu_buffer partials;     // scratch of split attention
+    gpu_buffer operands;     // scratch of matrix units
     gpu_buffer rope;         // (cos, sin) [context, head_dim / 2]
 };
 

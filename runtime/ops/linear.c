@@ -199,7 +199,8 @@ static void record_half_rows(const op_recorder *recorder, const op_linear *op, u
 /// GPUs with matrix units, many rows: tiles through shared memory as f16. A dispatch before this one brings x into that form.
 static void choose_matrix(const op_recorder *recorder, const op_linear *op, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
     const op_policy *policy = &recorder->policy;
-    uint32_t width = op->norm ? op->segments[0].weight->padded : op->x_stride;
+    uint32_t width = op->norm ? op->segments[0].weight->padded : op->x_stride, tile = policy->matrix_tile;
+    if (op->silu_mul && tile > 4 * policy->matrix.m) tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
     push->x = op->operands;
     push->x_stride = width;
     push->norm = op->operands + 2ull * width * op->rows;
@@ -209,10 +210,10 @@ static void choose_matrix(const op_recorder *recorder, const op_linear *op, uint
         .subgroup_size = policy->subgroup_size,
         .constant_count = 9,
         .constants = {4 * policy->subgroup_size, op->segments[0].weight->group, flags & ~LINEAR_NORM, op->segment_count,
-                      policy->subgroup_size, policy->matrix.m, policy->matrix.n, policy->matrix.k, policy->matrix_tile},
+                      policy->subgroup_size, policy->matrix.m, policy->matrix.n, policy->matrix.k, tile},
     };
-    dispatch->groups[0] = row_groups(op, policy->matrix_tile);
-    dispatch->groups[1] = divide_up(op->rows, policy->matrix_tile);
+    dispatch->groups[0] = row_groups(op, tile);
+    dispatch->groups[1] = divide_up(op->rows, tile);
 }
 
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {

@@ -14,8 +14,8 @@ typedef struct op_policy {
     uint32_t weight_group; // how new matrices are laid out (matrix.h)
     uint32_t matrix_tile;  // prefill on matrix units, with tiles of so many rows, where op_linear.operands is given; 0: not
     gpu_matrix_units matrix;
-    bool lanes;            // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
-    bool deterministic;    // one kernel and order of summation for any number of rows, prefill and decode alike
+    bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
+    bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);
@@ -47,10 +47,10 @@ typedef struct op_linear {
     uint64_t norm;               // f32 [in], zero up to the padded width: x[t] / rms(x[t]) ⊙ norm takes x's place; 0: none
     uint32_t norm_width;         // = in; rms = √(mean x² + norm_eps) over so many values
     float norm_eps;
-    bool scale;    // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
-    bool residual; // y += result instead of y = result
-    bool silu_mul; // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
-    bool decode;   // few rows: matvec kernels; else matmul kernels whatever T
+    bool scale;        // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
+    bool residual;     // y += result instead of y = result
+    bool silu_mul;     // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
+    bool decode;       // few rows: matvec kernels; else matmul kernels whatever T
     uint64_t operands; // scratch of op_linear_operands(…) bytes for x in f16, which takes a dispatch of its own; 0: f32 throughout
 } op_linear;
 /// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.

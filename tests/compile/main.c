@@ -137,7 +137,7 @@ static zs_status compile_all(zs_device *device, zs_error *error) {
     zs_status status = compile_probes(device, error);
     for (uint32_t shape = 0; shape < SHAPES; shape++) {
         for (uint32_t type = 0; type < MATRIX_TYPES; type++) {
-            bool factors = type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_Q8, kv_f16 = type % 2;
+            bool factors = type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_Q8, kv_f16 = (type + shape) % 2;
             if (!status) status = compile_record(device, &shapes[shape], (matrix_type)type, false, kv_f16, false, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, kv_f16, true, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, !kv_f16, false, error);

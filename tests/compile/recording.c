@@ -32,8 +32,16 @@ static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type t
     layer->attention_norm = layer->ffn_norm = SOMEWHERE;
 }
 
+/// Wide models get the large tiles where there are matrix units, narrow ones the small.
+static op_policy policy_of(zs_device *device, const compile_shape *s) {
+    op_policy policy = op_policy_of(device);
+    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_tile = policy.matrix.m * (s->hidden < 2048 ? 4 : 8);
+    return policy;
+}
+
 static zs_model model_of(zs_device *device, const compile_shape *s, matrix_type type, model_layer *layer, uint32_t group) {
     return (zs_model){
+        .policy = policy_of(device, s),
         .device = device,
         .config = {.layers = 1,
                    .hidden = s->hidden,
@@ -56,12 +64,13 @@ static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool det
     model_workspace made = {
         .device = model->device,
         .params = {.max_rows = MAX_ROWS, .max_logit_rows = MAX_ROWS, .context = CONTEXT, .kv_f16 = kv_f16, .deterministic = deterministic},
-        .policy = op_policy_of(model->device),
+        .policy = model->policy,
     };
     made.policy.deterministic = deterministic;
+    if (!kv_f16) made.policy.matrix_tile = 0; // as without ZS_PRECISION_FAST
     workspace_strides(model, &made);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
-    made.logits.address = made.logit_hidden.address = made.partials.address = made.rope.address = SOMEWHERE;
+    made.logits.address = made.logit_hidden.address = made.partials.address = made.operands.address = made.rope.address = SOMEWHERE;
     return made;
 }
 

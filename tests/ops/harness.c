@@ -111,8 +111,8 @@ static void add_matrix_variants(harness *h) {
         add_variant(h, false, caps->tiers, caps->subgroup_size, false);
         if (at == MAX_VARIANTS) return;
         variant *v = &h->variants[at];
-        snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile, caps->matrix.m, caps->matrix.n,
-                 caps->matrix.k, caps->subgroup_size);
+        snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile, caps->matrix.m,
+                 caps->matrix.n, caps->matrix.k, caps->subgroup_size);
         v->policy.matrix_tile = tile;
         v->policy.matrix = caps->matrix;
         h->variant_count = at + is_wanted(v->name, h->params.variant);

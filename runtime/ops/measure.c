@@ -1,0 +1,153 @@
+/// Are the device's matrix units worth it? Drivers exist whose matrices are slower than none by orders of magnitude, or wrong.
+#include "gpu/command.h"
+#include "gpu/settings.h"
+#include "ops/ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIDE = 1024, ROWS = 512, RUNS = 3, TILES = 2 };
+static const char extension[] = "matrix";
+
+/// What the cache folder keeps.
+typedef struct finding {
+    uint32_t tile;             // the best; 0: none
+    float plain_ms, ms[TILES]; // without matrix units; with tiles of 4 and 8 matrices. Negative: wrong, or refused
+} finding;
+
+/// y[ROWS, SIDE] = x · Wᵀ in one range of memory.
+typedef struct trial {
+    zs_device *device;
+    gpu_command *command;
+    matrix weight;
+    gpu_buffer memory;
+    op_linear op;
+    float *plain, *found; // [ROWS, SIDE]
+} trial;
+
+/// Numbers without a pattern, −1 … 1.
+static float number(uint32_t i) {
+    i = (i ^ i >> 16) * 0x7feb352du;
+    i = (i ^ i >> 15) * 0x846ca68bu;
+    return (float)(i >> 8) / 8388608.0f - 1;
+}
+
+static zs_status fill(trial *t, zs_error *error) {
+    gpu_upload *upload = NULL;
+    uint16_t *w;
+    float *x;
+    zs_status status = gpu_upload_create(t->device, &upload, error);
+    if (status) return status;
+    status = gpu_upload_map(upload, &t->memory, 0, 2ull * SIDE * SIDE, (void **)&w, error);
+    for (uint32_t i = 0; !status && i < SIDE * SIDE; i++)
+        w[i] = (uint16_t)(0x2800 | (number(i) < 0 ? 0x8000u : 0u) | (i * 0x9E3779B9u >> 22)); // ±0.03 … 0.06
+    if (!status) status = gpu_upload_map(upload, &t->memory, t->op.x - t->memory.address, 4ull * ROWS * SIDE, (void **)&x, error);
+    for (uint32_t i = 0; !status && i < ROWS * SIDE; i++) x[i] = number(i);
+    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
+    return status ? status : finished;
+}
+
+static void trial_destroy(trial *t) {
+    gpu_command_destroy(&t->command);
+    gpu_buffer_destroy(t->device, &t->memory);
+    free(t->plain);
+    free(t->found);
+}
+
+static zs_status trial_create(trial *t, zs_error *error) {
+    const op_policy any = {.matrix_tile = 1};
+    uint64_t rows_bytes = 4ull * ROWS * SIDE;
+    t->weight = matrix_of(MATRIX_F16, SIDE, SIDE, 1); // rows of plain f16 values
+    uint64_t weight_bytes = matrix_bytes(&t->weight);
+    t->plain = malloc(rows_bytes);
+    t->found = malloc(rows_bytes);
+    if (!t->plain || !t->found) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for measuring matrix units");
+    zs_status status = gpu_buffer_create(t->device, GPU_MEMORY_DEVICE, weight_bytes + 2 * rows_bytes + op_linear_operands(&any, ROWS, SIDE),
+                                         false, "matrix units' trial", &t->memory, error);
+    if (!status) status = gpu_command_create(t->device, "matrix units' trial", &t->command, error);
+    if (status) return status;
+    t->weight.address = t->memory.address;
+    t->op = (op_linear){.segments = {{.weight = &t->weight}},
+                        .segment_count = 1,
+                        .x = t->memory.address + weight_bytes,
+                        .y = t->memory.address + weight_bytes + rows_bytes,
+                        .operands = t->memory.address + weight_bytes + 2 * rows_bytes,
+                        .x_stride = SIDE,
+                        .y_stride = SIDE,
+                        .rows = ROWS};
+    return fill(t, error);
+}
+
+/// Fastest of some runs under a policy; y is read back.
+static zs_status run(trial *t, const op_policy *policy, float *y, float *ms, zs_error *error) {
+    uint64_t value;
+    *ms = INFINITY;
+    zs_status status = gpu_command_begin(t->command, error);
+    if (status) return status;
+    op_record_linear(&(op_recorder){.command = t->command, .policy = *policy}, &t->op);
+    status = gpu_command_end(t->command, error);
+    for (uint32_t i = 0; i <= RUNS && !status; i++) { // the first warms up
+        status = gpu_command_submit(t->command, &value, error);
+        if (!status) status = gpu_device_wait(t->device, value, error);
+        float took = (float)gpu_command_last_ms(t->command);
+        if (i && took < *ms) *ms = took;
+    }
+    if (status) return status;
+    return gpu_buffer_read(t->device, &t->memory, t->op.y - t->memory.address, 4ull * ROWS * SIDE, y, error);
+}
+
+/// Operands of f16 err by 2 · 2^−11 of each product, and errors of 1024 products cancel: a hundredth of the largest result is far more.
+static bool agrees(const trial *t) {
+    float largest = 0, worst = 0;
+    for (uint32_t i = 0; i < ROWS * SIDE; i++) {
+        float difference = fabsf(t->found[i] - t->plain[i]);
+        if (!(difference <= worst)) worst = difference; // NaN too
+        if (fabsf(t->plain[i]) > largest) largest = fabsf(t->plain[i]);
+    }
+    return worst <= 0.01f * largest;
+}
+
+static zs_status measure(zs_device *device, const op_policy *policy, finding *found, zs_error *error) {
+    trial t = {.device = device};
+    op_policy tried = *policy;
+    tried.matrix_tile = 0;
+    *found = (finding){0};
+    zs_status status = trial_create(&t, error);
+    if (!status) status = run(&t, &tried, t.plain, &found->plain_ms, error);
+    float best = found->plain_ms;
+    for (uint32_t i = 0; i < TILES && !status; i++) {
+        zs_error reason;
+        tried.matrix_tile = policy->matrix.m * 4 << i;
+        zs_status ran = run(&t, &tried, t.found, &found->ms[i], &reason);
+        if (ran == ZS_ERROR_DEVICE_LOST || ran == ZS_ERROR_TIMEOUT) status = zs_error_set(error, ran, "%s", reason.message);
+        if (ran || !agrees(&t)) {
+            gpu_log(device, ZS_LOG_WARNING, "matrix units, tiles of %u: %s; they are not used", tried.matrix_tile,
+                    ran ? reason.message : "wrong numbers");
+            found->ms[i] = -1;
+        } else if (found->ms[i] < best) {
+            best = found->ms[i];
+            found->tile = tried.matrix_tile;
+        }
+    }
+    trial_destroy(&t);
+    return status;
+}
+
+zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error) {
+    policy->matrix_tile = 0;
+    if (policy->lanes || !(policy->tiers & ZS_TIER_MATRIX)) return ZS_OK;
+    const uint32_t modules[] = {SHADER_matmul_f16, SHADER_half_rows, SHADER_matmul_matrix_f16};
+    finding found;
+    uint64_t hash = gpu_setting_hash(modules, sizeof modules / sizeof *modules);
+    if (!gpu_setting_read(device, extension, hash, &found, sizeof found)) {
+        zs_status status = measure(device, policy, &found, error);
+        if (status) return status;
+        gpu_log(device, ZS_LOG_INFO,
+                "matmul 512 × 1024 × 1024: %.3f ms, on matrix units %.3f ms (tiles of %u), %.3f ms (%u); tiles of %u are used",
+                (double)found.plain_ms, (double)found.ms[0], policy->matrix.m * 4, (double)found.ms[1], policy->matrix.m * 8, found.tile);
+        gpu_setting_write(device, extension, hash, &found, sizeof found);
+    }
+    policy->matrix_tile = found.tile;
+    return ZS_OK;
+}
