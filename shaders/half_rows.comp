@@ -3,7 +3,7 @@
 //
 // Grid: x = rows. A workgroup takes one row. Reads it twice, writes half of it.
 // Constants: 0 workgroup size · 1 whether there is a norm · 2, 3 the norm's width and eps (bits)
-// Tiers: strict.
+// Tiers: none of its own; the matrix kernels are what it is for.
 #version 450
 #include "refs.glsl"
 

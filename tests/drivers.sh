@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Prints the path of a driver's manifest: tests/drivers.sh lavapipe|swiftshader|radv-FAMILY
+# Prints the path of a driver's manifest: tests/drivers.sh lavapipe|newer_lavapipe|swiftshader|radv-FAMILY
 # Fails, saying why, where it is not installed or, for radv-FAMILY, where the installed Mesa does not know the card's family.
 set -euo pipefail
 case ${1:-} in
+newer_lavapipe) places=("$(dirname "${BASH_SOURCE[0]}")"/../build/mesa/lvp_icd.json) ;; # programs run on it by newer_mesa.sh
 lavapipe) places=(/usr/share/vulkan/icd.d/lvp_icd.json /usr/share/vulkan/icd.d/lvp_icd.*.json) ;;
 swiftshader) places=(/usr/lib/chromium/vk_swiftshader_icd.json) ;;
 radv-?*) places=(/usr/share/vulkan/icd.d/radeon_icd.json /usr/share/vulkan/icd.d/radeon_icd.*.json) ;;
-*) echo "usage: tests/drivers.sh lavapipe|swiftshader|radv-FAMILY" >&2; exit 2 ;;
+*) echo "usage: tests/drivers.sh lavapipe|newer_lavapipe|swiftshader|radv-FAMILY" >&2; exit 2 ;;
 esac
 # Whether the library that a manifest names knows a family: RADV ends the process when asked for another one.
 knows() {

@@ -81,6 +81,26 @@ unpack_newer_tools() {
     touch "$build/sys/complete"
 }
 
+# Mesa 26 of Debian 13's backports, with every library below it, beside the build: its lavapipe has cooperative matrices, and
+# tests/newer_mesa.sh runs programs on it.
+unpack_newer_mesa() {
+    [ -e "$build/mesa/complete" ] && return
+    say "taking lavapipe with cooperative matrices from Debian 13's backports into $build/mesa"
+    rm -rf "$build/mesa"
+    mkdir -p "$build/mesa/packages/partial"
+    own_apt "$build/mesa/apt" /dev/null trixie trixie-backports
+    APT_CONFIG=$build/mesa/apt/apt.conf apt-get install -y -qq --download-only --no-install-recommends \
+        -o "Dir::Cache::archives=$build/mesa/packages" -t trixie-backports mesa-vulkan-drivers libvulkan1 >"$build/setup.log" 2>&1 ||
+        { cat "$build/setup.log" >&2; say "cannot get Mesa of Debian 13's backports"; exit 1; }
+    local package
+    for package in "$build"/mesa/packages/*.deb; do dpkg-deb -x "$package" "$build/mesa"; done
+    rm -rf "$build/mesa/packages" "$build/mesa/apt"
+    # Its driver is found by the path, not by the system's loader.
+    sed "s#\"library_path\": *\"\([^\"]*\)\"#\"library_path\": \"$build/mesa/usr/lib/x86_64-linux-gnu/\1\"#" \
+        "$build/mesa/usr/share/vulkan/icd.d/lvp_icd.json" >"$build/mesa/lvp_icd.json"
+    touch "$build/mesa/complete"
+}
+
 # Debian 12's lavapipe is too old for half of what the tests look at, and several times slower than the one of its backports.
 install_mesa() {
     local version
@@ -114,4 +134,9 @@ fi
 install_missing libcmocka-dev clang libclang-rt-dev clang-format clang-tidy python3 unzip
 install_mesa
 # SwiftShader and the validation layer: in Debian's Chromium; on Ubuntu there is no such package (a snap), and tests/drivers.sh says what is left out.
-if [ "$ID" = debian ]; then install_missing chromium-common; else install_missing vulkan-validationlayers; fi
+if [ "$ID" = debian ]; then
+    install_missing chromium-common
+    unpack_newer_mesa
+else
+    install_missing vulkan-validationlayers
+fi
