@@ -192,6 +192,22 @@ void zs_model_destroy(zs_model **model);
 const zs_model_info *zs_model_get_info(const zs_model *model);
 const zs_tokenizer *zs_model_get_tokenizer(const zs_model *model);
 
+// ---- images --------------------------------------------------------------------------------------------------------
+
+/// A picture on the host: 8-bit red, green and blue, upright. Immutable, shareable between threads.
+typedef struct zs_image zs_image;
+
+/// Reads a PNG, JPEG, BMP, GIF (its first frame) or PNM file of at most 100 megapixels; the size is looked at first. Pictures are turned as
+/// their EXIF data say; transparent ones are put on white; of 16 bits a channel the upper 8 count.
+/// Errors: ZS_ERROR_FORMAT (damaged or truncated), ZS_ERROR_UNSUPPORTED (another kind of file, too large).
+zs_status zs_image_load(const char *path, zs_image **image, zs_error *error);
+/// The same from a file's bytes. name: what messages call it; NULL: "the image".
+zs_status zs_image_load_memory(const void *data, size_t size, const char *name, zs_image **image, zs_error *error);
+/// From pixels [height, width, 3], which are copied.
+zs_status zs_image_create(const uint8_t *pixels, uint32_t width, uint32_t height, zs_image **image, zs_error *error);
+void zs_image_destroy(zs_image **image);
+void zs_image_get_size(const zs_image *image, uint32_t *width, uint32_t *height);
+
 // ---- experts -------------------------------------------------------------------------------------------------------
 
 typedef struct zs_expert zs_expert;

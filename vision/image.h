@@ -1,0 +1,19 @@
+/// Inside of zs_image: 8-bit pixels of one picture, upright, without transparency.
+#ifndef VISION_IMAGE_H
+#define VISION_IMAGE_H
+
+#include "zsigma/zsigma.h"
+
+/// The most that are decoded: pixels, and pixels on a side.
+#define IMAGE_MOST_PIXELS 100000000u
+#define IMAGE_MOST_SIDE 65535u
+
+struct zs_image {
+    uint32_t width, height;
+    uint8_t *pixels; // [height, width, 4]: red, green, blue, and a byte that nobody reads
+};
+
+/// Refuses pictures of no pixels and of too many.
+zs_status image_check_size(const char *name, uint32_t width, uint32_t height, zs_error *error);
+
+#endif
