@@ -53,7 +53,7 @@ static void weigh(image_filter filter, double centre, double scale, uint32_t fir
     double sum = 0;
     for (uint32_t k = 0; k < taps; k++) sum += exact[k] = filters[filter].weight((k + first - centre + 0.5) * (1.0 / scale));
     for (uint32_t k = 0; k < taps; k++) {
-        double value = (sum != 0 ? exact[k] * (1.0 / sum) : exact[k]) * (1 << WEIGHT_BITS);
+        double value = (sum != 0 ? exact[k] / sum : exact[k]) * (1 << WEIGHT_BITS);
         values[k] = (int32_t)(value < 0 ? value - 0.5 : value + 0.5);
     }
 }
