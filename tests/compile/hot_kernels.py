@@ -1,0 +1,57 @@
+"""The kernels that a Llama-3-8B's time goes to, as AMD's compiler makes them for four cards: the table of tests/bench/README.md.
+
+usage: hot_kernels.py BUILD/tests/test_compile
+
+Decode is batch 1, from f16, q8_0 and q4_0 weights; prefill and attention as runtime/ops chooses them. Where a card's kernels differ in
+the subgroup's size, the name is followed by whatever the card has.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+FAMILIES = ["vega20", "navi21", "navi31", "gfx1201"]
+HOT = [
+    ("decode, f16", r"linear_f16_storage_subgroup subgroup \d+ \d+,1,\d+,2,1,0,1 "),
+    ("decode, q8_0", r"linear_q8_subgroup subgroup \d+ \d+,1,\d+,2,1,0,1 "),
+    ("decode, q4_0", r"linear_q4_subgroup subgroup \d+ \d+,1,\d+,2,1,0,1 "),
+    ("decode, gate · up, q4_0", r"linear_q4_subgroup subgroup \d+ \d+,1,\d+,2,1,(4|12),2"),
+    ("decode, attention", r"attention_tiles_f16 128,128,4,4,8 "),
+    ("decode, its parts combined", r"attention_combine 64,128,8 "),
+    ("sampling", r"sample "),
+    ("prefill, f16", r"matmul_f16 128,1,(0|2),1 "),
+    ("prefill, q4_0", r"matmul_q4 128,1,(0|2),1 "),
+    ("prefill on matrix units, f16", r"matmul_matrix_f16 .*,1,2,1,\d+,16,16,16,128 "),
+    ("prefill on matrix units, q4_0", r"matmul_matrix_q4 .*,1,2,1,\d+,16,16,16,128 "),
+    ("prefill, attention", r"attention_tiles_f16 128,128,4,16,1 "),
+]
+COLUMNS = 9  # VGPRs SGPRs spilled scratch LDS code waves latency 1/through
+
+
+def kernels(program, family):
+    """Name with constants → the nine figures."""
+    environment = dict(os.environ, RADV_FORCE_FAMILY=family)
+    text = subprocess.run([program], env=environment, capture_output=True, text=True, check=False).stdout
+    rows = (line.split() for line in text.splitlines())
+    return {" ".join(row[:-COLUMNS]) + " ": row[-COLUMNS:] for row in rows if len(row) > COLUMNS and re.fullmatch(r"\d+", row[-1])}
+
+
+def cell(found, pattern):
+    rows = [figures for name, figures in found.items() if re.match(pattern, name)]
+    if not rows:
+        return "–"
+    vgprs, _, spilled, _, lds, _, waves, latency, throughput = rows[0]
+    assert spilled == "0"
+    return f"{vgprs} / {int(lds) / 1024:.1f} / {waves} / {int(latency) / 1000:.0f} / {int(throughput) / 1000:.1f}"
+
+
+def main():
+    cards = [kernels(sys.argv[1], family) for family in FAMILIES]
+    print("| | " + " | ".join(FAMILIES) + " |")
+    print("|---" * (1 + len(FAMILIES)) + "|")
+    for label, pattern in HOT:
+        print(f"| {label} | " + " | ".join(cell(found, pattern) for found in cards) + " |")
+
+
+main()
