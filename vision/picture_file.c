@@ -81,21 +81,40 @@ static bool is_opaque_bmp(const uint8_t *data, size_t size) {
     return size >= 34 && data[0] == 'B' && data[1] == 'M' && memcmp(data + 30, "\0\0\0\0", 4) == 0;
 }
 
+static bool is_png(const uint8_t *data, size_t size) { return size >= 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0; }
+
+/// What the first bytes say a file is; NULL: nothing that stb reads.
+static const char *recognise(const uint8_t *data, size_t size) {
+    if (is_png(data, size)) return "PNG";
+    if (size >= 2 && data[0] == 0xff && data[1] == 0xd8) return "JPEG";
+    if (size >= 4 && memcmp(data, "GIF8", 4) == 0) return "GIF";
+    return size >= 2 && memcmp(data, "BM", 2) == 0 ? "BMP" : NULL;
+}
+
 static zs_status describe(const char *name, bool beyond, zs_error *error) {
     const char *reason = stbi_failure_reason();
     if (reason && strcmp(reason, "outofmem") == 0)
         return zs_error_set(error, ZS_ERROR_MEMORY, "%s: out of memory, or more than a picture of its size can need", name);
     if (beyond) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is truncated", name);
-    if (reason && strstr(reason, "unknown image type"))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s is no PNG, JPEG, BMP, GIF or PNM picture", name);
     return zs_error_set(error, ZS_ERROR_FORMAT, "%s is damaged, or of a kind that is not read: %s", name,
                         reason ? reason : "no reason known");
 }
 
+/// From the header alone. A PNG file's is looked at here: stb tells nothing about one that is too large for it.
 static zs_status read_size(const uint8_t *data, size_t size, const char *name, uint32_t *width, uint32_t *height, zs_error *error) {
     source from = {data, size, 0, NULL, false};
     int w = 0, h = 0, channels = 0;
-    if (!stbi_info_from_callbacks(&callbacks, &from, &w, &h, &channels)) return describe(name, from.beyond, error);
+    const char *kind = recognise(data, size);
+    if (!kind) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s is no PNG, JPEG, BMP, GIF or PNM picture", name);
+    if (is_png(data, size) && size >= 24) {
+        zs_status status = image_check_size(name, read_u32(data + 16), read_u32(data + 20), error);
+        if (status) return status;
+    }
+    if (!stbi_info_from_callbacks(&callbacks, &from, &w, &h, &channels)) {
+        if (from.beyond) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is truncated: its %s header is not whole", name, kind);
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s is damaged, or of a kind that is not read: its %s header makes no sense", name,
+                            kind);
+    }
     // A BMP file stored from its top row has a negative height.
     *width = w < 0 ? 0u - (uint32_t)w : (uint32_t)w;
     *height = h < 0 ? 0u - (uint32_t)h : (uint32_t)h;
@@ -110,7 +129,7 @@ zs_status picture_file_decode(const uint8_t *data, size_t size, const char *name
     stb_image_set_budget(SMALL);
     uint32_t width = 0, height = 0;
     zs_status status = read_size(data, size, name, &width, &height, error);
-    if (!status && size >= 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0) status = check_png(data, size, name, error);
+    if (!status && is_png(data, size)) status = check_png(data, size, name, error);
     if (status) return status;
 
     source from = {data, size, 0, NULL, false};
@@ -123,6 +142,6 @@ zs_status picture_file_decode(const uint8_t *data, size_t size, const char *name
     }
     *image = (zs_image){(uint32_t)w, (uint32_t)h, pixels};
     if (is_opaque_bmp(data, size))
-        for (size_t i = 0; i < (size_t)width * height; i++) pixels[4 * i + 3] = 255;
+        for (size_t i = 0; i < (size_t)w * (size_t)h; i++) pixels[4 * i + 3] = 255;
     return ZS_OK;
 }

@@ -1,6 +1,7 @@
 // stb reads only P5 and P6, takes every largest value for 255, and 16 bits for the wrong end first.
 #include "vision/pnm.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +69,7 @@ static bool read_raw(pnm_reader *r, const pnm_header *h, uint64_t i, uint32_t *s
     }
     const uint8_t *p = r->data + r->at;
     *sample = h->largest < 256 ? p[i] : (uint32_t)p[2 * i] << 8 | p[2 * i + 1];
+    if (*sample > h->largest) *sample = h->largest;
     return true;
 }
 
@@ -84,8 +86,7 @@ static bool read_sample(pnm_reader *r, const pnm_header *h, uint64_t i, uint32_t
 /// A sample as a byte, rounded as Pillow rounds it; in bitmaps 1 is black.
 static uint8_t scale(const pnm_header *h, uint32_t sample) {
     if (h->kind % 3 == 1) return sample ? 0 : 255;
-    if (sample >= h->largest) return 255;
-    return (uint8_t)((double)sample / h->largest * 255 + 0.5);
+    return (uint8_t)rint((double)sample / h->largest * 255);
 }
 
 zs_status pnm_decode(const uint8_t *data, size_t size, const char *name, zs_image *image, zs_error *error) {
