@@ -11,6 +11,7 @@ layout(buffer_reference) readonly buffer ConstVec4Ref;
 layout(buffer_reference) buffer UintRef;
 layout(buffer_reference) buffer Uint2Ref;
 layout(buffer_reference) readonly buffer WordRef;
+layout(buffer_reference) readonly buffer Word4Ref;
 layout(buffer_reference) buffer RowRef;
 layout(buffer_reference) readonly buffer SpanRef;
 layout(buffer_reference) readonly buffer PageTableRef;

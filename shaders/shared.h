@@ -298,6 +298,14 @@ STRUCT(PushLogprobsBack) {
     uint vocab;
 } END(PushLogprobsBack)
 
+// peak.comp
+STRUCT(PushPeak) {
+    REF(Word4Ref) in_;
+    REF(FloatRef) out_;
+    float factor; // between 0 and 1
+    uint count;   // elements of 16 bytes, or rounds
+} END(PushPeak)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -328,6 +336,7 @@ static_assert(sizeof(PushSiluMul) == 40, "matches GLSL");
 static_assert(sizeof(PushRmsNormBack) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionBack) == 96, "matches GLSL");
 static_assert(sizeof(PushLogprobsBack) == 40, "matches GLSL");
+static_assert(sizeof(PushPeak) == 24, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif

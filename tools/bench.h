@@ -10,16 +10,20 @@ typedef struct bench {
     // as typed
     const char *model_path, *arch, *type, *only, *experts_folder;
     uint32_t runs, prefill_tokens, decode_tokens, depth, pairs, layers;
-    bool kernels;
+    const char *compare; // an earlier run's --json
+    bool kernels, full, markdown;
 
     cli_common *common;
     cli_stack stack;
     figures figures;
+    json_t *before; // figures of the earlier run, or NULL
+    zs_device_peaks peaks;
+    bool peaks_known;
     json_t *kernel_tables; // {"prefill": […], "decode": […]}, or NULL
     uint32_t random;       // state of the token ids
 } bench;
 
-enum { BENCH_DEPTH = 16, BENCH_BATCH = 8, BENCH_PASS1_CONTEXT = 1024 };
+enum { BENCH_DEPTH = 16, BENCH_BATCH = 8, BENCH_FULL_BATCH = 64, BENCH_FULL_TOKENS = 2048, BENCH_PASS1_CONTEXT = 1024 };
 
 /// Milliseconds of a monotonic clock.
 double bench_now_ms(void);
@@ -34,6 +38,7 @@ zs_status bench_time_decode(bench *b, const uint32_t *experts, uint32_t count, u
 zs_status bench_time_answer(bench *b, const uint32_t *ids, size_t count, uint32_t tokens, double *ms, zs_error *error);
 
 /// The parts. Each warms up, measures b->runs times and adds its figures.
+zs_status bench_device(bench *b, zs_error *error);
 zs_status bench_prefill(bench *b, zs_error *error);
 zs_status bench_decode(bench *b, zs_error *error);
 zs_status bench_batch(bench *b, zs_error *error);
@@ -46,5 +51,8 @@ zs_status bench_experts(bench *b, zs_error *error);
 /// What pass 1 adds to an answer, where an earlier question was dispatched already.
 zs_status bench_two_pass(bench *b, zs_error *error);
 zs_status bench_kernels(bench *b, zs_error *error);
+
+/// The figures of a file that bench --json wrote; the caller frees them.
+zs_status bench_compare_read(const char *path, json_t **before, zs_error *error);
 
 #endif

@@ -90,12 +90,13 @@ static zs_status measure_prefill(bench *b, uint32_t tokens, zs_error *error) {
 zs_status bench_prefill(bench *b, zs_error *error) {
     zs_status status = measure_prefill(b, b->prefill_tokens, error);
     if (!status && b->prefill_tokens > 128) status = measure_prefill(b, 128, error);
+    if (!status && b->full && b->prefill_tokens != BENCH_FULL_TOKENS) status = measure_prefill(b, BENCH_FULL_TOKENS, error);
     return status;
 }
 
 /// Tokens per second of all sessions together.
 static zs_status measure_decode(bench *b, const char *name, uint32_t sessions, uint32_t depth, zs_error *error) {
-    const uint32_t base[BENCH_BATCH] = {0};
+    const uint32_t base[BENCH_FULL_BATCH] = {0};
     double *rates = calloc(b->runs, sizeof *rates), ms;
     zs_status status = rates ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
     if (!status) status = bench_time_decode(b, base, sessions, depth, b->decode_tokens < 8 ? b->decode_tokens : 8, &ms, error);
@@ -114,15 +115,23 @@ zs_status bench_decode(bench *b, zs_error *error) {
     zs_status status = measure_decode(b, name, 1, BENCH_DEPTH, error);
     uint32_t dispatches = zs_engine_get_info(b->stack.engine)->decode_dispatches_per_layer;
     if (!status) figures_add_value(&b->figures, "decode_dispatches_per_layer", "dispatches", dispatches);
-    if (status || !b->depth) return status;
-    snprintf(name, sizeof name, "decode_%u_depth_%u", b->decode_tokens, b->depth);
-    return measure_decode(b, name, 1, b->depth, error);
+    const uint32_t depths[] = {b->depth, b->full && b->depth != BENCH_FULL_TOKENS ? BENCH_FULL_TOKENS : 0};
+    for (size_t i = 0; i < sizeof depths / sizeof *depths && !status; i++) {
+        if (!depths[i]) continue;
+        snprintf(name, sizeof name, "decode_%u_depth_%u", b->decode_tokens, depths[i]);
+        status = measure_decode(b, name, 1, depths[i], error);
+    }
+    return status;
 }
 
 zs_status bench_batch(bench *b, zs_error *error) {
-    char name[48];
-    snprintf(name, sizeof name, "decode_%u_batch_%u", b->decode_tokens, BENCH_BATCH);
-    return measure_decode(b, name, BENCH_BATCH, BENCH_DEPTH, error);
+    zs_status status = ZS_OK;
+    for (uint32_t batch = BENCH_BATCH; batch <= (b->full ? BENCH_FULL_BATCH : BENCH_BATCH) && !status; batch *= 8) {
+        char name[48];
+        snprintf(name, sizeof name, "decode_%u_batch_%u", b->decode_tokens, batch);
+        status = measure_decode(b, name, batch, BENCH_DEPTH, error);
+    }
+    return status;
 }
 
 static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params *params, zs_error *error) {
@@ -130,15 +139,18 @@ static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params
     size_t count;
     zs_status status = zs_bench_kernels(b->stack.engine, params, &times, &count, error);
     if (status) return status;
-    double total = 0;
+    double total = 0, peak = b->peaks.fma_gflop_per_s;
+    if (b->peaks.matrix_gflop_per_s > peak) peak = b->peaks.matrix_gflop_per_s;
     for (size_t i = 0; i < count; i++) total += times[i].ms;
     json_t *rows = json_array();
     for (size_t i = 0; i < count; i++) {
         const zs_kernel_time *t = &times[i];
         double per_second = t->ms > 0 ? 1e3 / t->ms : 0;
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "label", t->label, "kernel", t->kernel, "calls",
-                                              (json_int_t)t->calls, "ms", t->ms, "share", total > 0 ? t->ms / total : 0, "gb_per_s",
-                                              t->bytes * per_second * 1e-9, "gflop_per_s", t->flops * per_second * 1e-9));
+        double gb = t->bytes * per_second * 1e-9, gflop = t->flops * per_second * 1e-9;
+        json_array_append_new(rows,
+                              json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "label", t->label, "kernel", t->kernel, "calls",
+                                        (json_int_t)t->calls, "ms", t->ms, "share", total > 0 ? t->ms / total : 0, "gb_per_s", gb,
+                                        "gflop_per_s", gflop, "of_read", gb / b->peaks.read_gb_per_s, "of_peak", gflop / peak));
     }
     free(times);
     json_object_set_new(b->kernel_tables, name, rows);
@@ -147,7 +159,8 @@ static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params
 
 zs_status bench_kernels(bench *b, zs_error *error) {
     b->kernel_tables = json_object();
-    zs_status status = kernel_table(b, "prefill", &(zs_kernel_params){.rows = b->prefill_tokens, .runs = b->runs}, error);
+    zs_status status = bench_device(b, error);
+    if (!status) status = kernel_table(b, "prefill", &(zs_kernel_params){.rows = b->prefill_tokens, .runs = b->runs}, error);
     if (!status)
         status = kernel_table(
             b, "decode", &(zs_kernel_params){.decode = true, .rows = 1, .depth = b->depth ? b->depth : BENCH_DEPTH, .runs = 4 * b->runs},

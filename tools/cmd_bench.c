@@ -17,6 +17,7 @@ static const struct {
 } parts[] = {
     {.name = "start", .run = bench_start, .needs = NEEDS_FILE, .first = true},
     {.name = "memory", .run = bench_memory},
+    {.name = "device", .run = bench_device},
     {.name = "prefill", .run = bench_prefill},
     {.name = "decode", .run = bench_decode},
     {.name = "batch", .run = bench_batch},
@@ -46,7 +47,7 @@ static int check_only(const bench *b, const cli_command *command) {
         size_t length = strcspn(at, ","), i = 0;
         while (i < PARTS && !(strlen(parts[i].name) == length && strncmp(at, parts[i].name, length) == 0)) i++;
         if (i == PARTS)
-            return cli_usage(command, "--only is a list of start, memory, prefill, decode, batch, experts, two_pass and kernels");
+            return cli_usage(command, "--only is a list of start, memory, device, prefill, decode, batch, experts, two_pass and kernels");
         if (parts[i].needs & NEEDS_EXPERTS && !b->experts_folder) return cli_usage(command, "--only two_pass needs --experts DIR");
         at += length + (at[length] == ',');
     }
@@ -56,12 +57,16 @@ static int check_only(const bench *b, const cli_command *command) {
 /// Room for the longest part: a prompt, a batch of answers, or pass 1 with its instructions.
 static zs_engine_params engine_params(const bench *b) {
     const uint32_t most = zs_model_get_info(b->stack.model)->context;
-    uint32_t deepest = b->depth > BENCH_DEPTH ? b->depth : BENCH_DEPTH, decode = deepest + b->decode_tokens + 4 * b->runs;
-    uint32_t context = (b->prefill_tokens > decode ? b->prefill_tokens : decode) + 64;
+    uint32_t deepest = b->depth > BENCH_DEPTH ? b->depth : BENCH_DEPTH, prompt = b->prefill_tokens, batch = BENCH_BATCH;
+    if (b->full) batch = BENCH_FULL_BATCH;
+    if (b->full && deepest < BENCH_FULL_TOKENS) deepest = BENCH_FULL_TOKENS;
+    if (b->full && prompt < BENCH_FULL_TOKENS) prompt = BENCH_FULL_TOKENS;
+    uint32_t decode = deepest + b->decode_tokens + 4 * b->runs;
+    uint32_t context = (prompt > decode ? prompt : decode) + 64;
     if (b->experts_folder && context < BENCH_PASS1_CONTEXT) context = BENCH_PASS1_CONTEXT < most ? BENCH_PASS1_CONTEXT : most;
     return (zs_engine_params){.context = context,
-                              .max_sessions = BENCH_BATCH,
-                              .kv_tokens = context + BENCH_BATCH * (decode + 64),
+                              .max_sessions = batch,
+                              .kv_tokens = context + batch * (BENCH_DEPTH + b->decode_tokens + 4 * b->runs + 64),
                               .max_rows = b->prefill_tokens > 512 ? b->prefill_tokens : 0};
 }
 
@@ -127,7 +132,7 @@ static void print_json(bench *b) {
     json_t *object = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:I, s:o}", "device", device->name, "driver", device->driver, "tiers",
                                tier_names(b->stack.device), "model", model->name, "type", model->weight_type, "mode", engine->mode,
                                "precision", engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", "runs", (json_int_t)b->runs,
-                               "figures", figures_json(&b->figures));
+                               "figures", figures_json(&b->figures, b->before));
     if (b->kernel_tables) json_object_set(object, "kernels", b->kernel_tables);
     cli_print_json(object);
 }
@@ -137,13 +142,14 @@ static void print_kernels(const char *step, const json_t *rows) {
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) total += json_number_value(json_object_get(row, "ms"));
-    printf("\n%s step: %.3f ms over all kernels\n%-14s %-28s %6s %10s %7s %9s %9s\n", step, total, "label", "kernel", "calls", "ms",
-           "share", "GB/s", "GFLOP/s");
+    printf("\n%s step: %.3f ms over all kernels\n%-14s %-28s %6s %10s %7s %9s %7s %9s %7s\n", step, total, "label", "kernel", "calls", "ms",
+           "share", "GB/s", "of read", "GFLOP/s", "of peak");
     json_array_foreach(rows, i, row) {
-        printf("%-14s %-28s %6lld %10.3f %6.1f%% %9.2f %9.2f\n", json_string_value(json_object_get(row, "label")),
+        printf("%-14s %-28s %6lld %10.3f %6.1f%% %9.2f %6.1f%% %9.2f %6.1f%%\n", json_string_value(json_object_get(row, "label")),
                json_string_value(json_object_get(row, "kernel")), (long long)json_integer_value(json_object_get(row, "calls")),
                json_number_value(json_object_get(row, "ms")), 100 * json_number_value(json_object_get(row, "share")),
-               json_number_value(json_object_get(row, "gb_per_s")), json_number_value(json_object_get(row, "gflop_per_s")));
+               json_number_value(json_object_get(row, "gb_per_s")), 100 * json_number_value(json_object_get(row, "of_read")),
+               json_number_value(json_object_get(row, "gflop_per_s")), 100 * json_number_value(json_object_get(row, "of_peak")));
     }
 }
 
@@ -153,7 +159,7 @@ static void print_table(bench *b) {
     const zs_model_info *model = zs_model_get_info(b->stack.model);
     printf("%s, %s %s, precision %s\n%s (%s)\n\n", model->name, engine->mode, model->weight_type,
            engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", device->name, device->driver);
-    if (b->figures.count) figures_print(&b->figures);
+    if (b->figures.count) figures_print(&b->figures, b->before, b->markdown);
     const char *step;
     json_t *rows;
     json_object_foreach(b->kernel_tables, step, rows) print_kernels(step, rows);
@@ -173,7 +179,8 @@ static int check_arch(const bench *b, const cli_command *command) {
 
 static int run(bench *b) {
     zs_error error;
-    zs_status status = run_parts(b, true, &error);
+    zs_status status = b->compare ? bench_compare_read(b->compare, &b->before, &error) : ZS_OK;
+    if (!status) status = run_parts(b, true, &error);
     if (!status) status = open_all(b, &error);
     if (!status) status = run_parts(b, false, &error);
     if (!status && b->common->json)
@@ -181,6 +188,7 @@ static int run(bench *b) {
     else if (!status)
         print_table(b);
     json_decref(b->kernel_tables);
+    json_decref(b->before);
     cli_close(&b->stack);
     return status ? cli_fail(&error) : CLI_DONE;
 }
@@ -198,9 +206,12 @@ int cmd_bench(int argc, char **argv) {
         {"prefill-tokens", 0, CLI_UINT, &b.prefill_tokens, "N", "length of the prompt that is timed; default 512"},
         {"decode-tokens", 0, CLI_UINT, &b.decode_tokens, "N", "length of the answer that is timed; default 128"},
         {"depth", 0, CLI_UINT, &b.depth, "N", "time decoding behind N tokens too"},
-        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: start,memory,prefill,decode,batch,experts,two_pass,kernels"},
+        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: start,memory,device,prefill,decode,batch,experts,two_pass,kernels"},
         {"experts", 0, CLI_STRING, &b.experts_folder, "DIR", "folder of experts: what choosing among them adds to an answer"},
         {"pairs", 0, CLI_UINT, &b.pairs, "N", "batches timed with and without experts; default 30"},
+        {"full", 0, CLI_FLAG, &b.full, NULL, "also a prompt of 2048 tokens, decoding behind it, and 64 sessions together"},
+        {"compare", 0, CLI_STRING, &b.compare, "FILE", "beside the figures of an earlier run, its --json"},
+        {"markdown", 0, CLI_FLAG, &b.markdown, NULL, "the table of figures in Markdown"},
         {"kernels", 0, CLI_FLAG, &b.kernels, NULL, "a table of kernel times for a prefill and a decode step too"},
         {0},
     };

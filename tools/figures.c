@@ -52,24 +52,69 @@ const figure *figures_find(const figures *list, const char *name) {
     return NULL;
 }
 
-json_t *figures_json(const figures *list) {
+/// Value of the earlier run; 0: it has none of this name and unit.
+static double value_before(const json_t *before, const figure *f) {
+    const json_t *entry = json_object_get(before, f->name);
+    const char *unit = json_string_value(json_object_get(entry, "unit"));
+    return unit && strcmp(unit, f->unit) == 0 ? json_number_value(json_object_get(entry, "value")) : 0;
+}
+
+json_t *figures_json(const figures *list, const json_t *before) {
     json_t *object = json_object();
     for (uint32_t i = 0; i < list->count; i++) {
         const figure *f = &list->items[i];
         json_t *entry = json_pack("{s:f, s:s, s:f, s:f, s:I}", "value", f->value, "unit", f->unit, "min", f->min, "max", f->max, "runs",
                                   (json_int_t)f->runs);
         if (f->bar > 0) json_object_set_new(entry, "bar", json_real(f->bar));
+        if (value_before(before, f) > 0) json_object_set_new(entry, "before", json_real(value_before(before, f)));
         json_object_set_new(object, f->name, entry);
     }
     return object;
 }
 
-void figures_print(const figures *list) {
-    printf("%-34s %12s %12s %12s %5s  %-10s %s\n", "figure", "median", "min", "max", "runs", "unit", "bar");
-    for (uint32_t i = 0; i < list->count; i++) {
-        const figure *f = &list->items[i];
-        printf("%-34s %12.4g %12.4g %12.4g %5u  %-10s", f->name, f->value, f->min, f->max, f->runs, f->unit);
-        if (f->bar > 0) printf(" ≤ %g: %s", f->bar, f->value <= f->bar ? "held" : "missed");
-        putchar('\n');
-    }
+/// The lines of a table; Markdown's cells have bars between them.
+typedef struct line_style {
+    const char *head, *row, *before_head, *before, *nothing_before, *bar, *end;
+} line_style;
+
+static const line_style text_style = {
+    .head = "%-34s %12s %12s %12s %5s  %-10s",
+    .row = "%-34s %12.4g %12.4g %12.4g %5u  %-10s",
+    .before_head = " %12s %8s",
+    .before = " %12.4g %8.3f",
+    .nothing_before = " %12s %8s",
+    .bar = " %s",
+    .end = "\n",
+};
+static const line_style markdown_style = {
+    .head = "| %s | %s | %s | %s | %s | %s |",
+    .row = "| %s | %.4g | %.4g | %.4g | %u | %s |",
+    .before_head = " %s | %s |",
+    .before = " %.4g | %.3f |",
+    .nothing_before = " %s | %s |",
+    .bar = " %s |",
+    .end = "\n",
+};
+
+static void print_row(const figure *f, const json_t *before, const line_style *style) {
+    char bar[64] = "";
+    double was = value_before(before, f);
+    printf(style->row, f->name, f->value, f->min, f->max, f->runs, f->unit);
+    if (before && was > 0)
+        printf(style->before, was, f->value / was);
+    else if (before)
+        printf(style->nothing_before, "", "");
+    if (f->bar > 0) snprintf(bar, sizeof bar, "≤ %g: %s", f->bar, f->value <= f->bar ? "held" : "missed");
+    printf(style->bar, bar);
+    printf("%s", style->end);
+}
+
+void figures_print(const figures *list, const json_t *before, bool markdown) {
+    const line_style *style = markdown ? &markdown_style : &text_style;
+    printf(style->head, "figure", "median", "min", "max", "runs", "unit");
+    if (before) printf(style->before_head, "before", "ratio");
+    printf(style->bar, "bar");
+    printf("%s", style->end);
+    if (markdown) printf("|---|---|---|---|---|---|%s---|\n", before ? "---|---|" : "");
+    for (uint32_t i = 0; i < list->count; i++) print_row(&list->items[i], before, style);
 }

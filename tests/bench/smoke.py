@@ -1,5 +1,6 @@
 """bench prints every figure that the project promises, as JSON, on the tiny model and on random weights. The values are not
 judged: a tiny model's speed means nothing."""
+import json
 import os
 import sys
 import unittest
@@ -13,6 +14,7 @@ MOST_DISPATCHES = 13  # per layer of a decode step
 
 SPEEDS = {"prefill_140": "tokens/s", "prefill_128": "tokens/s", "decode_8": "tokens/s", "decode_8_depth_24": "tokens/s", "decode_8_batch_8": "tokens/s",
           "decode_dispatches_per_layer": "dispatches"}
+DEVICE = {"device_read": "GB/s", "device_multiply_add": "GFLOP/s", "device_empty_stage": "us"}
 MEMORY = {"model_memory": "MB", "kv_memory": "MB", "resident_memory": "MB"}
 EXPERTS = {"decode_step": "ms", "expert_switch": "ms", "experts_8_batch_8_ratio": "ratio", "experts_8_batch_8_ratio_upper_95": "ratio"}
 TWO_PASS = {"two_pass_first_pass1": "ms", "two_pass_pass1": "ms", "two_pass_answer": "ms", "two_pass_overhead": "%"}
@@ -23,6 +25,8 @@ BARS = ["first_token_after_start", "resident_memory", "expert_switch", "experts_
 class Figures(program.TinyTest):
     def check(self, result, expected):
         figures = result["figures"]
+        if "device_read" in expected and "matrix" in result["tiers"]:
+            expected = {**expected, "device_matrix_units": "GFLOP/s"}
         self.assertEqual({name: figure["unit"] for name, figure in figures.items()}, expected)
         for name, figure in figures.items():
             self.assertGreater(figure["value"], 0, name)
@@ -38,11 +42,11 @@ class Figures(program.TinyTest):
         for seed, name in enumerate(["math", "code"]):
             expert_files.tiny(folder, name, seed)
         result = self.ok_json("bench", "-m", self.factored, "--experts", folder, *SMALL)
-        self.check(result, {**SPEEDS, **MEMORY, **EXPERTS, **TWO_PASS, **START})
+        self.check(result, {**SPEEDS, **DEVICE, **MEMORY, **EXPERTS, **TWO_PASS, **START})
         self.assertEqual(result["mode"], "factored")
 
     def test_dense_has_no_experts(self):
-        self.check(self.ok_json("bench", "-m", self.dense, *SMALL), {**SPEEDS, **MEMORY, **START})
+        self.check(self.ok_json("bench", "-m", self.dense, *SMALL), {**SPEEDS, **DEVICE, **MEMORY, **START})
 
     def test_random_weights(self):
         by = ["bench", "--arch", "smollm2-135m", "--layers", "2", "--type", "q8_0", "--only", "decode", "--runs", "1", "--decode-tokens", "2", "--json"]
@@ -50,6 +54,29 @@ class Figures(program.TinyTest):
             result = self.ok_json(*by, "--mode", mode)
             self.assertEqual((result["model"], result["mode"], result["type"]), ("smollm2-135m", mode, "q8"))
             self.check(result, {"decode_2": "tokens/s", "decode_dispatches_per_layer": "dispatches"})
+
+    def test_full_has_long_prompts_and_large_batches(self):
+        by = ["bench", "--arch", "smollm2-135m", "--layers", "1", "--type", "q8_0", "--only", "prefill,decode,batch", "--runs", "1", "--decode-tokens", "2", "--json"]
+        self.check(self.ok_json(*by, "--full"), {**{f"prefill_{n}": "tokens/s" for n in [128, 512, 2048]}, "decode_2": "tokens/s", "decode_2_depth_2048": "tokens/s",
+                   "decode_2_batch_8": "tokens/s", "decode_2_batch_64": "tokens/s", "decode_dispatches_per_layer": "dispatches"})
+
+    def test_kernels_and_an_earlier_run_beside(self):
+        by = ["bench", "-m", self.dense, "--only", "decode,kernels", "--runs", "1", "--decode-tokens", "2", "--prefill-tokens", "16"]
+        first = self.ok_json(*by, "--json")
+        for step in ["prefill", "decode"]:
+            for row in first["kernels"][step]:
+                self.assertGreater(row["calls"], 0)
+                self.assertGreaterEqual(row["of_read"] + row["of_peak"], 0)
+            self.assertAlmostEqual(sum(row["share"] for row in first["kernels"][step]), 1, places=6)
+        old = self.path("old.json")
+        with open(old, "w") as file:
+            json.dump(first, file)
+        second = self.ok_json(*by, "--json", "--compare", old)
+        for name, figure in second["figures"].items():
+            self.assertEqual(figure["before"], first["figures"][name]["value"], name)
+        table = self.ok(*by, "--compare", old, "--markdown").out
+        self.assertIn("| before | ratio |", table)
+        self.assertIn("| decode_dispatches_per_layer | 6 | 6 | 6 | 1 | dispatches | 6 | 1.000 |", table)
 
     def test_random_experts_are_known_to_fit(self):
         for model in [["-m", self.factored], ["--arch", "smollm2-135m", "--layers", "1", "--type", "q8_0", "--mode", "factored"]]:
@@ -64,6 +91,14 @@ class Refusals(program.TinyTest):
                           (["--experts"], ["-m", self.factored, "--only", "two_pass"]), (["two_pass"], ["-m", self.dense, "--only", "speed"]),
                           (["--pairs"], ["-m", self.dense, "--pairs", "0"])]:
             self.refused(2, *words, by=["bench", *by])
+
+    def test_what_is_no_earlier_run(self):
+        for text, words in [("{", ["line 1"]), ("{}", ["figures", "bench --json"]), ("[1]", ["figures"])]:
+            path = self.path("old.json")
+            with open(path, "w") as file:
+                file.write(text)
+            self.refused(1, path, *words, by=["bench", "-m", self.dense, "--only", "decode", "--compare", path])
+        self.refused(1, "absent.json", by=["bench", "-m", self.dense, "--only", "decode", "--compare", self.path("absent.json")])
 
     def test_a_part_that_cannot_run(self):
         by = ["--prefill-tokens", "16", "--decode-tokens", "4", "--quiet"]

@@ -110,6 +110,18 @@ zs_status zs_gradient_save(const zs_gradient *gradient, const char *path, bool f
 // ---- measuring -----------------------------------------------------------------------------------------------------
 // Whole steps are measured from outside, through sessions; what needs to look inside is here.
 
+/// What a device can do at most, by small kernels that do nothing else; the best of several runs. On CPU drivers it is what their
+/// compilers make of these kernels, which others may surpass.
+typedef struct zs_device_peaks {
+    double read_gb_per_s;      // reading memory, 1e9 bytes a second
+    double fma_gflop_per_s;    // f32 multiply-adds; an addition and a multiplication are two
+    double matrix_gflop_per_s; // f16 products summed in f32 by matrix units; 0 without the matrix tier
+    double stage_us;           // an empty dispatch that waits for the one before it
+} zs_device_peaks;
+
+/// Takes about a second. Errors: ZS_ERROR_UNSUPPORTED where the device has no timestamps, ZS_ERROR_DEVICE_MEMORY, …
+zs_status zs_bench_device(zs_device *device, zs_device_peaks *peaks, zs_error *error);
+
 typedef struct zs_kernel_params {
     bool decode;    // one decode step of `rows` sessions; else one prefill step of `rows` tokens of one session
     uint32_t rows;  // ≤ the engine's max_rows, or max_sessions when decoding
