@@ -31,9 +31,10 @@ static void turn(const uint32_t *src, uint32_t *dst, uint32_t height, uint32_t w
 }
 
 static zs_status make_upright(zs_image *image, uint32_t orientation, zs_error *error) {
-    if (orientation == 1) return ZS_OK;
+    size_t count = (size_t)image->width * image->height;
+    if (orientation == 1 || count == 0) return ZS_OK;
     uint32_t width = orientation >= 5 ? image->height : image->width, height = orientation >= 5 ? image->width : image->height;
-    uint8_t *pixels = malloc((size_t)width * height * 4);
+    uint8_t *pixels = malloc(count * 4);
     if (!pixels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an image of %u × %u pixels", width, height);
     turn((const uint32_t *)(const void *)image->pixels, (uint32_t *)(void *)pixels, height, width, orientation);
     free(image->pixels);

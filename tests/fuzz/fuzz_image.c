@@ -53,7 +53,7 @@ static void load(const uint8_t *data, size_t size) {
     const image_config config = choose((uint8_t)(size ^ data[size - 1]));
     size_t pixels = (size_t)image->width * image->height;
     require(image->pixels && pixels > 0 && pixels <= IMAGE_MOST_PIXELS);
-    if (pixels <= 1 << 20) use_image(&config, image);
+    if (image->width <= 1024 && image->height <= 1024) use_image(&config, image);
     zs_image_destroy(&image);
 }
 
