@@ -128,11 +128,11 @@ STRUCT(PushEmbed) {
     REF(StepRef) step;
     REF(FloatRef) x;
     uint vocab;
+    uint first; // row of the vocabulary's at which this part of the embedding begins
+    uint part;  // its rows
     uint in_units; // padded width / 8
     uint width;
     uint stride;
-    uint rows;
-    uint pad0;
 } END(PushEmbed)
 
 // rope_kv.comp

@@ -21,13 +21,19 @@ typedef struct recording {
 
 static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
 
-/// Records segments of one matrix type per dispatch.
-static void record_by_type(const recording *r, op_linear *op) {
+/// The segments from *first on that are of one matrix type, as an operation: a dispatch takes no other. *first moves behind them.
+static op_linear next_of_type(const op_linear *op, uint32_t *first) {
     op_linear part = *op;
+    matrix_type type = op->segments[*first].weight->type;
+    part.segment_count = 0;
+    while (*first < op->segment_count && op->segments[*first].weight->type == type)
+        part.segments[part.segment_count++] = op->segments[(*first)++];
+    return part;
+}
+
+static void record_by_type(const recording *r, const op_linear *op) {
     for (uint32_t s = 0; s < op->segment_count;) {
-        part.segment_count = 0;
-        matrix_type type = op->segments[s].weight->type;
-        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
+        op_linear part = next_of_type(op, &s);
         op_record_linear(&r->ops, &part);
     }
 }
@@ -268,23 +274,26 @@ uint64_t model_page_bytes(const zs_model *model, bool kv_f16) {
     return (uint64_t)c->layers * 2 * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * (kv_f16 ? 2 : 4);
 }
 
-/// Dispatches of a group: one per type and stage (the types of one group rarely differ).
-static uint32_t group_dispatches(const model_weight *weights, uint32_t count) {
+static uint32_t dispatches_by_type(const op_linear *op) {
     uint32_t dispatches = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const model_weight *w = &weights[i], *before = i ? w - 1 : NULL;
-        bool same_kind = before && before->factored == w->factored;
-        if (!w->factored)
-            dispatches += !(same_kind && before->dense.type == w->dense.type);
-        else
-            dispatches += (uint32_t) !(same_kind && before->vt.type == w->vt.type) + (uint32_t) !(same_kind && before->u.type == w->u.type);
+    for (uint32_t s = 0; s < op->segment_count;) {
+        op_linear part = next_of_type(op, &s);
+        dispatches += op_linear_dispatches(&part);
     }
     return dispatches;
+}
+
+static uint32_t group_dispatches(const model_weight *weights, uint32_t count, bool silu_mul) {
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
+    op_linear v = {0}, u = {.silu_mul = silu_mul}, dense = {.silu_mul = silu_mul};
+    group_offsets(weights, count, a_offsets);
+    group_segments(weights, count, a_offsets, NULL, &v, &u, &dense);
+    return dispatches_by_type(&v) + dispatches_by_type(&u) + dispatches_by_type(&dense);
 }
 
 uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode) {
     const model_weight *w = model->layers[0].weights;
     bool combine = decode && op_attention_partials(workspace->policy, model->config.heads, model->config.head_dim, 1) > 0;
-    return 2 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) +
-           group_dispatches(&w[MODEL_DOWN], 1);
+    return 2 + combine + group_dispatches(&w[MODEL_Q], 3, false) + group_dispatches(&w[MODEL_O], 1, false) +
+           group_dispatches(&w[MODEL_GATE], 2, true) + group_dispatches(&w[MODEL_DOWN], 1, false);
 }

@@ -12,6 +12,7 @@ typedef struct op_policy {
     uint32_t tiers; // ZS_TIER_* in use
     uint32_t subgroup_size;
     uint32_t weight_group; // how new matrices are laid out (matrix.h)
+    uint64_t part_limit;   // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
     uint32_t matrix_tile;  // prefill on matrix units, with tiles of so many rows, where op_linear.operands is given; 0: not
     gpu_matrix_units matrix;
     bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
@@ -56,6 +57,8 @@ typedef struct op_linear {
 /// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
+/// Dispatches that it becomes: more than one where matrices lie in parts.
+uint32_t op_linear_dispatches(const op_linear *op);
 
 /// The gradient of a linear operation by its input, y[T, in] = x[T, out] · W: here x is the gradient by the operation's output and lies at
 /// x_offset, y the one by its input. Whole padded rows of y are written, zeros behind the width. scale_offset is not used.

@@ -7,15 +7,18 @@
 
 static const struct {
     uint32_t vocab, width, rows;
-} cases[] = {{1, 1, 1}, {7, 31, 3}, {300, 33, 9}, {65, 192, 17}, {577, 576, 5}, {40, 1536, 100}};
+    uint32_t part; // rows of the embedding's parts; 0: whole
+} cases[] = {{1, 1, 1, 0},     {7, 31, 3, 0},      {300, 33, 9, 0},   {65, 192, 17, 0},
+             {577, 576, 5, 0}, {40, 1536, 100, 0}, {450, 64, 40, 32}, {577, 33, 20, 96}};
 
 static void record(harness *h, const op_recorder *recorder, void *user) {
     (void)h;
     op_record_embed(recorder, user);
 }
 
-static void run_case(harness *h, uint32_t type, uint32_t vocab, uint32_t width, uint32_t row_count) {
+static void run_case(harness *h, uint32_t type, uint32_t vocab, uint32_t width, uint32_t row_count, uint32_t part) {
     weights w = weights_random(h, type, vocab, width);
+    w.shape.part_rows = part;
     weights_put(h, &w);
     uint32_t stride = (width + 31) / 32 * 32 + 32;
     size_t count = (size_t)row_count * stride;
@@ -41,7 +44,8 @@ void cases_embed(harness *h) {
             char op[32];
             snprintf(op, sizeof op, "embed %s", tensor_type_get_info(weight_types[t])->name);
             uint32_t width = weights_inner(weight_types[t], cases[i].width);
-            if (harness_case(h, op, "vocabulary %u, width %u, %u rows", cases[i].vocab, width, cases[i].rows))
-                run_case(h, weight_types[t], cases[i].vocab, width, cases[i].rows);
+            if (harness_case(h, op, "vocabulary %u, width %u, %u rows%s", cases[i].vocab, width, cases[i].rows,
+                             cases[i].part ? ", parts" : ""))
+                run_case(h, weight_types[t], cases[i].vocab, width, cases[i].rows, cases[i].part);
         }
 }

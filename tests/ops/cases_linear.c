@@ -21,6 +21,7 @@ typedef struct linear_case {
     bool one_x;     // all segments read the same x
     bool loud;      // rows of very different size, up to beyond what f16 holds
     uint32_t spare; // floats that strides have to spare
+    uint32_t part;  // rows of the matrices' parts; 0: whole
 } linear_case;
 
 static const linear_case cases[] = {
@@ -68,6 +69,13 @@ static const linear_case cases[] = {
     // rows that f16 cannot hold
     {{192}, {66}, 1, .rows = 33, .loud = true},
     {{192}, {130}, 1, .rows = 70, .norm = true, .loud = true},
+    // matrices in parts: more of them than a dispatch takes, one short at the end, one whole beside others
+    {{192}, {450}, 1, .rows = 1, .decode = true, .part = 32},
+    {{192}, {130}, 1, .rows = 66, .residual = true, .scale = true, .part = 64},
+    {{192, 192, 192}, {130, 64, 1}, 3, .rows = 3, .decode = true, .one_x = true, .scale = true, .norm = true, .part = 64},
+    {{33, 1, 192}, {3, 65, 64}, 3, .rows = 20, .part = 32},
+    {{192, 192}, {161, 161}, 2, .rows = 2, .decode = true, .one_x = true, .silu_mul = true, .part = 64},
+    {{192, 192}, {161, 161}, 2, .rows = 65, .one_x = true, .silu_mul = true, .norm = true, .part = 96},
 };
 
 enum { EXPERTS = 4 };
@@ -139,7 +147,10 @@ static void make_norm(harness *h, linear_data *d) {
 static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
     linear_data *d = harness_alloc(h, 1, sizeof *d); // its segments point into it
     d->shape = *c;
-    for (uint32_t s = 0; s < c->segments; s++) d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+    for (uint32_t s = 0; s < c->segments; s++) {
+        d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+        if (c->part < c->out[s]) d->w[s].shape.part_rows = c->part;
+    }
     lay_out(d);
     d->x = harness_alloc(h, (size_t)c->rows * d->op.x_stride, sizeof *d->x);
     for (uint32_t t = 0; t < c->rows; t++)
@@ -221,9 +232,9 @@ static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type
         size_t used = strlen(shapes);
         snprintf(shapes + used, sizeof shapes - used, "[%u, %u] ", c->out[s], c->in[s]);
     }
-    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
+    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
                         c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->norm ? ", norm" : "",
-                        c->one_x ? ", one x" : "", c->loud ? ", loud" : "", c->spare ? ", spare" : "");
+                        c->one_x ? ", one x" : "", c->loud ? ", loud" : "", c->spare ? ", spare" : "", c->part ? ", parts" : "");
 }
 
 void cases_linear(harness *h) {
