@@ -1,13 +1,18 @@
 // What no tiny model reaches by itself: matrices in parts, sizes beyond 32 bits, memory in many blocks.
 #include "gpu/device_private.h"
 #include "model/model.h"
+#include "loader/safetensors.h"
 #include "ops/ops.h"
+#include "support/gguf_image.h"
+#include "support/safetensors_image.h"
 #include "support/tiny_runtime.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -170,12 +175,81 @@ static void test_blocks_too_small(void **state) {
     zs_device_destroy(&device);
 }
 
+// ---- files of more than 4 GiB -------------------------------------------------------------------------------------------
+
+// A tensor of 5 GiB, of which only the last row is not a hole of the file, and one behind it.
+enum { HUGE_ROWS = 163840, HUGE_COLS = 8192, BEHIND = 8 };
+static const uint64_t huge_bytes = 4ull * HUGE_ROWS * HUGE_COLS;
+static const char huge_path[] = TEST_OUTPUT "/huge";
+static const float behind[BEHIND] = {1, 2, 3, 4, 5, 6, 7, 8};
+
+static void write_huge(const byte_buffer *header) {
+    static float row[HUGE_COLS];
+    for (uint32_t i = 0; i < HUGE_COLS; i++) row[i] = (float)i;
+    int fd = open(huge_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    assert_true(fd >= 0);
+    assert_true(pwrite(fd, header->data, header->size, 0) == (ssize_t)header->size);
+    off_t end = (off_t)(header->size + huge_bytes);
+    assert_true(pwrite(fd, row, sizeof row, end - (off_t)sizeof row) == (ssize_t)sizeof row);
+    assert_true(pwrite(fd, behind, sizeof behind, end) == (ssize_t)sizeof behind);
+    assert_int_equal(close(fd), 0);
+}
+
+static void check_huge(const void *huge, const void *after) {
+    const float *last = (const float *)huge + (size_t)(HUGE_ROWS - 1) * HUGE_COLS;
+    assert_true(last[-1] == 0 && last[0] == 0 && last[1] == 1 && last[HUGE_COLS - 1] == HUGE_COLS - 1);
+    assert_memory_equal(after, behind, sizeof behind);
+}
+
+static void test_huge_gguf(void **state) {
+    (void)state;
+    gguf_image image = {0};
+    gguf_file file = {0};
+    zs_error error = {0};
+    gguf_image_tensor(&image, "huge", TENSOR_F32, 2, (const uint64_t[]){HUGE_ROWS, HUGE_COLS}, NULL);
+    gguf_image_tensor(&image, "behind", TENSOR_F32, 1, (const uint64_t[]){BEHIND}, behind);
+    memcpy(image.infos.data + image.infos.size - sizeof huge_bytes, &huge_bytes, sizeof huge_bytes); // its offset
+    image.data.size = 0;
+    byte_buffer header = gguf_image_finish(&image);
+    write_huge(&header);
+    tiny_need(gguf_open(huge_path, &file, &error), &error);
+    const gguf_tensor *huge = gguf_find_tensor(&file, "huge"), *after = gguf_find_tensor(&file, "behind");
+    assert_true(huge->size == huge_bytes && huge->elements == huge_bytes / 4 && after->offset == header.size + huge_bytes);
+    check_huge(huge->data, after->data);
+    gguf_close(&file);
+    assert_int_equal(truncate(huge_path, (off_t)(header.size + huge_bytes + sizeof behind - 1)), 0);
+    assert_int_equal(gguf_open(huge_path, &file, &error), ZS_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "behind"));
+    byte_buffer_free(&header);
+    assert_int_equal(unlink(huge_path), 0);
+}
+
+static void test_huge_safetensors(void **state) {
+    (void)state;
+    char text[256];
+    safetensors_file file = {0};
+    zs_error error = {0};
+    snprintf(text, sizeof text,
+             "{'huge': {'dtype': 'F32', 'shape': [%d, %d], 'data_offsets': [0, %llu]}, 'behind': {'dtype': 'F32', 'shape': [%d], "
+             "'data_offsets': [%llu, %llu]}}",
+             HUGE_ROWS, HUGE_COLS, (unsigned long long)huge_bytes, BEHIND, (unsigned long long)huge_bytes,
+             (unsigned long long)(huge_bytes + sizeof behind));
+    byte_buffer header = safetensors_image(text, NULL, 0);
+    write_huge(&header);
+    tiny_need(safetensors_open(huge_path, &file, &error), &error);
+    const safetensors_tensor *huge = safetensors_find(&file, "huge"), *after = safetensors_find(&file, "behind");
+    assert_true(huge->size == huge_bytes);
+    check_huge(huge->data, after->data);
+    safetensors_close(&file);
+    byte_buffer_free(&header);
+    assert_int_equal(unlink(huge_path), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_parts_refused),
-        cmocka_unit_test(test_small_blocks),
-        cmocka_unit_test(test_blocks_too_small),
+        cmocka_unit_test(test_parts),        cmocka_unit_test(test_parts_refused),
+        cmocka_unit_test(test_small_blocks), cmocka_unit_test(test_blocks_too_small),
+        cmocka_unit_test(test_huge_gguf),    cmocka_unit_test(test_huge_safetensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
