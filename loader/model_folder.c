@@ -141,6 +141,7 @@ static zs_status check_tensors(const char *path, const shards *all, const folder
 // ---- tensors -------------------------------------------------------------------------------------------------------
 
 static void put_tensor(const safetensors_tensor *from, gguf_tensor *to) {
+    to->mapped = true; // shards are opened by their paths
     translate(from->name, to->name);
     to->origin = from->name;
     to->type = from->type;

@@ -178,6 +178,7 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
         status = upload_part(up, tensor, permutation, p * weight->part_rows, &part, error);
         matrix_set_part_address(weight, p, part.address);
     }
+    gguf_tensor_release(tensor);
     return status;
 }
 
