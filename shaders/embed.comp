@@ -1,4 +1,4 @@
-// x[t, :] = embedding[rows[t].token, :], for the tokens that one part of the embedding has.
+// x[t, :] = scale · embedding[rows[t].token, :], for the tokens that one part of the embedding has.
 //
 // Grid: x = units (8 values) of a row / workgroup size, y = rows. An invocation dequantises one unit.
 // Constants: 0 workgroup size · 1 WEIGHT_GROUP
@@ -19,6 +19,8 @@ void main() {
     WeightRow row = weight_row(push.embedding, push.part, push.in_units, token);
     vec4 a, b;
     weight_load(row, unit, weight_scale(row, unit), a, b);
+    a *= push.scale;
+    b *= push.scale;
     uint to = t * push.stride + 8u * unit;
     for (uint c = 0u; c < 4u; c++) {
         if (8u * unit + c < push.width) push.x.v[to + c] = a[c];

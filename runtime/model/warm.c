@@ -40,6 +40,8 @@ static void fill_model(part *w, uint32_t which, zs_device *device, const model_f
     w->model.embedding = shape_of(file->embedding, policy);
     w->model.head = file->config.tied ? w->model.embedding : shape_of(file->head, policy);
     w->layer.attention_norm = w->layer.ffn_norm = ANY_ADDRESS;
+    if (file->config.head_norms) w->layer.q_norm = w->layer.k_norm = ANY_ADDRESS;
+    if (file->config.post_norms) w->layer.attention_post_norm = w->layer.ffn_post_norm = ANY_ADDRESS;
     w->layer.qkv_bias = file->config.qkv_bias ? ANY_ADDRESS : 0;
     for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
         const model_matrix *from = &file->layers[0].matrices[m];

@@ -18,6 +18,7 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op) {
                           .part = part.out,
                           .in_units = e->padded / 8,
                           .width = e->in,
+                          .scale = op->scale != 0 ? op->scale : 1,
                           .stride = op->stride};
         op_record(recorder, &(op_dispatch){
                                 .key = {.module = modules[e->type], .constant_count = 2, .constants = {WORKGROUP, e->group}},

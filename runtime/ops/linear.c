@@ -188,6 +188,7 @@ static uint64_t operand_undo(const op_linear *op) { return op->operands + 2ull *
 /// x[T, width], of the stride, in f16 to op->operands, what undoes its scaling behind it, [T]; normed where there is a norm.
 static void record_half_rows(const op_recorder *recorder, const op_linear *op) {
     uint32_t width = operand_width(op);
+    gpu_command_barrier(recorder->command); // the operation before may read its operands still, where the caller has no barrier between
     PushHalfRows push = {
         .x = op->x, .norm = op->norm, .h = op->operands, .undo = operand_undo(op), .width = width, .x_stride = op->x_stride};
     op_dispatch dispatch = {
@@ -236,7 +237,7 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
 static void record_whole(const op_recorder *recorder, const op_linear *op) {
     const op_policy *policy = &recorder->policy;
     uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
-                     (op->norm ? LINEAR_NORM : 0);
+                     (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
     bool operands = takes_operands(op, policy);
