@@ -45,3 +45,10 @@ void file_map_close(file_map *map) {
     free(map->path);
     *map = (file_map){0};
 }
+
+void file_map_release(const void *data, size_t size) {
+    // Whole pages only: what lies beside belongs to somebody else, who may be reading it.
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) / page * page,
+              end = ((uintptr_t)data + size) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}

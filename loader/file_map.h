@@ -12,5 +12,8 @@ typedef struct file_map {
 
 zs_status file_map_open(const char *path, file_map *map, zs_error *error);
 void file_map_close(file_map *map);
+/// Lets go of the memory that holds these bytes of a mapped file; they are read again when next used. Only for bytes in a map of
+/// file_map_open: of others the contents would be lost.
+void file_map_release(const void *data, size_t size);
 
 #endif

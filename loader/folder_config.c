@@ -9,8 +9,11 @@ enum { MOST = 1 << 30, NAME_BYTES = 96 };
 static const struct {
     const char *name, *architecture;
     bool needs_kv_heads; // the class has a default of its own that depends on nothing
-} classes[] = {{"LlamaForCausalLM", "llama", false}, {"MistralForCausalLM", "llama", true}, {"Qwen2ForCausalLM", "qwen2", true}};
-enum { CLASSES = sizeof classes / sizeof *classes, MISTRAL = 1, QWEN2 = 2 };
+} classes[] = {{"LlamaForCausalLM", "llama", false},
+               {"MistralForCausalLM", "llama", true},
+               {"Qwen2ForCausalLM", "qwen2", true},
+               {"Gemma3ForCausalLM", "gemma3", true}};
+enum { CLASSES = sizeof classes / sizeof *classes, MISTRAL = 1, QWEN2 = 2, GEMMA3 = 3 };
 
 static const json_t *get(const json_t *root, const char *key) {
     const json_t *value = json_object_get(root, key);
@@ -47,7 +50,8 @@ static zs_status read_class(const json_t *root, size_t *which, zs_error *error) 
     }
     if (!name) return zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key architectures is missing or no list of names");
     return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                        "config.json: architecture %.60s is not supported; LlamaForCausalLM, MistralForCausalLM and Qwen2ForCausalLM are",
+                        "config.json: architecture %.60s is not supported; LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and "
+                        "Gemma3ForCausalLM are",
                         name);
 }
 
@@ -57,10 +61,12 @@ static zs_status read_sizes(const json_t *root, size_t which, folder_config *c, 
     if (!status) status = read_count(root, "intermediate_size", 0, &c->ffn, error);
     if (!status) status = read_count(root, "num_attention_heads", 0, &c->heads, error);
     if (!status) status = read_count(root, "num_key_value_heads", classes[which].needs_kv_heads ? 0 : c->heads, &c->kv_heads, error);
-    if (!status) status = read_count(root, "head_dim", c->hidden / c->heads ? c->hidden / c->heads : 1, &c->head_dim, error);
+    uint32_t head_dim = which == GEMMA3 ? 256 : c->heads && c->hidden / c->heads ? c->hidden / c->heads : 1;
+    if (!status) status = read_count(root, "head_dim", head_dim, &c->head_dim, error);
     if (!status) status = read_count(root, "vocab_size", 0, &c->vocab, error);
     if (!status) status = read_count(root, "max_position_embeddings", 0, &c->context, error);
-    c->tied = is_true(root, "tie_word_embeddings");
+    c->tied = is_true(root, "tie_word_embeddings") || (which == GEMMA3 && !get(root, "tie_word_embeddings"));
+    c->gemma_norms = which == GEMMA3;
     c->qkv_bias = which == QWEN2 || (which != MISTRAL && is_true(root, "attention_bias"));
     c->o_bias = which != QWEN2 && c->qkv_bias;
     c->mlp_bias = which != QWEN2 && which != MISTRAL && is_true(root, "mlp_bias");
@@ -122,10 +128,29 @@ static zs_status read_scaling(const json_t *scaling, folder_config *c, gguf_writ
     return ZS_OK;
 }
 
-static zs_status read_rope(const json_t *root, folder_config *c, gguf_writer *keys, zs_error *error) {
+/// Gemma 3's layers with a window rotate by a base of their own; in transformers 5 each kind of layer has its parameters.
+static zs_status read_window_rope(const json_t *root, const folder_config *c, gguf_writer *keys, zs_error *error) {
+    const json_t *parameters = get(get(root, "rope_parameters"), "sliding_attention");
+    const char *type = json_string_value(get(parameters, "rope_type"));
+    double base;
+    zs_status status = parameters ? read_number(parameters, "rope_theta", 10000, &base, error)
+                                  : read_number(root, "rope_local_base_freq", 10000, &base, error);
+    if (!status && type && strcmp(type, "default") != 0)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "config.json: rope_parameters.sliding_attention is of type %.40s: support for windows whose rotary positions "
+                            "are scaled is not implemented",
+                            type);
+    if (!status) add_f32(keys, c, "rope.freq_base_swa", base);
+    return status;
+}
+
+static zs_status read_rope(const json_t *root, size_t which, folder_config *c, gguf_writer *keys, zs_error *error) {
     const json_t *parameters = get(root, "rope_parameters"), *scaling = get(root, "rope_scaling");
-    double part;
-    zs_status status = read_number(get(parameters, "rope_theta") ? parameters : root, "rope_theta", 10000, &c->rope_theta, error);
+    double part, base = which == GEMMA3 ? 1e6 : 10000;
+    zs_status status = which == GEMMA3 ? read_window_rope(root, c, keys, error) : ZS_OK;
+    if (status) return status;
+    if (get(parameters, "full_attention")) parameters = get(parameters, "full_attention");
+    status = read_number(get(parameters, "rope_theta") ? parameters : root, "rope_theta", base, &c->rope_theta, error);
     if (!status)
         status = read_number(get(parameters, "partial_rotary_factor") ? parameters : root, "partial_rotary_factor", 1, &part, error);
     if (!status && !(part > 0 && part <= 1))
@@ -136,8 +161,49 @@ static zs_status read_rope(const json_t *root, folder_config *c, gguf_writer *ke
     return read_scaling(scaling ? scaling : parameters, c, keys, error);
 }
 
+/// Every how many layers one has no window. A list of layers that follows no such rule has no key.
+static zs_status read_pattern(const json_t *root, const folder_config *c, uint32_t *pattern, zs_error *error) {
+    const json_t *types = get(root, "layer_types");
+    zs_status status = read_count(root, "sliding_window_pattern", 6, pattern, error);
+    if (status || !types) return status;
+    *pattern = c->layers + 1; // none
+    for (uint32_t i = 0; i < c->layers; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        bool full = type && strcmp(type, "full_attention") == 0;
+        if (full && *pattern > c->layers) *pattern = i + 1;
+        if (type && full == ((i + 1) % *pattern == 0) && (full || strcmp(type, "sliding_attention") == 0)) continue;
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "config.json: layer_types: layer %u is %.40s: only full_attention in every so many-th layer and "
+                            "sliding_attention in the others are supported",
+                            i, type ? type : "missing");
+    }
+    return ZS_OK;
+}
+
+/// What Gemma 3 has beside llama: windows by layers, a scale of scores of its own, and what its relatives have and it has not.
+static zs_status read_gemma3(const json_t *root, const folder_config *c, gguf_writer *keys, zs_error *error) {
+    static const char *const caps[] = {"attn_logit_softcapping", "final_logit_softcapping"};
+    uint32_t window, pattern = 0;
+    double scalar, cap;
+    zs_status status = read_count(root, "sliding_window", 4096, &window, error);
+    if (!status) status = read_pattern(root, c, &pattern, error);
+    if (!status) status = read_number(root, "query_pre_attn_scalar", 256, &scalar, error);
+    if (!status && !(scalar > 0)) status = zs_error_set(error, ZS_ERROR_FORMAT, "config.json: key query_pre_attn_scalar is %g", scalar);
+    for (size_t i = 0; i < sizeof caps / sizeof *caps && !status; i++) {
+        status = read_number(root, caps[i], 0, &cap, error);
+        if (!status && cap != 0) add_f32(keys, c, caps[i], cap);
+    }
+    if (status) return status;
+    add_u32(keys, c, "attention.sliding_window", window);
+    if (pattern != 6) add_u32(keys, c, "attention.sliding_window_pattern", pattern);
+    if (scalar != c->head_dim) add_f32(keys, c, "attention.scale", 1 / sqrt(scalar));
+    if (is_true(root, "use_bidirectional_attention")) add_f32(keys, c, "attention.causal", 0);
+    return ZS_OK;
+}
+
 static zs_status read_window(const json_t *root, size_t which, const folder_config *c, gguf_writer *keys, zs_error *error) {
     uint32_t window;
+    if (which == GEMMA3) return read_gemma3(root, c, keys, error);
     if (which == QWEN2 && !is_true(root, "use_sliding_window")) return ZS_OK;
     if (which != QWEN2 && which != MISTRAL) return ZS_OK;
     if (!get(root, "sliding_window")) return ZS_OK;
@@ -161,13 +227,14 @@ static void add_name(const json_t *root, const char *folder, gguf_writer *keys) 
 zs_status folder_config_read(const json_t *root, const char *folder, folder_config *c, gguf_writer *keys, zs_error *error) {
     size_t which;
     double epsilon;
-    const json_t *act = get(root, "hidden_act");
     *c = (folder_config){0};
     zs_status status = read_class(root, &which, error);
     if (status) return status;
+    const char *key = which == GEMMA3 ? "hidden_activation" : "hidden_act", *known = which == GEMMA3 ? "gelu_pytorch_tanh" : "silu";
+    const json_t *act = get(root, key);
     c->architecture = classes[which].architecture;
-    if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: hidden_act is not silu, which is the only one supported");
+    if (act && (!json_is_string(act) || strcmp(json_string_value(act), known) != 0))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "config.json: %s is not %s, which is the only one supported", key, known);
     if (get(root, "quantization_config"))
         return zs_error_set(
             error, ZS_ERROR_UNSUPPORTED,
@@ -179,6 +246,6 @@ zs_status folder_config_read(const json_t *root, const char *folder, folder_conf
     add_name(root, folder, keys);
     add_sizes(keys, c);
     add_f32(keys, c, "attention.layer_norm_rms_epsilon", epsilon);
-    status = read_rope(root, c, keys, error);
+    status = read_rope(root, which, c, keys, error);
     return status ? status : read_window(root, which, c, keys, error);
 }

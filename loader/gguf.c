@@ -206,6 +206,7 @@ static zs_status place_tensors(gguf_file *file, const reader *r) {
                                 r->path, tensor->name, tensor->size, start + tensor->offset, r->size);
         tensor->offset += start;
         tensor->data = r->data + tensor->offset;
+        tensor->mapped = file->map.path != NULL;
     }
     return ZS_OK;
 }
@@ -283,6 +284,10 @@ void gguf_close(gguf_file *file) {
     free(file->image);
     file_map_close(&file->map);
     *file = (gguf_file){0};
+}
+
+void gguf_tensor_release(const gguf_tensor *tensor) {
+    if (tensor->mapped) file_map_release(tensor->data, (size_t)tensor->size);
 }
 
 const char *gguf_tensor_origin(const gguf_tensor *tensor) { return tensor->origin ? tensor->origin : tensor->name; }

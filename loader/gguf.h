@@ -48,6 +48,7 @@ typedef struct gguf_tensor {
     uint64_t size;      // bytes
     uint64_t offset;    // in the file, for messages
     const char *origin; // the name that its own file has for it; NULL: this one
+    bool mapped;        // data lies in a mapped file (gguf_tensor_release)
 } gguf_tensor;
 
 typedef struct gguf_file {
@@ -75,6 +76,8 @@ void gguf_close(gguf_file *file);
 /// to close_parts. Both belong to the file from then on, on failure too (a name that occurs twice).
 zs_status gguf_adopt_tensors(gguf_file *file, gguf_tensor *tensors, size_t count, void *parts, void (*close_parts)(void *parts),
                              zs_error *error);
+/// A large file need not stay in memory: what has been read of a mapped one is let go. Else nothing happens.
+void gguf_tensor_release(const gguf_tensor *tensor);
 /// The name to tell a person.
 const char *gguf_tensor_origin(const gguf_tensor *tensor);
 

@@ -20,7 +20,6 @@ static const feature_key keys[] = {
     {"attention.causal", "attention to later tokens", {1, 1}},
     {"attention.max_alibi_bias", "ALiBi attention biases", {0, 0}},
     {"attention.clamp_kqv", "clamped queries, keys and values", {0, 0}},
-    {"attention.scale", "attention scores of another scale", {0, 0}},
     {"attn_logit_softcapping", "soft-capped attention scores", {0, 0}},
     {"final_logit_softcapping", "soft-capped logits", {0, 0}},
     {"logit_scale", "scaled logits", {1, 0}},
@@ -75,7 +74,7 @@ static zs_status read_window(model_file *file, zs_error *error) {
     if (!read_number(file, "attention.sliding_window", name, sizeof name, &number) || number == 0 || number >= file->config.context)
         return ZS_OK;
     if (!(number >= 1)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), name, number);
-    if (strcmp(file->config.architecture, "llama") != 0)
+    if (strcmp(file->config.architecture, "qwen2") == 0)
         return refuse_key(file, name, number, "attention in a window shorter than the context is", error);
     file->config.window = (uint32_t)number;
     return ZS_OK;
@@ -108,6 +107,37 @@ static zs_status read_scaling(model_file *file, zs_error *error) {
     return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), new_key ? name : old, file->config.rope_divisor);
 }
 
+static zs_status read_score_scale(model_file *file, zs_error *error) {
+    char name[128];
+    double number;
+    if (!read_number(file, "attention.scale", name, sizeof name, &number) || number == 0) return ZS_OK;
+    if (!(number > 0 && number < 1e6)) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), name, number);
+    file->config.score_scale = (float)number;
+    return ZS_OK;
+}
+
+/// What every Gemma 3 has and no key tells, and two keys that files of usual sizes leave out.
+static zs_status read_gemma3(model_file *file, zs_error *error) {
+    model_config *c = &file->config;
+    char name[128];
+    double number;
+    c->embedding_scale = sqrtf((float)c->hidden);
+    c->gelu = c->head_norms = c->post_norms = true;
+    c->full_every = 6;
+    c->window_rope_base = 10000;
+    if (c->score_scale == 0 && c->layers == 62) c->score_scale = 1 / sqrtf((float)c->hidden / (float)c->heads); // 27B
+    if (read_number(file, "attention.sliding_window_pattern", name, sizeof name, &number)) {
+        if (!(number >= 1 && number <= 1e6 && number == floor(number)))
+            return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), name, number);
+        c->full_every = (uint32_t)number;
+    }
+    if (read_number(file, "rope.freq_base_swa", name, sizeof name, &number)) {
+        if (!(number > 1 && isfinite(number))) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key %s is %g", path_of(file), name, number);
+        c->window_rope_base = (float)number;
+    }
+    return ZS_OK;
+}
+
 zs_status model_features_read_keys(model_file *file, zs_error *error) {
     file->config.rope_divisor = 1;
     char name[128];
@@ -122,6 +152,8 @@ zs_status model_features_read_keys(model_file *file, zs_error *error) {
     }
     zs_status status = read_window(file, error);
     if (!status) status = read_scaling(file, error);
+    if (!status) status = read_score_scale(file, error);
+    if (!status && strcmp(file->config.architecture, "gemma3") == 0) status = read_gemma3(file, error);
     return status ? status : check_head_sizes(file, error);
 }
 
@@ -145,9 +177,9 @@ zs_status model_features_check_tensors(const model_file *file, const bool *used,
         const char *name = file->gguf.tensors[i].name;
         if (used[i] || belongs_to_images(name)) continue;
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                            "%s: tensor %s is none that a llama model of this size uses: support for %s is not implemented, and without it "
+                            "%s: tensor %s is none that a %s model of this size uses: support for %s is not implemented, and without it "
                             "the answers would be wrong; use a model that does not need it",
-                            path_of(file), gguf_tensor_origin(&file->gguf.tensors[i]), what_tensor_means(name));
+                            path_of(file), gguf_tensor_origin(&file->gguf.tensors[i]), file->config.architecture, what_tensor_means(name));
     }
     return ZS_OK;
 }

@@ -29,9 +29,9 @@ static zs_status read_architecture(model_file *file, zs_error *error) {
         if (!gguf_get_string(&file->gguf, "zsigma.base_architecture", &name))
             return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key zsigma.base_architecture is missing", path_of(file));
     }
-    if (!string_is(name, "llama") && !string_is(name, "qwen2"))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama and qwen2 are", path_of(file),
-                            (int)(name.size < 40 ? name.size : 40), name.data);
+    if (!string_is(name, "llama") && !string_is(name, "qwen2") && !string_is(name, "gemma3"))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: architecture %.*s is not supported; llama, qwen2 and gemma3 are",
+                            path_of(file), (int)(name.size < 40 ? name.size : 40), name.data);
     snprintf(file->config.architecture, sizeof file->config.architecture, "%.*s", (int)name.size, name.data);
     if (gguf_get_string(&file->gguf, "general.name", &name))
         snprintf(file->config.name, sizeof file->config.name, "%.*s", (int)(name.size < 120 ? name.size : 120), name.data);
@@ -176,7 +176,8 @@ static zs_status find_biases(model_file *file, uint32_t index, const uint32_t ro
     zs_status status = ZS_OK;
     for (uint32_t m = 0; m < 3 && !status; m++) {
         snprintf(name, sizeof name, "blk.%u.%s.bias", index, gguf_names[m]);
-        if (index == 0 && m == 0) file->config.qkv_bias = gguf_find_tensor(&file->gguf, name) != NULL;
+        // Biases before norms of heads are a computation of their own: left unread, they are refused as tensors that no model uses.
+        if (index == 0 && m == 0) file->config.qkv_bias = !file->config.head_norms && gguf_find_tensor(&file->gguf, name);
         if (file->config.qkv_bias) status = find(file, name, rows[m], 0, false, &file->layers[index].biases[m], error);
     }
     return status;
@@ -194,11 +195,23 @@ static zs_status find_layer(model_file *file, uint32_t index, zs_error *error) {
         layer->matrices[m].in = shapes[m][1];
         status = find_matrix(file, index, m, &layer->matrices[m], error);
     }
-    char name[NAME_BYTES];
-    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", index);
-    if (!status) status = find(file, name, c->hidden, 0, false, &layer->attention_norm, error);
-    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", index);
-    if (!status) status = find(file, name, c->hidden, 0, false, &layer->ffn_norm, error);
+    const struct {
+        const char *name;
+        uint32_t width; // 0: the architecture has none
+        const gguf_tensor **tensor;
+    } norms[] = {
+        {"attn_norm", c->hidden, &layer->attention_norm},
+        {"ffn_norm", c->hidden, &layer->ffn_norm},
+        {"attn_q_norm", c->head_norms ? c->head_dim : 0, &layer->q_norm},
+        {"attn_k_norm", c->head_norms ? c->head_dim : 0, &layer->k_norm},
+        {"post_attention_norm", c->post_norms ? c->hidden : 0, &layer->attention_post_norm},
+        {"post_ffw_norm", c->post_norms ? c->hidden : 0, &layer->ffn_post_norm},
+    };
+    for (size_t i = 0; i < sizeof norms / sizeof *norms && !status; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "blk.%u.%s.weight", index, norms[i].name);
+        if (norms[i].width) status = find(file, name, norms[i].width, 0, false, norms[i].tensor, error);
+    }
     return status ? status : find_biases(file, index, (const uint32_t[]){q, kv, kv}, error);
 }
 
@@ -300,3 +313,7 @@ uint32_t model_bias_file_row(const model_file *file, uint32_t matrix, uint32_t r
 }
 
 const char *model_matrix_gguf_name(uint32_t matrix) { return gguf_names[matrix]; }
+
+bool model_layer_has_window(const model_config *config, uint32_t layer) {
+    return config->full_every ? (layer + 1) % config->full_every != 0 : config->window != 0;
+}

@@ -8,7 +8,7 @@
 #include "loader/gguf.h"
 
 typedef struct model_config {
-    char architecture[64]; // of the base: "llama", "qwen2"
+    char architecture[64]; // of the base: "llama", "qwen2", "gemma3"
     char name[128];
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context;
     float norm_eps, rope_base;
@@ -17,7 +17,19 @@ typedef struct model_config {
     bool qkv_bias;       // q, k and v have biases
     uint32_t window;     // a position attends to so many, itself among them; 0: to all before it
     double rope_divisor; // of every rotary frequency (linear scaling); 1: none
+
+    // What Gemma 3 has beside that
+    float embedding_scale;  // of the embedding on its way in; 0: none
+    float score_scale;      // of attention scores; 0: 1 / √head_dim
+    bool gelu;              // gelu, by its tanh approximation, has silu's place
+    bool head_norms;        // RMS norms on every head of q and k before their rotation
+    bool post_norms;        // RMS norms on what attention and feed-forward add to x
+    uint32_t full_every;    // each so many-th layer has no window; 0: all have it
+    float window_rope_base; // rope base of the layers with a window, which are not scaled by rope_divisor; 0: as the others
 } model_config;
+
+/// Whether a layer is one of those with a window (which config.window, when 0, makes as long as the context) and their rope base.
+bool model_layer_has_window(const model_config *config, uint32_t layer);
 
 /// One matrix [out, in], dense (dense != NULL) or factored (u, s, vt != NULL).
 typedef struct model_matrix {
@@ -33,8 +45,10 @@ enum { MODEL_Q, MODEL_K, MODEL_V, MODEL_O, MODEL_GATE, MODEL_UP, MODEL_DOWN, MOD
 
 typedef struct model_layer_file {
     model_matrix matrices[MODEL_MATRICES];
-    const gguf_tensor *attention_norm, *ffn_norm; // [hidden]
-    const gguf_tensor *biases[3];                 // of q, k and v, [out]; rows in the order of the dense matrix; NULL without qkv_bias
+    const gguf_tensor *attention_norm, *ffn_norm;           // [hidden]
+    const gguf_tensor *q_norm, *k_norm;                     // [head_dim] with head_norms, else NULL
+    const gguf_tensor *attention_post_norm, *ffn_post_norm; // [hidden] with post_norms, else NULL
+    const gguf_tensor *biases[3]; // of q, k and v, [out]; rows in the order of the dense matrix; NULL without qkv_bias
 } model_layer_file;
 
 typedef struct model_file {
@@ -53,9 +67,9 @@ typedef struct model_file {
 /// of them); absent: interleaved, as llama.cpp writes them.
 #define MODEL_ROWS_KEY "zsigma.head_rows"
 
-/// Opens a GGUF file of architecture llama or qwen2, or zsigma over one of them, or a Hugging Face folder (model_folder.h). Checks that
-/// every tensor is there with the right shape and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or misshapen
-/// tensor is named. What would change the computation and is not implemented is refused (model_features.h).
+/// Opens a GGUF file of architecture llama, qwen2 or gemma3, or zsigma over one of them, or a Hugging Face folder (model_folder.h). Checks
+/// that every tensor is there with the right shape and that sizes agree (heads · head_dim, kv_heads divides heads, …). A missing or
+/// misshapen tensor is named. What would change the computation and is not implemented is refused (model_features.h).
 zs_status model_file_open(const char *path, model_file *file, zs_error *error);
 zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error);
 void model_file_close(model_file *file);

@@ -18,12 +18,14 @@ enum { NAME_BYTES = 128, LIST_BYTES = 800 };
 typedef struct folder_parts {
     shards shards;
     float *rope_factors; // [head_dim / 2]
+    float *norms;        // one after another, where GGUF files store them another way
 } folder_parts;
 
 static void close_parts(void *parts) {
     folder_parts *p = parts;
     shards_close(&p->shards);
     free(p->rope_factors);
+    free(p->norms);
     free(p);
 }
 
@@ -37,16 +39,33 @@ bool model_folder_is(const char *path) {
 static const char *const outer_names[][2] = {
     {"model.embed_tokens.weight", "token_embd.weight"}, {"model.norm.weight", "output_norm.weight"}, {"lm_head.weight", "output.weight"}};
 static const char *const layer_names[][2] = {
-    {"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"},
-    {"self_attn.q_proj", "attn_q"},   {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"},
-    {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
+    {"self_attn.q_proj", "attn_q"}, {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"}, {"self_attn.o_proj", "attn_output"},
+    {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},      {"mlp.down_proj", "ffn_down"},
 };
-enum { OUTER = sizeof outer_names / sizeof *outer_names, LAYER = sizeof layer_names / sizeof *layer_names };
+static const char *const norm_names[][2] = {{"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"}};
+static const char *const gemma_norm_names[][2] = {
+    {"input_layernorm", "attn_norm"},          {"post_attention_layernorm", "post_attention_norm"},
+    {"pre_feedforward_layernorm", "ffn_norm"}, {"post_feedforward_layernorm", "post_ffw_norm"},
+    {"self_attn.q_norm", "attn_q_norm"},       {"self_attn.k_norm", "attn_k_norm"},
+};
+enum {
+    OUTER = sizeof outer_names / sizeof *outer_names,
+    LAYER = sizeof layer_names / sizeof *layer_names,
+    NORMS = sizeof norm_names / sizeof *norm_names,
+    GEMMA_NORMS = sizeof gemma_norm_names / sizeof *gemma_norm_names,
+    GEMMA_HEAD_NORMS = 4, // from there on
+};
+
+/// A layer's i-th part: matrices first, then norms. NULL behind the last.
+static const char *const *layer_name(const folder_config *c, size_t i) {
+    if (i < LAYER) return layer_names[i];
+    i -= LAYER;
+    if (c->gemma_norms) return i < GEMMA_NORMS ? gemma_norm_names[i] : NULL;
+    return i < NORMS ? norm_names[i] : NULL;
+}
 
 /// "model.layers.N.PART.weight" or ".bias" as "blk.N.PART.weight"; a name that is none of these stays.
-static void translate(const char *name, char out[65]) {
+static void translate(const folder_config *c, const char *name, char out[65]) {
     unsigned layer;
     int used = 0;
     for (size_t i = 0; i < OUTER; i++) {
@@ -58,11 +77,12 @@ static void translate(const char *name, char out[65]) {
     if (strncmp(name, "model.layers.", 13) != 0 || name[13] < '0' || name[13] > '9' ||
         sscanf(name, "model.layers.%5u.%n", &layer, &used) != 1 || used == 0)
         return;
-    for (size_t i = 0; i < LAYER; i++) {
-        size_t size = strlen(layer_names[i][0]);
+    const char *const *part;
+    for (size_t i = 0; (part = layer_name(c, i)) != NULL; i++) {
+        size_t size = strlen(part[0]);
         const char *end = name + used + size;
-        if (strncmp(name + used, layer_names[i][0], size) != 0 || (strcmp(end, ".weight") != 0 && strcmp(end, ".bias") != 0)) continue;
-        snprintf(out, 65, "blk.%u.%s%s", layer, layer_names[i][1], end);
+        if (strncmp(name + used, part[0], size) != 0 || (strcmp(end, ".weight") != 0 && strcmp(end, ".bias") != 0)) continue;
+        snprintf(out, 65, "blk.%u.%s%s", layer, part[1], end);
         return;
     }
 }
@@ -111,11 +131,15 @@ static void check_tensor(const shards *all, const char *name, uint32_t rows, uin
 
 static void check_layer(const shards *all, const folder_config *c, uint32_t layer, complaints *list) {
     const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const uint32_t shapes[LAYER][2] = {{c->hidden, 0}, {c->hidden, 0},      {q, c->hidden},      {kv, c->hidden},    {kv, c->hidden},
-                                       {c->hidden, q}, {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
-    const bool biases[LAYER] = {false, false, c->qkv_bias, c->qkv_bias, c->qkv_bias, c->o_bias, c->mlp_bias, c->mlp_bias, c->mlp_bias};
+    const uint32_t shapes[LAYER][2] = {{q, c->hidden},      {kv, c->hidden},     {kv, c->hidden},    {c->hidden, q},
+                                       {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
+    const bool biases[LAYER] = {c->qkv_bias, c->qkv_bias, c->qkv_bias, c->o_bias, c->mlp_bias, c->mlp_bias, c->mlp_bias};
+    char name[NAME_BYTES];
+    for (size_t i = LAYER; layer_name(c, i) != NULL; i++) {
+        snprintf(name, sizeof name, "model.layers.%u.%s.weight", layer, layer_name(c, i)[0]);
+        check_tensor(all, name, c->gemma_norms && i - LAYER >= GEMMA_HEAD_NORMS ? c->head_dim : c->hidden, 0, list);
+    }
     for (size_t i = 0; i < LAYER; i++) {
-        char name[NAME_BYTES];
         snprintf(name, sizeof name, "model.layers.%u.%s.weight", layer, layer_names[i][0]);
         check_tensor(all, name, shapes[i][0], shapes[i][1], list);
         snprintf(name, sizeof name, "model.layers.%u.%s.bias", layer, layer_names[i][0]);
@@ -140,8 +164,9 @@ static zs_status check_tensors(const char *path, const shards *all, const folder
 
 // ---- tensors -------------------------------------------------------------------------------------------------------
 
-static void put_tensor(const safetensors_tensor *from, gguf_tensor *to) {
-    translate(from->name, to->name);
+static void put_tensor(const folder_config *c, const safetensors_tensor *from, gguf_tensor *to) {
+    to->mapped = true; // shards are opened by their paths
+    translate(c, from->name, to->name);
     to->origin = from->name;
     to->type = from->type;
     to->dims = from->dims;
@@ -175,6 +200,30 @@ static bool put_rope_factors(const folder_config *c, folder_parts *parts, gguf_t
     return true;
 }
 
+static bool is_norm(const gguf_tensor *t) {
+    size_t size = strlen(t->name);
+    return t->dims == 1 && size > 11 && strcmp(t->name + size - 11, "norm.weight") == 0;
+}
+
+/// Gemma's norms are stored as their distance from 1; GGUF files have the factors themselves.
+static bool raise_norms(folder_parts *parts, gguf_tensor *tensors, size_t count) {
+    size_t total = 1;
+    for (size_t i = 0; i < count; i++) total += is_norm(&tensors[i]) ? (size_t)tensors[i].elements : 0;
+    float *next = parts->norms = malloc(total * sizeof *next);
+    for (size_t i = 0; i < count && next; i++) {
+        gguf_tensor *t = &tensors[i];
+        if (!is_norm(t)) continue;
+        tensor_type_dequantise(t->type, t->data, next, (size_t)t->elements);
+        for (size_t k = 0; k < t->elements; k++) next[k] += 1;
+        t->type = TENSOR_F32;
+        t->size = t->elements * sizeof *next;
+        t->data = next;
+        t->mapped = false;
+        next += t->elements;
+    }
+    return parts->norms;
+}
+
 static zs_status add_tensors(const char *path, const folder_config *c, folder_parts *parts, gguf_file *file, zs_error *error) {
     size_t total = 1, count = 0;
     for (size_t i = 0; i < parts->shards.count; i++) total += parts->shards.list[i].file.tensor_count;
@@ -186,8 +235,12 @@ static zs_status add_tensors(const char *path, const folder_config *c, folder_pa
     for (size_t i = 0; i < parts->shards.count; i++) {
         const safetensors_file *from = &parts->shards.list[i].file;
         for (size_t t = 0; t < from->tensor_count; t++) {
-            if (!is_left_out(c, from->tensors[t].name)) put_tensor(&from->tensors[t], &tensors[count++]);
+            if (!is_left_out(c, from->tensors[t].name)) put_tensor(c, &from->tensors[t], &tensors[count++]);
         }
+    }
+    if (c->gemma_norms && !raise_norms(parts, tensors, count)) {
+        free(tensors);
+        return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path);
     }
     return gguf_adopt_tensors(file, tensors, count, parts, close_parts, error);
 }

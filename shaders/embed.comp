@@ -1,4 +1,4 @@
-// x[t, :] = embedding[rows[t].token, :].
+// x[t, :] = scale · embedding[rows[t].token, :], for the tokens that one part of the embedding has.
 //
 // Grid: x = units (8 values) of a row / workgroup size, y = rows. An invocation dequantises one unit.
 // Constants: 0 workgroup size · 1 WEIGHT_GROUP
@@ -14,10 +14,13 @@ layout(push_constant, std430) uniform Push { PushEmbed push; };
 void main() {
     uint unit = gl_GlobalInvocationID.x, t = gl_WorkGroupID.y;
     if (unit * 8u >= push.width) return;
-    uint token = min(RowRef(push.step.v.rows).v[t].token, push.vocab - 1u);
-    WeightRow row = weight_row(push.embedding, push.vocab, push.in_units, token);
+    uint token = min(RowRef(push.step.v.rows).v[t].token, push.vocab - 1u) - push.first; // below first: beyond all parts
+    if (token >= push.part) return;
+    WeightRow row = weight_row(push.embedding, push.part, push.in_units, token);
     vec4 a, b;
     weight_load(row, unit, weight_scale(row, unit), a, b);
+    a *= push.scale;
+    b *= push.scale;
     uint to = t * push.stride + 8u * unit;
     for (uint c = 0u; c < 4u; c++) {
         if (8u * unit + c < push.width) push.x.v[to + c] = a[c];

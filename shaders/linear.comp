@@ -104,7 +104,7 @@ void main() {
         float up_scale = NORM && (FLAGS & LINEAR_SILU_MUL) != 0u ? linear_rms(lanes_sum(up_squares[t], lane), NORM_WIDTH, NORM_EPS) : 1.0;
         [[unroll]] for (uint r = 0u; r < ROWS; r++) {
             float value = scale * lanes_sum(sums[r * TOKENS + t], lane);
-            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * (up_scale * lanes_sum(ups[r * TOKENS + t], lane));
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = linear_gate(value, FLAGS) * (up_scale * lanes_sum(ups[r * TOKENS + t], lane));
             if (lane == 0u && o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
         }
     }

@@ -2,6 +2,10 @@
 layout(push_constant, std430) uniform Push { PushLinear push; };
 
 float silu(float x) { return x / (1.0 + exp(-x)); }
+// x/2 (1 + tanh u) = x / (1 + exp(−2u)), u = √(2/π) (x + 0.044715 x³)
+float gelu(float x) { return x / (1.0 + exp(-1.5957691216 * (x + 0.044715 * x * x * x))); }
+// What up is multiplied by; FLAGS as in shared.h.
+float linear_gate(float x, uint flags) { return (flags & LINEAR_GELU) != 0u ? gelu(x) : silu(x); }
 
 // Which matrix a workgroup works on, when each takes `tile` output rows and matrices follow one another: x is its index,
 // y the first output row.

@@ -87,7 +87,7 @@ void main() {
     [[unroll]] for (uint r = 0u; r < ROWS; r++) {
         [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
             float value = sums[r * TOKENS + t];
-            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * ups[r * TOKENS + t];
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = linear_gate(value, FLAGS) * ups[r * TOKENS + t];
             if (o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
         }
     }

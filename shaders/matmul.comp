@@ -101,7 +101,7 @@ void main() {
     [[unroll]] for (uint i = 0u; i < OUT; i++) {
         [[unroll]] for (uint j = 0u; j < ROWS; j++) {
             float value = sums[i][j];
-            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = silu(value) * ups[i][j];
+            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = linear_gate(value, FLAGS) * ups[i][j];
             if (o0 + i < push.out_rows[at.x] && t0 + j < push.rows) linear_store(at.x, t0 + j, o0 + i, value, FLAGS);
         }
     }

@@ -120,7 +120,7 @@ void main() {
             uint o = o0 + e % M, t = t0 + e / M;
             if (o >= push.out_rows[at.x] || t >= push.rows) continue;
             float undo = FloatRef(push.norm).v[t], value = y_tile[part + e] * undo;
-            if (SILU_MUL) value = silu(value) * (y_tile[part + M * N + e] * undo);
+            if (SILU_MUL) value = linear_gate(value, FLAGS) * (y_tile[part + M * N + e] * undo);
             linear_store(at.x, t, o, value, FLAGS);
         }
         barrier();

@@ -98,6 +98,7 @@ STRUCT(PushLinear) {
 #define LINEAR_SCALE 1u
 #define LINEAR_RESIDUAL 2u
 #define LINEAR_SILU_MUL 4u
+#define LINEAR_GELU 32u // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu
 #define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
 
 // half_rows.comp: rows of f32 as matmul_matrix.comp takes them, in place of x and, undo, of norm
@@ -119,7 +120,9 @@ STRUCT(PushRmsNorm) {
     uint width;
     uint x_stride;
     uint y_stride;
+    uint part_stride; // floats from one of a row's parts to the next, each with a norm of its own
     float eps;
+    uint pad0;
 } END(PushRmsNorm)
 
 // embed.comp
@@ -128,10 +131,12 @@ STRUCT(PushEmbed) {
     REF(StepRef) step;
     REF(FloatRef) x;
     uint vocab;
+    uint first; // row of the vocabulary's at which this part of the embedding begins
+    uint part;  // its rows
     uint in_units; // padded width / 8
     uint width;
     uint stride;
-    uint rows;
+    float scale;
     uint pad0;
 } END(PushEmbed)
 
@@ -322,8 +327,8 @@ static_assert(sizeof(Sampler) == 64, "matches GLSL");
 static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushLinear) == 128, "matches GLSL");
 static_assert(sizeof(PushHalfRows) == 40, "matches GLSL");
-static_assert(sizeof(PushRmsNorm) == 48, "matches GLSL");
-static_assert(sizeof(PushEmbed) == 48, "matches GLSL");
+static_assert(sizeof(PushRmsNorm) == 56, "matches GLSL");
+static_assert(sizeof(PushEmbed) == 56, "matches GLSL");
 static_assert(sizeof(PushRopeKv) == 64, "matches GLSL");
 static_assert(sizeof(PushAttention) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionCombine) == 24, "matches GLSL");

@@ -36,8 +36,10 @@ static void print_report(const cli_common *common, const char *output, const zs_
             json_object_set_new(kinds, e->kind,
                                 json_pack("{s:i, s:f, s:f}", "matrices", (int)e->matrices, "mean_error", e->mean, "max_error", e->max));
         }
-        cli_print_json(json_pack("{s:s, s:I, s:f, s:i, s:o}", "output", output, "bytes", (json_int_t)report->bytes, "seconds",
-                                 report->seconds, "resumed", (int)report->resumed, "kinds", kinds));
+        cli_print_json(json_pack("{s:s, s:I, s:f, s:i, s:I, s:I, s:i, s:o}", "output", output, "bytes", (json_int_t)report->bytes,
+                                 "seconds", report->seconds, "resumed", (int)report->resumed, "memory_limit_bytes",
+                                 (json_int_t)report->memory, "memory_bytes", (json_int_t)report->memory_used, "side_by_side",
+                                 (int)report->side_by_side, "kinds", kinds));
         return;
     }
     printf("%-12s %8s  %-23s %s\n", "matrices", "count", "mean ‖W−UσVᵀ‖/‖W‖", "max");
@@ -45,18 +47,22 @@ static void print_report(const cli_common *common, const char *output, const zs_
         const zs_factor_error *e = &report->kinds[i];
         printf("%-12s %8u  %-19.2e %.2e\n", e->kind, e->matrices, e->mean, e->max);
     }
-    printf("%s: %.1f MB in %.1f s\n", output, (double)report->bytes / 1e6, report->seconds);
+    printf("%s: %.1f MB in %.1f s; at most %u matrices at once, which took %.2f GB of %.2f (--memory)\n", output,
+           (double)report->bytes / 1e6, report->seconds, report->side_by_side, (double)report->memory_used / 1e9,
+           (double)report->memory / 1e9);
 }
 
 int cmd_factor(int argc, char **argv) {
     cli_common common = {0};
     const char *output = NULL, *type = NULL, *matrices = NULL;
     uint32_t threads = 0;
+    float memory = 0;
     const cli_option options[] = {
         {"output", 'o', CLI_STRING, &output, "FILE", "the factored model"},
         {"type", 0, CLI_STRING, &type, "TYPE", "of the factors: f16 (default), f32, q8_0"},
         {"matrices", 0, CLI_STRING, &matrices, "LIST", "mlp, attention or all (default)"},
         {"threads", 0, CLI_UINT, &threads, "N", "default: one per processor"},
+        {"memory", 0, CLI_FLOAT, &memory, "GB", "that matrices at work may take together; default: half of the system's, 8 at most"},
         {0},
     };
     const cli_command command = {"factor",
@@ -70,6 +76,8 @@ int cmd_factor(int argc, char **argv) {
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
     zs_factor_params params = {.threads = threads, .force = common.force, .progress = cli_progress(&common), .log = cli_log(&common)};
+    if (memory < 0 || memory > 1e6f) return cli_usage(&command, "--memory is a number of gigabytes");
+    params.memory = (uint64_t)((double)memory * 1e9);
     if (positional != 1) return cli_usage(&command, "one input file is expected");
     if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");
     if (!parse_type(type, &params.type)) return cli_usage(&command, "--type is f16, f32 or q8_0");

@@ -25,11 +25,15 @@ typedef struct work {
     model_file model;
     job *jobs;
     factored *plans; // shapes, types and, when done, errors
-    uint32_t count, next, finished;
+    bool *taken;     // [count]: finished or at work
+    uint32_t count, finished;
     partial_file partial;
-    double done, total; // floating-point operations
+    double done, total;               // floating-point operations
+    uint64_t memory, held, held_most; // bytes: the bound, of the matrices at work, the most there were
+    uint32_t at_work, at_work_most;   // matrices
     pthread_mutex_t lock;
-    zs_status status; // the first failure
+    pthread_cond_t room; // a matrix is done
+    zs_status status;    // the first failure
     zs_error error;
 } work;
 
@@ -47,7 +51,8 @@ static zs_status plan(work *w, uint32_t matrices, zs_error *error) {
     uint32_t layers = w->model.config.layers;
     w->jobs = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->jobs);
     w->plans = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->plans);
-    if (!w->jobs || !w->plans) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while factoring %s", w->input);
+    w->taken = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->taken);
+    if (!w->jobs || !w->plans || !w->taken) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while factoring %s", w->input);
     for (uint32_t i = 0; i < layers; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const model_matrix *matrix = &w->model.layers[i].matrices[m];
@@ -60,6 +65,14 @@ static zs_status plan(work *w, uint32_t matrices, zs_error *error) {
     return ZS_OK;
 }
 
+/// Half of the system's memory, but no more than an 8B model needs to keep some processors busy.
+static uint64_t default_memory(void) {
+    const uint64_t most = 8000000000;
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : most;
+    return half < most ? half : most;
+}
+
 /// The parameters that a partial file is good for.
 static uint64_t work_key(const work *w, uint32_t matrices) {
     const uint64_t parts[] = {(uint64_t)w->params->type, matrices, w->count};
@@ -69,7 +82,9 @@ static uint64_t work_key(const work *w, uint32_t matrices) {
 /// All that a matrix's factors come from. The file's name and time say nothing: a file may be replaced by another of its size.
 static uint64_t weights_key(const model_matrix *m) {
     const uint64_t shape[] = {m->out, m->in, m->permute_heads, m->dense->type};
-    return partial_hash(partial_hash(0, shape, sizeof shape), m->dense->data, (size_t)m->dense->size);
+    uint64_t hash = partial_hash(partial_hash(0, shape, sizeof shape), m->dense->data, (size_t)m->dense->size);
+    gguf_tensor_release(m->dense);
+    return hash;
 }
 
 // ---- the threads ---------------------------------------------------------------------------------------------------
@@ -91,12 +106,41 @@ static void report(work *w) {
     fail(w, &error);
 }
 
+/// The next matrix for which there is room, with the lock held; false when none is left. A matrix larger than all the room comes when
+/// nothing else is at work.
+static bool take_job(work *w, uint32_t *index) {
+    for (;;) {
+        bool left = false;
+        for (uint32_t i = 0; i < w->count && !w->status; i++) {
+            if (w->taken[i]) continue;
+            left = true;
+            uint64_t bytes = factored_bytes(w->jobs[i].matrix, &w->plans[i]);
+            if (w->at_work > 0 && (w->held > w->memory || bytes > w->memory - w->held)) continue;
+            w->taken[i] = true;
+            w->held += bytes;
+            w->at_work++;
+            if (w->held > w->held_most) w->held_most = w->held;
+            if (w->at_work > w->at_work_most) w->at_work_most = w->at_work;
+            *index = i;
+            return true;
+        }
+        if (!left) return false;
+        pthread_cond_wait(&w->room, &w->lock);
+    }
+}
+
+/// With the lock held.
+static void give_back_room(work *w, uint32_t index) {
+    w->held -= factored_bytes(w->jobs[index].matrix, &w->plans[index]);
+    w->at_work--;
+    pthread_cond_broadcast(&w->room);
+}
+
 static void *run_thread(void *argument) {
     work *w = argument;
+    uint32_t i;
     pthread_mutex_lock(&w->lock);
-    while (!w->status && w->next < w->count) {
-        uint32_t i = w->next++;
-        if (w->partial.offsets[i]) continue;
+    while (take_job(w, &i)) {
         pthread_mutex_unlock(&w->lock);
         zs_error error;
         factored f = w->plans[i];
@@ -113,6 +157,7 @@ static void *run_thread(void *argument) {
             report(w);
         }
         factored_free(&f);
+        give_back_room(w, i);
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
@@ -187,8 +232,9 @@ static zs_status write_tensors(work *w, gguf_writer *writer, zs_error *error) {
     const gguf_file *in = &w->model.gguf;
     zs_status status = ZS_OK;
     for (size_t i = 0; i < in->tensor_count && !status; i++) {
-        if (!is_factored_tensor(w, &in->tensors[i]))
-            status = gguf_writer_write(writer, in->tensors[i].data, (size_t)in->tensors[i].size, error);
+        if (is_factored_tensor(w, &in->tensors[i])) continue;
+        status = gguf_writer_write(writer, in->tensors[i].data, (size_t)in->tensors[i].size, error);
+        gguf_tensor_release(&in->tensors[i]);
     }
     for (uint32_t i = 0; i < w->count && !status; i++) {
         factored f = w->plans[i];
@@ -252,6 +298,7 @@ static void resume(work *w) {
     for (uint32_t i = 0; i < w->count; i++) {
         if (w->partial.offsets[i] && w->partial.weights[i] != weights_key(w->jobs[i].matrix)) w->partial.offsets[i] = 0;
         if (!w->partial.offsets[i]) continue;
+        w->taken[i] = true;
         w->finished++;
         w->done += svd_cost(w->plans[i].out, w->plans[i].in);
     }
@@ -260,10 +307,15 @@ static void resume(work *w) {
 zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report_out,
                          zs_error *error) {
     static const zs_factor_params defaults;
-    work w = {.input = input, .output = output, .params = params ? params : &defaults, .lock = PTHREAD_MUTEX_INITIALIZER};
+    work w = {.input = input,
+              .output = output,
+              .params = params ? params : &defaults,
+              .lock = PTHREAD_MUTEX_INITIALIZER,
+              .room = PTHREAD_COND_INITIALIZER};
     uint32_t matrices = w.params->matrices ? w.params->matrices : ZS_MATRICES_ALL;
     zs_factor_report result = {0};
     double start = now_seconds();
+    w.memory = w.params->memory ? w.params->memory : default_memory();
     zs_status status = check_paths(input, output, w.params->force, error);
     if (!status) status = model_file_open(input, &w.model, error);
     if (status) return status;
@@ -280,10 +332,14 @@ zs_status zs_factor_file(const char *input, const char *output, const zs_factor_
     if (!status) {
         fill_report(&w, &result);
         result.seconds = now_seconds() - start;
+        result.memory = w.memory;
+        result.memory_used = w.held_most;
+        result.side_by_side = w.at_work_most;
         if (report_out) *report_out = result;
     }
     free(w.jobs);
     free(w.plans);
+    free(w.taken);
     model_file_close(&w.model);
     return status;
 }

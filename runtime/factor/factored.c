@@ -24,6 +24,16 @@ factored factored_plan(const model_matrix *matrix, zs_factor_type type) {
     return f;
 }
 
+uint64_t factored_bytes(const model_matrix *matrix, const factored *plan) {
+    const uint64_t out = plan->out, in = plan->in, rank = plan->rank, count = out * in;
+    const uint64_t weights = sizeof(float) * count + (matrix->dense ? matrix->dense->size : 0);
+    const uint64_t doubles = sizeof(double) * (out * rank + rank * in); // U and Vᵀ
+    // LAPACK's own are about five times [r, r] (measured; its documentation has the bounds).
+    const uint64_t decomposing = sizeof(double) * (count + 5 * rank * rank);
+    const uint64_t rounding = sizeof(double) * (count + (out > in ? out : in) * rank) + plan->u_bytes + plan->vt_bytes;
+    return weights + doubles + (decomposing > rounding ? decomposing : rounding);
+}
+
 void factored_free(factored *f) {
     free(f->sigma);
     free(f->u);

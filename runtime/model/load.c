@@ -35,7 +35,9 @@ static uint64_t weight_bytes(const model_file *file, uint32_t group, uint64_t *f
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *layer = &file->layers[i];
         for (uint32_t m = 0; m < 3; m++) bytes += tensor_device_bytes(layer->biases[m], group);
-        bytes += tensor_device_bytes(layer->attention_norm, group) + tensor_device_bytes(layer->ffn_norm, group);
+        const gguf_tensor *norms[] = {layer->attention_norm,      layer->ffn_norm,     layer->q_norm, layer->k_norm,
+                                      layer->attention_post_norm, layer->ffn_post_norm};
+        for (size_t n = 0; n < sizeof norms / sizeof *norms; n++) bytes += tensor_device_bytes(norms[n], group);
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const gguf_tensor *parts[] = {layer->matrices[m].dense, layer->matrices[m].u, layer->matrices[m].vt};
             for (size_t p = 0; p < 3; p++) {
@@ -123,13 +125,30 @@ static zs_status load_biases(zs_model *model, model_upload *upload, const model_
     return status;
 }
 
+static zs_status load_norms(model_upload *upload, const model_layer_file *from, model_layer *to, zs_error *error) {
+    const struct {
+        const gguf_tensor *from; // NULL: the architecture has none
+        uint64_t *to;
+    } norms[] = {
+        {from->attention_norm, &to->attention_norm},
+        {from->ffn_norm, &to->ffn_norm},
+        {from->q_norm, &to->q_norm},
+        {from->k_norm, &to->k_norm},
+        {from->attention_post_norm, &to->attention_post_norm},
+        {from->ffn_post_norm, &to->ffn_post_norm},
+    };
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < sizeof norms / sizeof *norms && !status; i++)
+        if (norms[i].from) status = model_upload_vector(upload, norms[i].from, norms[i].to, error);
+    return status;
+}
+
 static zs_status load_layers(zs_model *model, model_upload *upload, const model_file *file, zs_error *error) {
     char *names = model->names;
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *from = &file->layers[i];
         model_layer *to = &model->layers[i];
-        zs_status status = model_upload_vector(upload, from->attention_norm, &to->attention_norm, error);
-        if (!status) status = model_upload_vector(upload, from->ffn_norm, &to->ffn_norm, error);
+        zs_status status = load_norms(upload, from, to, error);
         for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++)
             status = load_weight(model, upload, &from->matrices[m], &to->weights[m], &names, error);
         if (!status && file->config.qkv_bias) status = load_biases(model, upload, file, i, to, error);

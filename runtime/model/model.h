@@ -1,5 +1,5 @@
-/// The inside of zs_model: the Llama decoder on a device, dense or factored, as a list of operations over rows. z comes as
-/// scale buffers (σ ⊙ z per factored matrix); experts are not known here.
+/// The inside of zs_model: the Llama decoder and its relatives on a device, dense or factored, as a list of operations over rows. z comes
+/// as scale buffers (σ ⊙ z per factored matrix); experts are not known here.
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
@@ -22,9 +22,11 @@ typedef struct model_weight {
 } model_weight;
 
 typedef struct model_layer {
-    model_weight weights[MODEL_MATRICES]; // MODEL_Q … MODEL_DOWN
-    uint64_t attention_norm, ffn_norm;    // device addresses, f32 [hidden]
-    uint64_t qkv_bias;                    // f32, laid out like a row of q, k and v (ACTIVATION_QKV); 0: none
+    model_weight weights[MODEL_MATRICES];        // MODEL_Q … MODEL_DOWN
+    uint64_t attention_norm, ffn_norm;           // device addresses, f32 [hidden]
+    uint64_t q_norm, k_norm;                     // f32 [head_dim], of every head; 0: none
+    uint64_t attention_post_norm, ffn_post_norm; // f32 [hidden], on what is added to x; 0: none
+    uint64_t qkv_bias;                           // f32, laid out like a row of q, k and v (ACTIVATION_QKV); 0: none
 } model_layer;
 
 struct zs_model {

@@ -8,6 +8,7 @@ typedef struct group {
     const activation *x, *a, *y; // a: where Vᵀx goes
     const uint32_t *y_offsets;   // [count]
     uint64_t norm;               // weight of the RMS norm on x; 0: none
+    uint64_t post_norm;          // with residual: weight of the RMS norm on what is added to y; 0: none
     bool residual, silu_mul;
     const char *v_label, *u_label;
 } group;
@@ -21,13 +22,19 @@ typedef struct recording {
 
 static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
 
-/// Records segments of one matrix type per dispatch.
-static void record_by_type(const recording *r, op_linear *op) {
+/// The segments from *first on that are of one matrix type, as an operation: a dispatch takes no other. *first moves behind them.
+static op_linear next_of_type(const op_linear *op, uint32_t *first) {
     op_linear part = *op;
+    matrix_type type = op->segments[*first].weight->type;
+    part.segment_count = 0;
+    while (*first < op->segment_count && op->segments[*first].weight->type == type)
+        part.segments[part.segment_count++] = op->segments[(*first)++];
+    return part;
+}
+
+static void record_by_type(const recording *r, const op_linear *op) {
     for (uint32_t s = 0; s < op->segment_count;) {
-        part.segment_count = 0;
-        matrix_type type = op->segments[s].weight->type;
-        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
+        op_linear part = next_of_type(op, &s);
         op_record_linear(&r->ops, &part);
     }
 }
@@ -47,17 +54,35 @@ static op_linear linear_of(const recording *r, const activation *x, const activa
     };
 }
 
+/// y[T, d] += norm(added[T, d])
+static void record_post_norm(const recording *r, const group *g, const activation *added) {
+    op_record_rms_norm(&r->ops, &(op_rms_norm){
+                                    .x = added->buffer.address,
+                                    .weight = g->post_norm,
+                                    .y = g->y->buffer.address,
+                                    .width = r->model->config.hidden,
+                                    .x_stride = added->stride,
+                                    .y_stride = g->y->stride,
+                                    .rows = r->step->rows,
+                                    .eps = r->model->config.norm_eps,
+                                    .residual = true,
+                                });
+    barrier(r);
+}
+
 static void record_group(const recording *r, const group *g) {
     uint32_t a_offsets[OP_MAX_SEGMENTS];
     group_offsets(g->weights, g->count, a_offsets);
 
-    op_linear v = linear_of(r, g->x, g->a);     // a[T, r] = (x Vᵀ) ⊙ σ ⊙ z[expert(row)]
-    op_linear u = linear_of(r, g->a, g->y);     // y[T, out] = a Uᵀ
-    op_linear dense = linear_of(r, g->x, g->y); // y[T, out] = x Wᵀ
+    const activation *y = g->post_norm ? &r->workspace->activations[ACTIVATION_ADDED] : g->y;
+    op_linear v = linear_of(r, g->x, g->a);  // a[T, r] = (x Vᵀ) ⊙ σ ⊙ z[expert(row)]
+    op_linear u = linear_of(r, g->a, y);     // y[T, out] = a Uᵀ
+    op_linear dense = linear_of(r, g->x, y); // y[T, out] = x Wᵀ
     v.scale = true;
     v.norm = dense.norm = g->norm;
-    u.residual = dense.residual = g->residual;
+    u.residual = dense.residual = g->residual && !g->post_norm;
     u.silu_mul = dense.silu_mul = g->silu_mul;
+    u.gelu = dense.gelu = r->model->config.gelu;
     group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
     gpu_command_label(r->ops.command, g->v_label);
     record_by_type(r, &v);
@@ -66,6 +91,31 @@ static void record_group(const recording *r, const group *g) {
     record_by_type(r, &u);
     record_by_type(r, &dense);
     barrier(r);
+    if (g->post_norm) record_post_norm(r, g, y);
+}
+
+/// q[T, h, head_dim] and k[T, kv_heads, head_dim], each head normed by itself, in place.
+static void record_head_norms(const recording *r, const model_layer *layer) {
+    const model_config *c = &r->model->config;
+    const activation *qkv = &r->workspace->activations[ACTIVATION_QKV];
+    const uint64_t weights[2] = {layer->q_norm, layer->k_norm};
+    const uint32_t heads[2] = {c->heads, c->kv_heads};
+    gpu_command_label(r->ops.command, "head norms");
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t at = qkv->buffer.address + 4ull * r->workspace->qkv_offset[i];
+        op_record_rms_norm(&r->ops, &(op_rms_norm){
+                                        .x = at,
+                                        .weight = weights[i],
+                                        .y = at,
+                                        .width = c->head_dim,
+                                        .x_stride = qkv->stride,
+                                        .y_stride = qkv->stride,
+                                        .rows = r->step->rows,
+                                        .parts = heads[i],
+                                        .eps = c->norm_eps,
+                                    });
+    }
+    barrier(r);
 }
 
 /// attended[T, h · head_dim] from qkv, with the rows' keys and values written to their pages.
@@ -73,11 +123,13 @@ static void record_attention(const recording *r, uint32_t layer) {
     const model_config *c = &r->model->config;
     const model_workspace *w = r->workspace;
     const activation *qkv = &w->activations[ACTIVATION_QKV], *out = &w->activations[ACTIVATION_ATTENDED];
+    const bool windowed = model_layer_has_window(c, layer);
+    if (c->head_norms) record_head_norms(r, &r->model->layers[layer]);
     gpu_command_label(r->ops.command, "rope kv");
     op_record_rope_kv(&r->ops, &(op_rope_kv){
                                    .step = r->step->step,
                                    .qkv = qkv->buffer.address,
-                                   .table = w->rope.address,
+                                   .table = windowed && c->window_rope_base > 0 ? w->window_rope.address : w->rope.address,
                                    .bias = r->model->layers[layer].qkv_bias,
                                    .stride = qkv->stride,
                                    .q_offset = w->qkv_offset[0],
@@ -105,7 +157,8 @@ static void record_attention(const recording *r, uint32_t layer) {
                                      .rows = r->step->rows,
                                      .spans = r->step->spans,
                                      .longest = r->step->longest,
-                                     .window = c->window,
+                                     .window = windowed ? c->window : 0,
+                                     .scale = c->score_scale,
                                      .decode = r->step->decode,
                                      .kv_f16 = w->params.kv_f16,
                                      .partials = w->partials.address,
@@ -131,18 +184,19 @@ static void record_layer(const recording *r, uint32_t index) {
                     });
     record_attention(r, index);
     record_group(r, &(group){
-                        // x[T, d] += attended · Woᵀ
+                        // x[T, d] += attended · Woᵀ, or its norm
                         .weights = &layer->weights[MODEL_O],
                         .count = 1,
                         .x = &act[ACTIVATION_ATTENDED],
                         .a = &act[ACTIVATION_A_O],
                         .y = &act[ACTIVATION_X],
+                        .post_norm = layer->attention_post_norm,
                         .residual = true,
                         .v_label = "V o",
                         .u_label = "U o",
                     });
     record_group(r, &(group){
-                        // ffn[T, f] = silu(norm(x) · Wgateᵀ) ⊙ (norm(x) · Wupᵀ)
+                        // ffn[T, f] = silu(norm(x) · Wgateᵀ) ⊙ (norm(x) · Wupᵀ), or by gelu
                         .weights = &layer->weights[MODEL_GATE],
                         .count = 2,
                         .x = &act[ACTIVATION_X],
@@ -154,12 +208,13 @@ static void record_layer(const recording *r, uint32_t index) {
                         .u_label = "U gate up",
                     });
     record_group(r, &(group){
-                        // x[T, d] += ffn · Wdownᵀ
+                        // x[T, d] += ffn · Wdownᵀ, or its norm
                         .weights = &layer->weights[MODEL_DOWN],
                         .count = 1,
                         .x = &act[ACTIVATION_FFN],
                         .a = &act[ACTIVATION_A_DOWN],
                         .y = &act[ACTIVATION_X],
+                        .post_norm = layer->ffn_post_norm,
                         .residual = true,
                         .v_label = "V down",
                         .u_label = "U down",
@@ -218,9 +273,12 @@ void model_record(const zs_model *model, model_workspace *workspace, gpu_command
     recording r = recording_of(model, workspace, command, step);
     const activation *x = &workspace->activations[ACTIVATION_X];
     gpu_command_label(command, "embed");
-    op_record_embed(
-        &r.ops,
-        &(op_embed){.embedding = &model->embedding, .step = step->step, .x = x->buffer.address, .stride = x->stride, .rows = step->rows});
+    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding,
+                                        .step = step->step,
+                                        .x = x->buffer.address,
+                                        .stride = x->stride,
+                                        .rows = step->rows,
+                                        .scale = model->config.embedding_scale});
     barrier(&r);
     for (uint32_t i = 0; i < model->config.layers; i++) record_layer(&r, i);
     if (step->logit_count) record_head(&r);
@@ -268,23 +326,27 @@ uint64_t model_page_bytes(const zs_model *model, bool kv_f16) {
     return (uint64_t)c->layers * 2 * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * (kv_f16 ? 2 : 4);
 }
 
-/// Dispatches of a group: one per type and stage (the types of one group rarely differ).
-static uint32_t group_dispatches(const model_weight *weights, uint32_t count) {
+static uint32_t dispatches_by_type(const op_linear *op) {
     uint32_t dispatches = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const model_weight *w = &weights[i], *before = i ? w - 1 : NULL;
-        bool same_kind = before && before->factored == w->factored;
-        if (!w->factored)
-            dispatches += !(same_kind && before->dense.type == w->dense.type);
-        else
-            dispatches += (uint32_t) !(same_kind && before->vt.type == w->vt.type) + (uint32_t) !(same_kind && before->u.type == w->u.type);
+    for (uint32_t s = 0; s < op->segment_count;) {
+        op_linear part = next_of_type(op, &s);
+        dispatches += op_linear_dispatches(&part);
     }
     return dispatches;
+}
+
+static uint32_t group_dispatches(const model_weight *weights, uint32_t count, bool silu_mul) {
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
+    op_linear v = {0}, u = {.silu_mul = silu_mul}, dense = {.silu_mul = silu_mul};
+    group_offsets(weights, count, a_offsets);
+    group_segments(weights, count, a_offsets, NULL, &v, &u, &dense);
+    return dispatches_by_type(&v) + dispatches_by_type(&u) + dispatches_by_type(&dense);
 }
 
 uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode) {
     const model_weight *w = model->layers[0].weights;
     bool combine = decode && op_attention_partials(workspace->policy, model->config.heads, model->config.head_dim, 1) > 0;
-    return 2 + combine + group_dispatches(&w[MODEL_Q], 3) + group_dispatches(&w[MODEL_O], 1) + group_dispatches(&w[MODEL_GATE], 2) +
-           group_dispatches(&w[MODEL_DOWN], 1);
+    uint32_t norms = (model->config.head_norms ? 2u : 0u) + (model->config.post_norms ? 2u : 0u);
+    return 2 + combine + norms + group_dispatches(&w[MODEL_Q], 3, false) + group_dispatches(&w[MODEL_O], 1, false) +
+           group_dispatches(&w[MODEL_GATE], 2, true) + group_dispatches(&w[MODEL_DOWN], 1, false);
 }

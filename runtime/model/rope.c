@@ -6,7 +6,10 @@
 uint64_t model_rope_bytes(const zs_model *model, uint32_t context) { return 8ull * context * (model->config.head_dim / 2); }
 
 /// The frequency is rounded to f32 as transformers does, the product too.
-static zs_status fill(const zs_model *model, uint32_t context, const gpu_buffer *table, zs_error *error) {
+static zs_status fill(const zs_model *model, uint32_t context, bool window, const gpu_buffer *table, zs_error *error) {
+    const model_config *c = &model->config;
+    const double base = (double)(window ? c->window_rope_base : c->rope_base);
+    const float divisor = window ? 1 : (float)c->rope_divisor;
     uint32_t half = model->config.head_dim / 2;
     gpu_upload *upload;
     zs_status status = gpu_upload_create(model->device, &upload, error);
@@ -19,9 +22,8 @@ static zs_status fill(const zs_model *model, uint32_t context, const gpu_buffer 
         if (status) break;
         float *turns = host;
         for (uint32_t i = 0; i < half; i++) {
-            float frequency =
-                (float)(1.0 / pow((double)model->config.rope_base, 2.0 * i / model->config.head_dim)) / (float)model->config.rope_divisor;
-            if (model->rope_factors) frequency /= model->rope_factors[i];
+            float frequency = (float)(1.0 / pow(base, 2.0 * i / c->head_dim)) / divisor;
+            if (model->rope_factors && !window) frequency /= model->rope_factors[i];
             for (uint32_t p = 0; p < count; p++) {
                 float angle = (float)(first + p) * frequency;
                 turns[2 * ((size_t)p * half + i)] = cosf(angle);
@@ -33,8 +35,8 @@ static zs_status fill(const zs_model *model, uint32_t context, const gpu_buffer 
     return status ? status : finished;
 }
 
-zs_status model_rope_create(const zs_model *model, uint32_t context, gpu_buffer *table, zs_error *error) {
+zs_status model_rope_create(const zs_model *model, uint32_t context, bool window, gpu_buffer *table, zs_error *error) {
     zs_status status =
         gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, model_rope_bytes(model, context), false, "rope table", table, error);
-    return status ? status : fill(model, context, table, error);
+    return status ? status : fill(model, context, window, table, error);
 }

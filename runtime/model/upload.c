@@ -85,13 +85,18 @@ static zs_status get_rows(model_upload *up, const gguf_tensor *tensor, uint32_t 
 
 static uint32_t round_up(uint32_t n, uint32_t step) { return (n + step - 1) / step * step; }
 
-/// Sends rows first … of `whole`, packed in scratch as the matrix `part`, to their places plane by plane.
-static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const matrix *whole, const matrix *part, uint32_t first,
-                           zs_error *error) {
-    matrix_planes to = matrix_get_planes(whole), from = matrix_get_planes(part);
+/// Rows of a tensor and where they lie in a matrix.
+typedef struct rows_range {
+    uint32_t file, matrix, count;
+} rows_range;
+
+/// Sends rows first … of `whole`, packed in scratch as the matrix `piece`, to their places plane by plane.
+static zs_status send_piece(model_upload *up, const gpu_buffer *buffer, const matrix *whole, const matrix *piece, uint32_t first,
+                            zs_error *error) {
+    matrix_planes to = matrix_get_planes(whole), from = matrix_get_planes(piece);
     for (uint32_t p = 0; p < to.count; p++) {
         uint64_t offset = to.offset[p] + first * to.row_bytes[p];
-        uint64_t size = (uint64_t)round_up(part->out, part->group) * to.row_bytes[p];
+        uint64_t size = (uint64_t)round_up(piece->out, piece->group) * to.row_bytes[p];
         uint64_t rounded = (size + 3) / 4 * 4; // only the very last plane's end may be odd, and it has room behind
         void *host;
         zs_status status = gpu_upload_map(up->ring, buffer, offset, rounded, &host, error);
@@ -102,58 +107,78 @@ static zs_status send_part(model_upload *up, const gpu_buffer *buffer, const mat
     return ZS_OK;
 }
 
-/// Packs rows first … of a tensor as rows `at` … of the matrix `to`, whose bytes begin at dst.
-static zs_status pack(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *to, uint32_t first,
-                      uint32_t rows, uint32_t at, void *dst, zs_error *error) {
+/// Packs rows of a tensor into the matrix `to`, whose bytes begin at dst: where the host sees the device's memory, that is their place.
+static zs_status pack(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *to, rows_range rows,
+                      void *dst, zs_error *error) {
     const uint8_t *src = tensor->data;
     if (permutation && permutation->permute_heads) {
         size_t row = (size_t)(tensor->size / tensor->shape[0]);
-        for (uint32_t i = 0; i < rows; i++)
-            matrix_pack_rows(to, tensor->type, src + model_matrix_file_row(permutation, first + i) * row, at + i, 1, dst);
+        for (uint32_t i = 0; i < rows.count; i++)
+            matrix_pack_rows(to, tensor->type, src + model_matrix_file_row(permutation, rows.file + i) * row, rows.matrix + i, 1, dst);
         return ZS_OK;
     }
-    zs_status status = get_rows(up, tensor, first, rows, &src, error);
-    if (!status) matrix_pack_rows(to, tensor->type, src, at, rows, dst);
+    zs_status status = get_rows(up, tensor, rows.file, rows.count, &src, error);
+    if (!status) matrix_pack_rows(to, tensor->type, src, rows.matrix, rows.count, dst);
     return status;
 }
 
-/// Where the host sees the device's memory, rows go straight to their places.
-static zs_status pack_mapped(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight,
-                             const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
-    return pack(up, tensor, permutation, weight, first, rows, first, buffer->mapped, error);
+static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *part,
+                               const gpu_buffer *buffer, rows_range rows, zs_error *error) {
+    matrix piece = matrix_of(part->type, rows.count, part->in, part->group);
+    uint32_t at = rows.matrix;
+    rows.matrix = 0;
+    zs_status status = grow(up, &up->scratch, &up->scratch_bytes, matrix_bytes(&piece), error);
+    if (!status) status = pack(up, tensor, permutation, &piece, rows, up->scratch, error);
+    return status ? status : send_piece(up, buffer, part, &piece, at, error);
 }
 
-static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, const matrix *weight,
-                               const gpu_buffer *buffer, uint32_t first, uint32_t rows, zs_error *error) {
-    matrix part = matrix_of(weight->type, rows, weight->in, weight->group);
-    zs_status status = grow(up, &up->scratch, &up->scratch_bytes, matrix_bytes(&part), error);
-    if (!status) status = pack(up, tensor, permutation, &part, first, rows, 0, up->scratch, error);
-    return status ? status : send_part(up, buffer, weight, &part, first, error);
+/// The tensor's rows first … as `part`, a buffer of its own.
+static zs_status upload_part(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, uint32_t first, matrix *part,
+                             zs_error *error) {
+    gpu_buffer *buffer = NULL;
+    zs_status status = add_buffer(up->model, matrix_bytes(part), tensor->name, &buffer, error);
+    if (status) return status;
+    part->address = buffer->address;
+
+    size_t src_row = (size_t)(tensor->size / tensor->shape[0]);
+    matrix row = matrix_of(part->type, 1, part->in, 1);
+    uint64_t limit = buffer->mapped || gpu_upload_max(up->ring) > CHUNK_BYTES ? CHUNK_BYTES : gpu_upload_max(up->ring);
+    uint32_t whole = part->group > 16 ? part->group : 16; // whole groups, and whole words in every plane
+    uint32_t step = (uint32_t)(limit / matrix_bytes(&row)) / whole * whole;
+    if (step == 0) step = whole;
+    for (uint32_t at = 0; at < part->out && !status; at += step) {
+        rows_range rows = {.file = first + at, .matrix = at, .count = part->out - at < step ? part->out - at : step};
+        status = buffer->mapped ? pack(up, tensor, permutation, part, rows, buffer->mapped, error)
+                                : pack_and_send(up, tensor, permutation, part, buffer, rows, error);
+        if (!status) status = report(up, (double)rows.count * (double)src_row, error);
+    }
+    return status;
+}
+
+static zs_status split(const model_upload *up, const gguf_tensor *tensor, uint64_t limit, matrix *weight, zs_error *error) {
+    const double mib = 1 << 20;
+    uint64_t needed = 0;
+    if (matrix_split(weight, limit, &needed)) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
+                        "%s: tensor %s [%u, %u] takes %.2f MiB and may lie in %d parts of whole groups of rows, so one is %.2f MiB, but %s "
+                        "holds %.2f MiB in one piece: use a smaller type or another --device",
+                        up->model->path, tensor->name, weight->out, weight->in, (double)matrix_bytes(weight) / mib, MATRIX_MAX_PARTS,
+                        (double)needed / mib, zs_device_get_info(up->model->device)->name, (double)limit / mib);
 }
 
 zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight,
                               zs_error *error) {
-    uint32_t out = (uint32_t)tensor->shape[0], in = (uint32_t)tensor->shape[1], group = up->model->policy.weight_group;
-    *weight = matrix_of(matrix_type_from_gguf(tensor->type), out, in, group);
+    const op_policy *policy = &up->model->policy;
+    *weight = matrix_of(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1], policy->weight_group);
     if (weight->type == MATRIX_TYPES)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);
-    gpu_buffer *buffer = NULL;
-    zs_status status = add_buffer(up->model, matrix_bytes(weight), tensor->name, &buffer, error);
-    if (status) return status;
-    weight->address = buffer->address;
-
-    size_t src_row = (size_t)(tensor->size / out);
-    matrix row = matrix_of(weight->type, 1, in, 1);
-    uint64_t limit = buffer->mapped || gpu_upload_max(up->ring) > CHUNK_BYTES ? CHUNK_BYTES : gpu_upload_max(up->ring);
-    uint32_t whole = group > 16 ? group : 16; // whole groups, and whole words in every plane
-    uint32_t step = (uint32_t)(limit / matrix_bytes(&row)) / whole * whole;
-    if (step == 0) step = whole;
-    for (uint32_t first = 0; first < out && !status; first += step) {
-        uint32_t rows = out - first < step ? out - first : step;
-        status = buffer->mapped ? pack_mapped(up, tensor, permutation, weight, buffer, first, rows, error)
-                                : pack_and_send(up, tensor, permutation, weight, buffer, first, rows, error);
-        if (!status) status = report(up, (double)rows * (double)src_row, error);
+    zs_status status = split(up, tensor, policy->part_limit, weight, error);
+    for (uint32_t p = 0; p < matrix_part_count(weight) && !status; p++) {
+        matrix part = matrix_part(weight, p);
+        status = upload_part(up, tensor, permutation, p * weight->part_rows, &part, error);
+        matrix_set_part_address(weight, p, part.address);
     }
+    gguf_tensor_release(tensor);
     return status;
 }
 

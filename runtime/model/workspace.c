@@ -53,6 +53,7 @@ static void fill_strides(const zs_model *model, uint32_t strides[ACTIVATION_COUN
     strides[ACTIVATION_A_O] = group_stride(model, MODEL_O, 1);
     strides[ACTIVATION_A_FFN] = group_stride(model, MODEL_GATE, 2);
     strides[ACTIVATION_A_DOWN] = group_stride(model, MODEL_DOWN, 1);
+    strides[ACTIVATION_ADDED] = c->post_norms ? pad32(c->hidden) : 0;
 }
 
 void workspace_strides(const zs_model *model, model_workspace *workspace) {
@@ -87,7 +88,7 @@ static tail_bytes tail_of(const zs_model *model, const model_workspace_params *p
         .logit_hidden = 4ull * params->max_logit_rows * pad32(c->hidden),
         .partials = op_attention_partials(policy, c->heads, c->head_dim, rows),
         .operands = op_linear_operands(&policy, params->max_rows, widest),
-        .rope = model_rope_bytes(model, params->context),
+        .rope = model_rope_bytes(model, params->context) * (c->window_rope_base > 0 ? 2 : 1),
     };
 }
 
@@ -105,7 +106,7 @@ static zs_status create_optional(zs_device *device, uint64_t bytes, bool zero, c
 }
 
 zs_status model_workspace_create(const zs_model *model, const model_workspace_params *params, model_workspace **out, zs_error *error) {
-    static const char *const names[ACTIVATION_COUNT] = {"x", "qkv", "attended", "ffn", "a qkv", "a o", "a ffn", "a down"};
+    static const char *const names[ACTIVATION_COUNT] = {"x", "qkv", "attended", "ffn", "a qkv", "a o", "a ffn", "a down", "added"};
     model_workspace *w = calloc(1, sizeof *w);
     if (!w) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a workspace");
     w->device = model->device;
@@ -123,7 +124,8 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
     if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
     if (!status) status = create_optional(w->device, tail.operands, false, "matrix operands", &w->operands, error);
-    if (!status) status = model_rope_create(model, params->context, &w->rope, error);
+    if (!status) status = model_rope_create(model, params->context, false, &w->rope, error);
+    if (!status && model->config.window_rope_base > 0) status = model_rope_create(model, params->context, true, &w->window_rope, error);
     if (status)
         model_workspace_destroy(&w);
     else
@@ -136,7 +138,7 @@ void model_workspace_destroy(model_workspace **handle) {
     if (!w) return;
     *handle = NULL;
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) gpu_buffer_destroy(w->device, &w->activations[i].buffer);
-    gpu_buffer *const rest[] = {&w->logits, &w->logit_hidden, &w->partials, &w->operands, &w->rope};
+    gpu_buffer *const rest[] = {&w->logits, &w->logit_hidden, &w->partials, &w->operands, &w->rope, &w->window_rope};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(w->device, rest[i]);
     free(w);
 }

@@ -20,6 +20,7 @@ enum {
     ACTIVATION_A_O,
     ACTIVATION_A_FFN,
     ACTIVATION_A_DOWN,
+    ACTIVATION_ADDED, // what post norms are on; not there without them
     ACTIVATION_COUNT
 };
 
@@ -35,6 +36,7 @@ struct model_workspace {
     gpu_buffer partials;     // scratch of split attention
     gpu_buffer operands;     // scratch of matrix units
     gpu_buffer rope;         // (cos, sin) [context, head_dim / 2]
+    gpu_buffer window_rope;  // of layers with a window where theirs differ
 };
 
 /// Offset of each of `count` widths laid side by side at multiples of 32; returns the stride.
@@ -51,9 +53,9 @@ void group_segments(const model_weight *weights, uint32_t count, const uint32_t 
 /// Fills in how wide the activations' rows are.
 void workspace_strides(const zs_model *model, model_workspace *workspace);
 
-/// (cos, sin) of position · base^(−2i/head_dim) / factor: [context, head_dim / 2]. On failure the buffer may be there; the caller destroys
-/// it.
-zs_status model_rope_create(const zs_model *model, uint32_t context, gpu_buffer *table, zs_error *error);
+/// (cos, sin) of position · base^(−2i/head_dim) / factor: [context, head_dim / 2]. window: of the layers with a window, where the model
+/// has another base for them. On failure the buffer may be there; the caller destroys it.
+zs_status model_rope_create(const zs_model *model, uint32_t context, bool window, gpu_buffer *table, zs_error *error);
 uint64_t model_rope_bytes(const zs_model *model, uint32_t context);
 
 #endif

@@ -79,7 +79,7 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .kv_heads = op->kv_heads,
         .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
         .spans = op->spans,
-        .scale = 1.0f / sqrtf((float)op->head_dim),
+        .scale = op->scale != 0 ? op->scale : 1.0f / sqrtf((float)op->head_dim),
         .window = op->window,
     };
     double pairs = (double)op->rows * (op->window && op->window < op->longest ? op->window : op->longest);

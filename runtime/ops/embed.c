@@ -8,19 +8,24 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op) {
     };
     enum { WORKGROUP = 64 };
     const matrix *e = op->embedding;
-    PushEmbed push = {.embedding = e->address,
-                      .step = op->step,
-                      .x = op->x,
-                      .vocab = e->out,
-                      .in_units = e->padded / 8,
-                      .width = e->in,
-                      .stride = op->stride,
-                      .rows = op->rows};
-    op_record(recorder, &(op_dispatch){
-                            .key = {.module = modules[e->type], .constant_count = 2, .constants = {WORKGROUP, e->group}},
-                            .push = &push,
-                            .push_size = sizeof push,
-                            .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
-                            .work = {.bytes = 8.0 * op->rows * e->in},
-                        });
+    for (uint32_t p = 0; p < matrix_part_count(e); p++) {
+        matrix part = matrix_part(e, p);
+        PushEmbed push = {.embedding = part.address,
+                          .step = op->step,
+                          .x = op->x,
+                          .vocab = e->out,
+                          .first = p * e->part_rows,
+                          .part = part.out,
+                          .in_units = e->padded / 8,
+                          .width = e->in,
+                          .scale = op->scale != 0 ? op->scale : 1,
+                          .stride = op->stride};
+        op_record(recorder, &(op_dispatch){
+                                .key = {.module = modules[e->type], .constant_count = 2, .constants = {WORKGROUP, e->group}},
+                                .push = &push,
+                                .push_size = sizeof push,
+                                .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
+                                .work = {.bytes = 8.0 * op->rows * e->in},
+                            });
+    }
 }

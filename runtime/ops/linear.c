@@ -27,7 +27,8 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
             return false;
         }
     }
-    if (op->silu_mul && (op->segment_count != 2 || op->segments[0].weight->out != op->segments[1].weight->out)) {
+    if (op->silu_mul && (op->segment_count != 2 || op->segments[0].weight->out != op->segments[1].weight->out ||
+                         op->segments[0].weight->part_rows != op->segments[1].weight->part_rows)) {
         op_fail(recorder, "linear: silu_mul needs two matrices of one shape");
         return false;
     }
@@ -181,9 +182,15 @@ uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t str
     return policy->matrix_tile ? ((uint64_t)stride * 2 + 4) * rows : 0;
 }
 
-/// x[T, width], of the stride, in f16 to op->operands, what undoes its scaling to undo[T]; normed where there is a norm.
-static void record_half_rows(const op_recorder *recorder, const op_linear *op, uint32_t width, uint64_t undo) {
-    PushHalfRows push = {.x = op->x, .norm = op->norm, .h = op->operands, .undo = undo, .width = width, .x_stride = op->x_stride};
+static uint32_t operand_width(const op_linear *op) { return op->norm ? op->segments[0].weight->padded : op->x_stride; }
+static uint64_t operand_undo(const op_linear *op) { return op->operands + 2ull * operand_width(op) * op->rows; }
+
+/// x[T, width], of the stride, in f16 to op->operands, what undoes its scaling behind it, [T]; normed where there is a norm.
+static void record_half_rows(const op_recorder *recorder, const op_linear *op) {
+    uint32_t width = operand_width(op);
+    gpu_command_barrier(recorder->command); // the operation before may read its operands still, where the caller has no barrier between
+    PushHalfRows push = {
+        .x = op->x, .norm = op->norm, .h = op->operands, .undo = operand_undo(op), .width = width, .x_stride = op->x_stride};
     op_dispatch dispatch = {
         .key = {.module = SHADER_half_rows, .constant_count = 2, .constants = {128, op->norm != 0}},
         .push = &push,
@@ -196,15 +203,13 @@ static void record_half_rows(const op_recorder *recorder, const op_linear *op, u
     gpu_command_barrier(recorder->command);
 }
 
-/// GPUs with matrix units, many rows: tiles through shared memory as f16. A dispatch before this one brings x into that form.
-static void choose_matrix(const op_recorder *recorder, const op_linear *op, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
-    const op_policy *policy = &recorder->policy;
-    uint32_t width = op->norm ? op->segments[0].weight->padded : op->x_stride, tile = policy->matrix_tile;
+/// GPUs with matrix units, many rows: tiles through shared memory as f16, where record_half_rows has brought x.
+static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
+    uint32_t width = operand_width(op), tile = policy->matrix_tile;
     if (op->silu_mul && tile > 4 * policy->matrix.m) tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
     push->x = op->operands;
     push->x_stride = width;
-    push->norm = op->operands + 2ull * width * op->rows;
-    record_half_rows(recorder, op, width, push->norm);
+    push->norm = operand_undo(op);
     dispatch->key = (gpu_kernel_key){
         .module = matrix_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
@@ -228,22 +233,78 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
     dispatch->groups[1] = divide_up(op->rows, shape.tokens);
 }
 
-void op_record_linear(const op_recorder *recorder, const op_linear *op) {
-    if (!segments_fit(recorder, op)) return;
+/// One dispatch: every matrix is in one part.
+static void record_whole(const op_recorder *recorder, const op_linear *op) {
     const op_policy *policy = &recorder->policy;
     uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
-                     (op->norm ? LINEAR_NORM : 0);
+                     (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
     bool operands = takes_operands(op, policy);
     if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
         choose_lanes(op, policy, flags, &dispatch);
     else if (operands)
-        choose_matrix(recorder, op, flags, &push, &dispatch);
+        choose_matrix(op, policy, flags, &push, &dispatch);
     else if (takes_tiles(op, policy))
         choose_tiles(op, flags, &dispatch);
     else
         choose_matvec(op, policy, flags, &dispatch);
     if (op->norm && !operands) add_norm(op, &dispatch.key);
     op_record(recorder, &dispatch);
+}
+
+/// The rows of part `index` of a segment as a segment; `part` holds the matrix.
+static op_segment part_of(const op_segment *segment, uint32_t index, matrix *part) {
+    op_segment of = *segment;
+    uint32_t first = index * segment->weight->part_rows;
+    *part = matrix_part(segment->weight, index);
+    of.weight = part;
+    of.y_offset += first;
+    of.scale_offset += first;
+    return of;
+}
+
+/// Gate and up go part by part together.
+static void record_pair_parts(const op_recorder *recorder, const op_linear *op) {
+    for (uint32_t p = 0; p < matrix_part_count(op->segments[0].weight); p++) {
+        matrix parts[2];
+        op_linear pair = *op;
+        for (uint32_t s = 0; s < 2; s++) pair.segments[s] = part_of(&op->segments[s], p, &parts[s]);
+        record_whole(recorder, &pair);
+    }
+}
+
+/// All parts of all segments, as many to a dispatch as it takes. They write different outputs: no barrier between them.
+static void record_parts(const op_recorder *recorder, const op_linear *op) {
+    matrix parts[OP_MAX_SEGMENTS];
+    op_linear some = *op;
+    some.segment_count = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        for (uint32_t p = 0; p < matrix_part_count(op->segments[s].weight); p++) {
+            some.segments[some.segment_count] = part_of(&op->segments[s], p, &parts[some.segment_count]);
+            if (++some.segment_count < OP_MAX_SEGMENTS) continue;
+            record_whole(recorder, &some);
+            some.segment_count = 0;
+        }
+    }
+    if (some.segment_count) record_whole(recorder, &some);
+}
+
+uint32_t op_linear_dispatches(const op_linear *op) {
+    uint32_t parts = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) parts += matrix_part_count(op->segments[s].weight);
+    return op->silu_mul ? divide_up(parts, 2) : divide_up(parts, OP_MAX_SEGMENTS);
+}
+
+void op_record_linear(const op_recorder *recorder, const op_linear *op) {
+    if (!segments_fit(recorder, op)) return;
+    if (takes_operands(op, &recorder->policy)) record_half_rows(recorder, op);
+    bool split = false;
+    for (uint32_t s = 0; s < op->segment_count; s++) split |= op->segments[s].weight->part_rows != 0;
+    if (!split)
+        record_whole(recorder, op);
+    else if (op->silu_mul)
+        record_pair_parts(recorder, op);
+    else
+        record_parts(recorder, op);
 }

@@ -128,8 +128,8 @@ static void choose_tiles(const op_linear_back *op, uint32_t flags, op_dispatch *
     dispatch->groups[1] = divide_up(op->rows, TILE);
 }
 
-void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op) {
-    if (!segments_fit(recorder, op)) return;
+/// Every matrix is in one part.
+static void record_whole(const op_recorder *recorder, const op_linear_back *op) {
     uint32_t flags = (op->residual ? LINEAR_RESIDUAL : 0) | (op->sum ? LINEAR_SUM : 0);
     PushLinearBack push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
@@ -139,4 +139,31 @@ void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op
     }
     choose_tiles(op, flags, &dispatch);
     op_record(recorder, &dispatch);
+}
+
+void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op) {
+    if (!segments_fit(recorder, op)) return;
+    uint32_t parts = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        uint32_t of_segment = matrix_part_count(op->segments[s].weight);
+        parts = of_segment > parts ? of_segment : parts;
+    }
+    // y is a sum over the rows of W: the parts behind the first add to it.
+    for (uint32_t p = 0; p < parts; p++) {
+        matrix matrices[OP_MAX_SEGMENTS];
+        op_linear_back some = *op;
+        some.segment_count = 0;
+        some.residual |= p > 0;
+        for (uint32_t s = 0; s < op->segment_count; s++) {
+            if (p >= matrix_part_count(op->segments[s].weight)) continue;
+            op_segment *to = &some.segments[some.segment_count];
+            *to = op->segments[s];
+            to->weight = &matrices[some.segment_count];
+            to->x_offset += p * op->segments[s].weight->part_rows;
+            to->y_offset = op->segments[op->sum ? 0 : s].y_offset;
+            matrices[some.segment_count++] = matrix_part(op->segments[s].weight, p);
+        }
+        if (p) gpu_command_barrier(recorder->command);
+        record_whole(recorder, &some);
+    }
 }

@@ -38,10 +38,67 @@ matrix_planes matrix_get_planes(const matrix *shape) {
     return planes;
 }
 
-uint64_t matrix_bytes(const matrix *shape) {
-    matrix_planes planes = matrix_get_planes(shape);
-    uint64_t bytes = planes.offset[planes.count - 1] + padded_rows(shape) * planes.row_bytes[planes.count - 1];
+static uint64_t part_bytes(const matrix *part) {
+    matrix_planes planes = matrix_get_planes(part);
+    uint64_t bytes = planes.offset[planes.count - 1] + padded_rows(part) * planes.row_bytes[planes.count - 1];
     return (bytes + 15) / 16 * 16;
+}
+
+uint64_t matrix_bytes(const matrix *shape) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < matrix_part_count(shape); i++) {
+        matrix part = matrix_part(shape, i);
+        bytes += part_bytes(&part);
+    }
+    return bytes;
+}
+
+// ---- parts ------------------------------------------------------------------------------------------------------------
+
+uint32_t matrix_part_count(const matrix *whole) {
+    return whole->part_rows ? whole->out / whole->part_rows + (whole->out % whole->part_rows != 0) : 1;
+}
+
+matrix matrix_part(const matrix *whole, uint32_t index) {
+    matrix part = *whole;
+    if (!whole->part_rows) return part;
+    uint32_t first = index * whole->part_rows, left = whole->out - first;
+    part.out = left < whole->part_rows ? left : whole->part_rows;
+    part.part_rows = 0;
+    part.address = index ? whole->further[index - 1] : whole->address;
+    return part;
+}
+
+void matrix_set_part_address(matrix *whole, uint32_t index, uint64_t address) {
+    if (index)
+        whole->further[index - 1] = address;
+    else
+        whole->address = address;
+}
+
+static uint64_t bytes_of_rows(const matrix *whole, uint64_t rows) {
+    matrix part = *whole;
+    part.out = rows < whole->out ? (uint32_t)rows : whole->out;
+    part.part_rows = 0;
+    return part_bytes(&part);
+}
+
+bool matrix_split(matrix *whole, uint64_t limit, uint64_t *needed) {
+    // Whole groups, whole words in every plane, and outputs and scales that stay aligned.
+    uint64_t unit = whole->group > 32 ? whole->group : 32;
+    uint64_t units = (whole->out + unit - 1) / unit;
+    whole->part_rows = 0;
+    if (part_bytes(whole) <= limit) return true;
+    for (uint64_t parts = 2; parts <= MATRIX_MAX_PARTS; parts++) {
+        uint64_t rows = (units + parts - 1) / parts * unit;
+        if (rows >= whole->out) break;
+        *needed = bytes_of_rows(whole, rows);
+        if (*needed > limit) continue;
+        whole->part_rows = (uint32_t)rows;
+        return true;
+    }
+    if (units == 1) *needed = part_bytes(whole);
+    return false;
 }
 
 const char *matrix_type_name(matrix_type type) {

@@ -16,6 +16,9 @@
 /// A plane's elements are what one unit of eight values takes there, or one scale or d. With group = 1 rows follow one another. Else
 /// the elements of `group` rows are interleaved (element 0 of each, element 1 of each, …), and the rows are padded to whole groups:
 /// CPU drivers read group rows at once, and so it is one stream, which the processor prefetches, instead of many short ones.
+///
+/// A matrix that exceeds what a buffer may hold, or what the kernels' 32-bit indices reach, lies in parts: rows 0 … part_rows − 1,
+/// part_rows … 2 · part_rows − 1, and so on, each laid out like a matrix of its own. Operations take parts one after another.
 #ifndef OPS_MATRIX_H
 #define OPS_MATRIX_H
 
@@ -37,17 +40,27 @@ typedef enum matrix_type {
     MATRIX_TYPES
 } matrix_type;
 
+enum { MATRIX_MAX_PARTS = 16 };
 typedef struct matrix {
     matrix_type type;
     uint32_t out, in;
-    uint32_t padded;  // in, rounded up to 32 (Q4K, Q5K, Q6: 256 divides in)
-    uint32_t group;   // rows that are interleaved, a power of two
-    uint64_t address; // device address of the first plane
+    uint32_t padded;                        // in, rounded up to 32 (Q4K, Q5K, Q6: 256 divides in)
+    uint32_t group;                         // rows that are interleaved, a power of two
+    uint32_t part_rows;                     // rows of every part but the last, which has what is left; 0: one part
+    uint64_t address;                       // device address of the first plane, of the first part
+    uint64_t further[MATRIX_MAX_PARTS - 1]; // … of the other parts
 } matrix;
 
 /// The matrix [out, in] of a type, without an address.
 matrix matrix_of(matrix_type type, uint32_t out, uint32_t in, uint32_t group);
-/// Bytes of the device layout.
+/// Divides a matrix into as few parts of at most `limit` bytes as there can be, of about equal size. false when they would be more
+/// than MATRIX_MAX_PARTS or when a part of the least rows exceeds the limit; *needed is then the least limit that would do.
+bool matrix_split(matrix *whole, uint64_t limit, uint64_t *needed);
+uint32_t matrix_part_count(const matrix *whole);
+/// Part `index` as a matrix of its own.
+matrix matrix_part(const matrix *whole, uint32_t index);
+void matrix_set_part_address(matrix *whole, uint32_t index, uint64_t address);
+/// Bytes of the device layout, of all parts.
 uint64_t matrix_bytes(const matrix *shape);
 const char *matrix_type_name(matrix_type type);
 
@@ -58,10 +71,11 @@ typedef struct matrix_planes {
     uint64_t row_bytes[MATRIX_MAX_PLANES];     // of one row's share of the plane; whole groups of rows lie together
     uint32_t element_bytes[MATRIX_MAX_PLANES]; // what is interleaved
 } matrix_planes;
+/// Of a matrix in one part.
 matrix_planes matrix_get_planes(const matrix *shape);
 
 /// Rearranges `rows` rows of a GGUF tensor (row-major blocks, src_type a GGUF type number) into the device layout: row i of
-/// src becomes row first_row + i of the matrix `shape`, whose bytes begin at dst. Only those rows' shares of the planes are
+/// src becomes row first_row + i of the matrix `shape`, in one part, whose bytes begin at dst. Only those rows' shares of the planes are
 /// written. false when src_type does not map to the matrix's type.
 bool matrix_pack_rows(const matrix *shape, uint32_t src_type, const void *src, uint32_t first_row, uint32_t rows, void *dst);
 /// The device type that holds a GGUF type; MATRIX_TYPES when there is none.

@@ -12,6 +12,7 @@ typedef struct op_policy {
     uint32_t tiers; // ZS_TIER_* in use
     uint32_t subgroup_size;
     uint32_t weight_group; // how new matrices are laid out (matrix.h)
+    uint64_t part_limit;   // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
     uint32_t matrix_tile;  // prefill on matrix units, with tiles of so many rows, where op_linear.operands is given; 0: not
     gpu_matrix_units matrix;
     bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
@@ -50,12 +51,15 @@ typedef struct op_linear {
     bool scale;        // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
     bool residual;     // y += result instead of y = result
     bool silu_mul;     // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
+    bool gelu;         // silu_mul by gelu's tanh approximation instead of silu
     bool decode;       // few rows: matvec kernels; else matmul kernels whatever T
     uint64_t operands; // scratch of op_linear_operands(…) bytes for x in f16, which takes a dispatch of its own; 0: f32 throughout
 } op_linear;
 /// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
+/// Dispatches that it becomes: more than one where matrices lie in parts.
+uint32_t op_linear_dispatches(const op_linear *op);
 
 /// The gradient of a linear operation by its input, y[T, in] = x[T, out] · W: here x is the gradient by the operation's output and lies at
 /// x_offset, y the one by its input. Whole padded rows of y are written, zeros behind the width. scale_offset is not used.
@@ -70,19 +74,23 @@ typedef struct op_linear_back {
 } op_linear_back;
 void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op);
 
-/// y[j] = x[index[j]] / rms(x[index[j]]) ⊙ weight; index 0: y[j] from x[j]. rms = √(mean x² + eps).
+/// y[j] = x[index[j]] / rms(x[index[j]]) ⊙ weight; index 0: y[j] from x[j]. rms = √(mean x² + eps). With parts, each `width` floats of
+/// a row, side by side, by themselves. x and y may be the same.
 typedef struct op_rms_norm {
     uint64_t x, weight, y, index;
     uint32_t width, x_stride, y_stride, rows;
+    uint32_t parts; // 0: 1
     float eps;
+    bool residual; // y += …
 } op_rms_norm;
 void op_record_rms_norm(const op_recorder *recorder, const op_rms_norm *op);
 
-/// x[t] = embedding row of rows[t].token.
+/// x[t] = scale · embedding row of rows[t].token.
 typedef struct op_embed {
     const matrix *embedding;
     uint64_t step, x;
     uint32_t stride, rows;
+    float scale; // 0: 1
 } op_embed;
 void op_record_embed(const op_recorder *recorder, const op_embed *op);
 
@@ -99,7 +107,7 @@ typedef struct op_rope_kv {
 } op_rope_kv;
 void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op);
 
-/// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] / √head_dim) v[p, h / group], rows[t].position − window < p ≤ rows[t].position, by
+/// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] · scale) v[p, h / group], rows[t].position − window < p ≤ rows[t].position, by
 /// online softmax in f32 over the rows' pages. Work goes by spans (Step.spans) of at most op_span_rows rows.
 typedef struct op_attention {
     uint64_t step, q, out;
@@ -108,6 +116,7 @@ typedef struct op_attention {
     uint32_t rows, spans;
     uint32_t longest; // bound on positions, for the work estimate
     uint32_t window;  // a row sees so many positions, its own among them; 0: all
+    float scale;      // 0: 1 / √head_dim
     bool decode;      // every span is one row: its positions are split between invocations
     bool kv_f16;
     uint64_t partials; // scratch of op_attention_partials(…) bytes; used by decode on GPUs, which takes a second dispatch

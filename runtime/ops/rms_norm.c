@@ -1,6 +1,7 @@
 #include "ops/record.h"
 
 void op_record_rms_norm(const op_recorder *recorder, const op_rms_norm *op) {
+    uint32_t parts = op->parts ? op->parts : 1;
     PushRmsNorm push = {.x = op->x,
                         .weight = op->weight,
                         .y = op->y,
@@ -8,13 +9,15 @@ void op_record_rms_norm(const op_recorder *recorder, const op_rms_norm *op) {
                         .width = op->width,
                         .x_stride = op->x_stride,
                         .y_stride = op->y_stride,
+                        .part_stride = op->width,
                         .eps = op->eps};
-    op_record(recorder,
-              &(op_dispatch){
-                  .key = {.module = SHADER_rms_norm, .constant_count = 2, .constants = {recorder->policy.lanes ? 32 : 128, op->index != 0}},
-                  .push = &push,
-                  .push_size = sizeof push,
-                  .groups = {op->rows, 1, 1},
-                  .work = {.bytes = 12.0 * op->rows * op->width, .flops = 4.0 * op->rows * op->width},
-              });
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = SHADER_rms_norm,
+                                    .constant_count = 3,
+                                    .constants = {recorder->policy.lanes ? 32 : 128, op->index != 0, op->residual}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {op->rows, parts, 1},
+                            .work = {.bytes = 12.0 * op->rows * parts * op->width, .flops = 4.0 * op->rows * parts * op->width},
+                        });
 }

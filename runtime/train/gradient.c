@@ -52,12 +52,27 @@ static zs_status choose_limits(const zs_model *model, uint32_t asked, train_limi
                         limits->rows, model->path, (double)train_workspace_bytes(model, limits) / 1e6, (double)free_bytes / 1e6, fits);
 }
 
+/// What the backward pass has no derivatives of.
+static zs_status check_architecture(const zs_model *model, zs_error *error) {
+    const model_config *c = &model->config;
+    const char *what = c->head_norms || c->post_norms                   ? "norms of heads and of what layers add"
+                       : c->gelu                                        ? "gelu"
+                       : c->full_every                                  ? "windows in some of the layers"
+                       : c->score_scale != 0 || c->embedding_scale != 0 ? "attention scores or embeddings of another scale"
+                                                                        : NULL;
+    if (!what) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                        "%s is of architecture %s: a gradient through %s is not implemented; train a llama or qwen2 model", model->path,
+                        c->architecture, what);
+}
+
 zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, zs_gradient **out, zs_error *error) {
     if (!model->info.factored)
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
     train_limits limits;
-    zs_status status = choose_limits(model, params ? params->max_rows : 0, &limits, error);
+    zs_status status = check_architecture(model, error);
+    if (!status) status = choose_limits(model, params ? params->max_rows : 0, &limits, error);
     if (status) return status;
     zs_gradient *g = calloc(1, sizeof *g);
     if (!g) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");

@@ -146,7 +146,7 @@ zs_status train_workspace_create(const zs_model *model, const train_limits *limi
     if (!status) status = create_activations(w, error);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers && !status; i++)
         status = gpu_buffer_create(model->device, buffers[i].memory, buffers[i].bytes, true, buffers[i].name, buffers[i].buffer, error);
-    if (!status) status = model_rope_create(model, limits->rows, &w->rope, error);
+    if (!status) status = model_rope_create(model, limits->rows, false, &w->rope, error);
     if (!status) status = create_arrays(model, limits, &w->arrays, error);
     if (status)
         train_workspace_destroy(w);

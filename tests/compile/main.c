@@ -11,8 +11,9 @@
 #include <string.h>
 
 static const compile_shape shapes[] = {
-    {"smollm2-135m", 576, 9, 3, 64, 1536, 49152},
-    {"llama3-8b", 4096, 32, 8, 128, 14336, 128256},
+    {"smollm2-135m", 576, 9, 3, 64, 1536, 49152, false},
+    {"llama3-8b", 4096, 32, 8, 128, 14336, 128256, false},
+    {"gemma3-270m", 640, 4, 1, 256, 2048, 262144, true},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
@@ -141,8 +142,9 @@ static zs_status compile_all(zs_device *device, zs_error *error) {
             if (!status) status = compile_record(device, &shapes[shape], (matrix_type)type, false, kv_f16, false, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, kv_f16, true, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, !kv_f16, false, error);
-            if (!status) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, false, error);
-            if (!status && factors) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, true, error);
+            if (!status && !shapes[shape].gemma) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, false, error);
+            if (!status && factors && !shapes[shape].gemma)
+                status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, true, error);
         }
     }
     return status;

@@ -30,6 +30,7 @@ static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type t
     };
     for (uint32_t m = 0; m < MODEL_MATRICES; m++) layer->weights[m] = weight_of(type, factored, shapes[m][0], shapes[m][1], group);
     layer->attention_norm = layer->ffn_norm = SOMEWHERE;
+    if (s->gemma) layer->q_norm = layer->k_norm = layer->attention_post_norm = layer->ffn_post_norm = SOMEWHERE;
 }
 
 /// Wide models get the large tiles where there are matrix units, narrow ones the small.
@@ -51,7 +52,10 @@ static zs_model model_of(zs_device *device, const compile_shape *s, matrix_type 
                    .head_dim = s->head_dim,
                    .vocab = s->vocab,
                    .context = CONTEXT,
-                   .norm_eps = 1e-5f},
+                   .norm_eps = 1e-5f,
+                   .gelu = s->gemma,
+                   .head_norms = s->gemma,
+                   .post_norms = s->gemma},
         .layers = layer,
         .embedding = matrix_somewhere(type, s->vocab, s->hidden, group),
         .head = matrix_somewhere(type, s->vocab, s->hidden, group),

@@ -9,6 +9,7 @@
 typedef struct compile_shape {
     const char *name;
     uint32_t hidden, heads, kv_heads, head_dim, ffn, vocab;
+    bool gemma; // what Gemma 3 has beside llama
 } compile_shape;
 
 /// Records prefill and decode steps of up to 16 rows, with sampling and log-probabilities, for a model whose matrices are dense or

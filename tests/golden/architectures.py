@@ -24,13 +24,19 @@ MODELS = {
     "mistral": transformers.MistralConfig(**SIZES, sliding_window=24),
     "mistral-v0.3": transformers.MistralConfig(**SIZES, sliding_window=None, rope_theta=1e6, head_dim=20),
     "qwen2": transformers.Qwen2Config(**SIZES, tie_word_embeddings=True, rope_theta=1e6),
+    # Every third layer sees all positions, by rotary positions of their own; scores are scaled by 1/√16, not 1/√20.
+    "gemma3": transformers.Gemma3TextConfig(
+        **{**SIZES, "num_hidden_layers": 4}, head_dim=20, query_pre_attn_scalar=16, sliding_window=24,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                         "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e6}}),
 }
 
 
 def randomise(model, generator):
     for name, parameter in model.named_parameters():
         if "norm" in name:
-            value = 1 + 0.2 * torch.randn(parameter.shape, generator=generator)
+            value = ("Gemma" not in type(model).__name__) + 0.2 * torch.randn(parameter.shape, generator=generator)
         elif name.endswith("bias"):
             value = 0.5 * torch.randn(parameter.shape, generator=generator)
         elif "embed" in name or "lm_head" in name:

@@ -48,7 +48,7 @@ static const attention_case cases[] = {
     {6, 2, 16, true, 1, {{96, 1}, {1, 1}}, 0},
     {2, 1, 256, true, 1, {{130, 1}}, 0},
     {9, 3, 64, true, 12, {{400, 1}, {15, 1}}, 0},
-    // windows: of one position, within a page, across pages, longer than what there is
+    // windows: of one position, within a page, across pages, longer than what there is; with them scores of twice the usual scale
     {9, 3, 64, false, 1, {{0, 40}, {90, 20}}, 1},
     {9, 3, 64, false, 1, {{0, 100}, {60, 5}}, 13},
     {4, 4, 32, false, 1, {{0, 37}, {200, 50}}, 64},
@@ -113,6 +113,7 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
                          .rows = d.row_count,
                          .longest = longest,
                          .window = c->window,
+                         .scale = c->window ? 2 / sqrtf((float)c->head_dim) : 0,
                          .decode = c->decode,
                          .kv_f16 = f16};
     op->q_stride = ((c->heads + 2 * c->kv_heads) * c->head_dim + 31) / 32 * 32;
@@ -143,6 +144,7 @@ static expect *make_expected(harness *h, const attention_data *d) {
     expect *expected = harness_alloc(h, count, sizeof *expected);
     for (size_t i = 0; i < count; i++) expected[i] = UNTOUCHED;
     const float **keys = harness_alloc(h, d->op.longest, sizeof *keys), **values = harness_alloc(h, d->op.longest, sizeof *values);
+    float *q = harness_alloc(h, c->head_dim, sizeof *q);
     double *out = harness_alloc(h, c->head_dim, sizeof *out), *bound = harness_alloc(h, c->head_dim, sizeof *bound);
     for (uint32_t t = 0; t < d->row_count; t++)
         for (uint32_t head = 0; head < c->heads; head++) {
@@ -154,8 +156,9 @@ static expect *make_expected(harness *h, const attention_data *d) {
                 keys[p - first] = d->keys[row.sequence] + at;
                 values[p - first] = d->values[row.sequence] + at;
             }
-            reference_attention(d->q + (size_t)t * d->op.q_stride + head * c->head_dim, keys, values, row.position + 1 - first, c->head_dim,
-                                out, bound);
+            for (uint32_t i = 0; i < c->head_dim; i++)
+                q[i] = d->q[(size_t)t * d->op.q_stride + head * c->head_dim + i] * (c->window ? 2.0f : 1.0f);
+            reference_attention(q, keys, values, row.position + 1 - first, c->head_dim, out, bound);
             for (uint32_t i = 0; i < c->head_dim; i++)
                 expected[(size_t)t * d->op.out_stride + head * c->head_dim + i] = (expect){out[i], bound[i]};
         }

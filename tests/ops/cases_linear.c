@@ -18,9 +18,11 @@ typedef struct linear_case {
     uint32_t segments, rows;
     bool decode;
     bool scale, residual, silu_mul, norm;
+    bool gelu;      // silu_mul by gelu
     bool one_x;     // all segments read the same x
     bool loud;      // rows of very different size, up to beyond what f16 holds
     uint32_t spare; // floats that strides have to spare
+    uint32_t part;  // rows of the matrices' parts; 0: whole
 } linear_case;
 
 static const linear_case cases[] = {
@@ -68,6 +70,15 @@ static const linear_case cases[] = {
     // rows that f16 cannot hold
     {{192}, {66}, 1, .rows = 33, .loud = true},
     {{192}, {130}, 1, .rows = 70, .norm = true, .loud = true},
+    {{192, 192}, {65, 65}, 2, .rows = 3, .decode = true, .one_x = true, .silu_mul = true, .gelu = true},
+    {{192, 192}, {65, 65}, 2, .rows = 70, .one_x = true, .silu_mul = true, .gelu = true, .norm = true},
+    // matrices in parts: more of them than a dispatch takes, one short at the end, one whole beside others
+    {{192}, {450}, 1, .rows = 1, .decode = true, .part = 32},
+    {{192}, {130}, 1, .rows = 66, .residual = true, .scale = true, .part = 64},
+    {{192, 192, 192}, {130, 64, 1}, 3, .rows = 3, .decode = true, .one_x = true, .scale = true, .norm = true, .part = 64},
+    {{33, 1, 192}, {3, 65, 64}, 3, .rows = 20, .part = 32},
+    {{192, 192}, {161, 161}, 2, .rows = 2, .decode = true, .one_x = true, .silu_mul = true, .part = 64},
+    {{192, 192}, {161, 161}, 2, .rows = 65, .one_x = true, .silu_mul = true, .norm = true, .part = 96},
 };
 
 enum { EXPERTS = 4 };
@@ -109,6 +120,7 @@ static void lay_out(linear_data *d) {
     d->op.scale = c->scale;
     d->op.residual = c->residual;
     d->op.silu_mul = c->silu_mul;
+    d->op.gelu = c->gelu;
     d->op.decode = c->decode;
 }
 
@@ -139,7 +151,10 @@ static void make_norm(harness *h, linear_data *d) {
 static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
     linear_data *d = harness_alloc(h, 1, sizeof *d); // its segments point into it
     d->shape = *c;
-    for (uint32_t s = 0; s < c->segments; s++) d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+    for (uint32_t s = 0; s < c->segments; s++) {
+        d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+        if (c->part < c->out[s]) d->w[s].shape.part_rows = c->part;
+    }
     lay_out(d);
     d->x = harness_alloc(h, (size_t)c->rows * d->op.x_stride, sizeof *d->x);
     for (uint32_t t = 0; t < c->rows; t++)
@@ -176,6 +191,14 @@ static expect gated(expect gate, expect up) {
                                (8 + 2 * fabs(gate.value)) * 2 * U32 * fabs(value) + 1e-37};
 }
 
+/// gelu(g) u = g u / (1 + exp(v)), v = −√(8/π) (g + 0.044715 g³): |gelu'| ≤ 1.13; v errs by 5 roundings, and so exp(v) by 5 |v| of them
+/// and (3 + 2|v|) units of its own.
+static expect gated_by_gelu(expect gate, expect up) {
+    double g = gate.value, v = 1.5957691216057308 * (g + 0.044715 * g * g * g), gelu = g / (1 + exp(-v)), value = gelu * up.value;
+    return (expect){value, 1.13 * gate.bound * (fabs(up.value) + up.bound) + fabs(gelu) * up.bound +
+                               (8 + 5 * fabs(v)) * 2 * U32 * fabs(value) + 1e-37};
+}
+
 static expect *make_expected(harness *h, const linear_data *d, bool half) {
     const linear_case *c = &d->shape;
     expect *expected = harness_alloc(h, (size_t)c->rows * d->op.y_stride, sizeof *expected);
@@ -185,7 +208,7 @@ static expect *make_expected(harness *h, const linear_data *d, bool half) {
             for (uint32_t o = 0; o < c->out[s]; o++) {
                 size_t i = (size_t)t * d->op.y_stride + d->op.segments[s].y_offset + o;
                 expect e = product(d, half, s, t, o);
-                if (c->silu_mul) e = gated(e, product(d, half, 1, t, o));
+                if (c->silu_mul) e = c->gelu ? gated_by_gelu(e, product(d, half, 1, t, o)) : gated(e, product(d, half, 1, t, o));
                 if (c->residual) {
                     e.value += (double)d->y[i];
                     e.bound += U32 * fabs(e.value);
@@ -221,9 +244,13 @@ static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type
         size_t used = strlen(shapes);
         snprintf(shapes + used, sizeof shapes - used, "[%u, %u] ", c->out[s], c->in[s]);
     }
-    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
-                        c->residual ? ", residual" : "", c->silu_mul ? ", silu_mul" : "", c->norm ? ", norm" : "",
-                        c->one_x ? ", one x" : "", c->loud ? ", loud" : "", c->spare ? ", spare" : "");
+    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
+                        c->residual ? ", residual" : "",
+                        c->gelu       ? ", gelu"
+                        : c->silu_mul ? ", silu_mul"
+                                      : "",
+                        c->norm ? ", norm" : "", c->one_x ? ", one x" : "", c->loud ? ", loud" : "", c->spare ? ", spare" : "",
+                        c->part ? ", parts" : "");
 }
 
 void cases_linear(harness *h) {

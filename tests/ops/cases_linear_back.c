@@ -16,6 +16,7 @@ typedef struct back_case {
     bool sum, residual;
     bool one_x;     // all segments read the same x
     uint32_t spare; // floats that strides have to spare
+    uint32_t part;  // rows of the matrices' parts; 0: whole
 } back_case;
 
 static const back_case cases[] = {
@@ -36,6 +37,10 @@ static const back_case cases[] = {
     {{576, 192, 192}, {576, 576, 576}, 3, .rows = 20, .sum = true},
     {{5, 70, 1}, {96, 96, 96}, 3, .rows = 67, .sum = true, .residual = true, .spare = 32},
     {{129, 129}, {193, 193}, 2, .rows = 8, .sum = true},
+    // matrices in parts
+    {{450}, {65}, 1, .rows = 17, .part = 32},
+    {{65, 130, 64}, {33, 64, 192}, 3, .rows = 66, .spare = 32, .part = 64},
+    {{5, 70, 130}, {96, 96, 96}, 3, .rows = 67, .sum = true, .residual = true, .part = 64},
 };
 
 typedef struct back_data {
@@ -120,7 +125,10 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 static void run_case(harness *h, const back_case *c, uint32_t type) {
     back_data *d = harness_alloc(h, 1, sizeof *d); // its segments point into it
     d->shape = *c;
-    for (uint32_t s = 0; s < c->segments; s++) d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+    for (uint32_t s = 0; s < c->segments; s++) {
+        d->w[s] = weights_random(h, type, c->out[s], c->in[s]);
+        if (c->part < c->out[s]) d->w[s].shape.part_rows = c->part;
+    }
     lay_out(d);
     fill_x(h, d);
     d->y = random_floats(h, (size_t)c->rows * d->op.y_stride, 1);

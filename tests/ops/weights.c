@@ -46,7 +46,12 @@ weights weights_random(harness *h, uint32_t type, uint32_t out, uint32_t in) {
 }
 
 void weights_put(harness *h, weights *w) {
-    size_t bytes = (size_t)matrix_bytes(&w->shape);
-    w->shape.address = harness_put(h, NULL, bytes);
-    matrix_pack_rows(&w->shape, w->type, w->blocks, 0, w->shape.out, harness_before(h, w->shape.address));
+    size_t row_bytes = w->block_bytes / w->shape.out;
+    for (uint32_t p = 0; p < matrix_part_count(&w->shape); p++) {
+        matrix part = matrix_part(&w->shape, p);
+        const uint8_t *rows = (const uint8_t *)w->blocks + p * w->shape.part_rows * row_bytes;
+        part.address = harness_put(h, NULL, (size_t)matrix_bytes(&part));
+        matrix_pack_rows(&part, w->type, rows, 0, part.out, harness_before(h, part.address));
+        matrix_set_part_address(&w->shape, p, part.address);
+    }
 }

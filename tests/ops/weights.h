@@ -20,7 +20,7 @@ typedef struct weights {
 /// The inner dimension made a multiple of the type's block.
 uint32_t weights_inner(uint32_t type, uint32_t in);
 weights weights_random(harness *h, uint32_t type, uint32_t out, uint32_t in);
-/// Packs into the arena and sets shape.address.
+/// Packs into the arena, in parts of shape.part_rows rows where that is set, and sets the addresses.
 void weights_put(harness *h, weights *w);
 
 #endif

@@ -39,21 +39,22 @@ static tensor_plan *plan(tensor_plan *next, const char *name, uint32_t rows, uin
 
 /// Matrices of variance 1/in keep the activations' size; an embedding of deviation 1/4 gives logits of deviation 2.
 static size_t plan_tensors(const tiny_model_params *params, tensor_plan *plans) {
-    static const struct {
+    const uint32_t hidden = params->hidden, ffn = params->ffn;
+    const struct {
         const char *name;
         uint32_t rows, cols;
     } layer[LAYER_TENSORS] = {
-        {"attn_norm", TINY_HIDDEN, 0},
-        {"attn_q", TINY_HEADS * TINY_HEAD_DIM, TINY_HIDDEN},
-        {"attn_k", TINY_KV_HEADS * TINY_HEAD_DIM, TINY_HIDDEN},
-        {"attn_v", TINY_KV_HEADS * TINY_HEAD_DIM, TINY_HIDDEN},
-        {"attn_output", TINY_HIDDEN, TINY_HEADS * TINY_HEAD_DIM},
-        {"ffn_norm", TINY_HIDDEN, 0},
-        {"ffn_gate", TINY_FFN, TINY_HIDDEN},
-        {"ffn_up", TINY_FFN, TINY_HIDDEN},
-        {"ffn_down", TINY_HIDDEN, TINY_FFN},
+        {"attn_norm", hidden, 0},
+        {"attn_q", TINY_HEADS * TINY_HEAD_DIM, hidden},
+        {"attn_k", TINY_KV_HEADS * TINY_HEAD_DIM, hidden},
+        {"attn_v", TINY_KV_HEADS * TINY_HEAD_DIM, hidden},
+        {"attn_output", hidden, TINY_HEADS * TINY_HEAD_DIM},
+        {"ffn_norm", hidden, 0},
+        {"ffn_gate", ffn, hidden},
+        {"ffn_up", ffn, hidden},
+        {"ffn_down", hidden, ffn},
     };
-    tensor_plan *next = plan(plans, "token_embd.weight", TINY_VOCAB, TINY_HIDDEN, 0.25f);
+    tensor_plan *next = plan(plans, "token_embd.weight", TINY_VOCAB, hidden, 0.25f);
     for (uint32_t i = 0; i < TINY_LAYERS; i++) {
         for (size_t k = 0; k < LAYER_TENSORS; k++) {
             char name[64];
@@ -61,8 +62,8 @@ static size_t plan_tensors(const tiny_model_params *params, tensor_plan *plans) 
             next = plan(next, name, layer[k].rows, layer[k].cols, layer[k].cols ? 1 / sqrtf((float)layer[k].cols) : 0.1f);
         }
     }
-    next = plan(next, "output_norm.weight", TINY_HIDDEN, 0, 0.1f);
-    if (params->untied) next = plan(next, "output.weight", TINY_VOCAB, TINY_HIDDEN, 0.25f);
+    next = plan(next, "output_norm.weight", hidden, 0, 0.1f);
+    if (params->untied) next = plan(next, "output.weight", TINY_VOCAB, hidden, 0.25f);
     return (size_t)(next - plans);
 }
 
@@ -91,16 +92,17 @@ static void add_tokenizer(gguf_writer *writer) {
     gguf_writer_add_string(writer, "tokenizer.chat_template", tiny_chat_template);
 }
 
-static void add_keys(gguf_writer *writer) {
+static void add_keys(gguf_writer *writer, const tiny_model_params *params) {
     gguf_writer_add_string(writer, "general.architecture", "llama");
     gguf_writer_add_string(writer, "general.name", "tiny");
     gguf_writer_add_u32(writer, "llama.block_count", TINY_LAYERS);
     gguf_writer_add_u32(writer, "llama.context_length", TINY_CONTEXT);
-    gguf_writer_add_u32(writer, "llama.embedding_length", TINY_HIDDEN);
-    gguf_writer_add_u32(writer, "llama.feed_forward_length", TINY_FFN);
+    gguf_writer_add_u32(writer, "llama.embedding_length", params->hidden);
+    gguf_writer_add_u32(writer, "llama.feed_forward_length", params->ffn);
     gguf_writer_add_u32(writer, "llama.attention.head_count", TINY_HEADS);
     gguf_writer_add_u32(writer, "llama.attention.head_count_kv", TINY_KV_HEADS);
     gguf_writer_add_u32(writer, "llama.rope.dimension_count", TINY_HEAD_DIM);
+    if (params->hidden != TINY_HIDDEN) gguf_writer_add_u32(writer, "llama.attention.key_length", TINY_HEAD_DIM);
     add_f32(writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     add_f32(writer, "llama.rope.freq_base", 10000);
     add_tokenizer(writer);
@@ -128,16 +130,18 @@ done:
     return status;
 }
 
-zs_status tiny_model_write(const char *path, const tiny_model_params *params, zs_error *error) {
-    static const tiny_model_params defaults;
+zs_status tiny_model_write(const char *path, const tiny_model_params *given, zs_error *error) {
+    tiny_model_params chosen = given ? *given : (tiny_model_params){0};
+    const tiny_model_params *params = &chosen;
     tensor_plan plans[MAX_TENSORS];
-    if (!params) params = &defaults;
+    if (!chosen.hidden) chosen.hidden = TINY_HIDDEN;
+    if (!chosen.ffn) chosen.ffn = TINY_FFN;
     size_t count = plan_tensors(params, plans);
     uint64_t random = params->seed;
     gguf_writer *writer = NULL;
     zs_status status = gguf_writer_create(path, true, &writer, error);
     if (status) return status;
-    add_keys(writer);
+    add_keys(writer, params);
     for (size_t i = 0; i < count; i++) {
         uint64_t shape[2] = {plans[i].rows, plans[i].cols};
         gguf_writer_add_tensor(writer, plans[i].name, plans[i].cols ? params->weight_type : TENSOR_F32, plans[i].cols ? 2 : 1, shape);

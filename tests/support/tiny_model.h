@@ -20,6 +20,7 @@ typedef struct tiny_model_params {
     uint64_t seed;        // another seed, other weights
     uint32_t weight_type; // tensor_type of the matrices and the embedding: TENSOR_F32 (0), F16, BF16, Q8_0 or Q4_0
     bool untied;          // a head of its own instead of the embedding
+    uint32_t hidden, ffn; // 0: TINY_HIDDEN, TINY_FFN
 } tiny_model_params;
 
 /// Writes the file, over an old one too. params NULL: all zero. The same params give the same bytes.

@@ -69,19 +69,22 @@ static void check_decode(zs_engine *engine, const char *name, const text *t) {
     zs_session_destroy(&session);
 }
 
-static void check_file(const char *path, const char *name, const text *t, const json_t *logprobs) {
+/// Returns the model's layers.
+static uint32_t check_file(const char *path, const char *name, const text *t, const json_t *logprobs) {
     zs_model *model = tiny_load(device, path);
+    uint32_t layers = zs_model_get_info(model)->layers;
     zs_engine *engine = open_engine(model);
     check_scores(engine, name, t, logprobs);
     check_decode(engine, name, t);
     zs_engine_destroy(&engine);
     zs_model_destroy(&model);
+    return layers;
 }
 
 /// Factored in all matrices or in part and put together again: rows of q, k and their biases are where GGUF files have them.
-static void check_merged(const char *path, const char *name, const text *t, const json_t *logprobs) {
+static void check_merged(const char *path, const char *name, uint32_t layers, const text *t, const json_t *logprobs) {
     static const uint32_t matrices[] = {ZS_MATRICES_ALL, ZS_MATRICES_MLP};
-    static const uint32_t counts[] = {14, 6};
+    static const uint32_t of_layer[] = {7, 3};
     zs_error error;
     for (size_t i = 0; i < 2; i++) {
         uint32_t count = 0;
@@ -89,7 +92,7 @@ static void check_merged(const char *path, const char *name, const text *t, cons
         tiny_need(zs_factor_file(path, factored_path, &factors, NULL, &error), &error);
         tiny_need(zs_merge_file(factored_path, NULL, merged_path, &(zs_merge_params){.type = ZS_MERGE_F32, .force = true}, &count, &error),
                   &error);
-        assert_int_equal(count, counts[i]);
+        assert_int_equal(count, layers * of_layer[i]);
         check_file(merged_path, name, t, logprobs);
     }
 }
@@ -100,20 +103,35 @@ static void test_all(void **state) {
     zs_error error;
     json_t *root = load_expected(&t), *models = json_object_get(root, "logprobs"), *logprobs;
     const char *name;
-    assert_int_equal(json_object_size(models), 6);
+    assert_int_equal(json_object_size(models), 7);
     json_object_foreach(models, name, logprobs) {
         char path[512];
         snprintf(path, sizeof path, FOLDER "/%s", name);
-        check_file(path, name, &t, logprobs);
+        uint32_t layers = check_file(path, name, &t, logprobs);
         tiny_need(
             zs_factor_file(path, factored_path, &(zs_factor_params){.type = ZS_FACTOR_F32, .threads = 1, .force = true}, NULL, &error),
             &error);
         check_file(factored_path, name, &t, logprobs);
-        check_merged(path, name, &t, logprobs);
+        check_merged(path, name, layers, &t, logprobs);
     }
     json_decref(root);
     remove(factored_path);
     remove(merged_path);
+}
+
+/// A gradient that leaves out what an architecture has would be wrong without a sign of it.
+static void test_gradient_refused(void **state) {
+    (void)state;
+    const zs_factor_params params = {.type = ZS_FACTOR_F32, .threads = 1, .force = true};
+    zs_gradient *gradient = NULL;
+    zs_error error;
+    tiny_need(zs_factor_file(FOLDER "/gemma3", factored_path, &params, NULL, &error), &error);
+    zs_model *model = tiny_load(device, factored_path);
+    assert_int_equal(zs_gradient_create(model, NULL, &gradient, &error), ZS_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "of architecture gemma3: a gradient through norms of heads"));
+    assert_null(gradient);
+    zs_model_destroy(&model);
+    remove(factored_path);
 }
 
 static int set_up(void **state) {
@@ -129,6 +147,6 @@ static int tear_down(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all), cmocka_unit_test(test_gradient_refused)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -335,6 +335,27 @@ static void test_resume(void **state) {
     }
 }
 
+/// As many matrices side by side as there is room for; one that exceeds all the room goes alone. What comes out is the same.
+static void test_memory(void **state) {
+    (void)state;
+    zs_factor_report report;
+    tiny_files(NULL, dense_path, 0, NULL);
+    finish(whole_path, (zs_factor_params){.threads = 1}, &report);
+    assert_int_equal(report.side_by_side, 1);
+    assert_true(report.memory >= 1u << 28 && report.memory <= 8000000000);
+    const uint64_t largest = report.memory_used; // of one matrix
+    // ffn_gate [96, 64] in f32: in the file, as floats, as doubles; U [96, 64], Vᵀ [64, 64], and LAPACK's five of that size.
+    assert_true(largest == 96 * 64 * (4 + 4 + 8 + 8) + 64 * 64 * (8 + 5 * 8));
+    for (uint64_t room = 0; room <= 2; room++) {
+        uint64_t memory = room ? room * largest : 1;
+        finish(out_path, (zs_factor_params){.threads = 3, .memory = memory}, &report);
+        expect_same_files(out_path, whole_path);
+        assert_true(report.memory == memory);
+        assert_true(report.memory_used <= (room ? memory : largest));
+        assert_true(room ? report.side_by_side <= 3 : report.side_by_side == 1);
+    }
+}
+
 static void test_report(void **state) {
     (void)state;
     zs_factor_report report;
@@ -593,6 +614,7 @@ int main(void) {
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_memory),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_changed_input),
         cmocka_unit_test(test_changed_params),

@@ -238,19 +238,10 @@ static void test_keys_refused(void **state) {
         const char *key;
         float value, neutral;
     } numbers[] = {
-        {"llama.rope.scaling.factor", 8, 1},
-        {"llama.rope.scaling.attn_factor", 0.5f, 1},
-        {"llama.rope.dimension_count", 2, 4},
-        {"llama.attention.value_length", 8, 4},
-        {"llama.attention.max_alibi_bias", 8, 0},
-        {"llama.attention.clamp_kqv", 8, 0},
-        {"llama.attention.scale", 0.125f, 0},
-        {"llama.attn_logit_softcapping", 50, 0},
-        {"llama.final_logit_softcapping", 30, 0},
-        {"llama.logit_scale", 0.0625f, 1},
-        {"llama.embedding_scale", 12, 1},
-        {"llama.residual_scale", 0.5f, 1},
-        {"llama.expert_count", 8, 0},
+        {"llama.rope.scaling.factor", 8, 1},     {"llama.rope.scaling.attn_factor", 0.5f, 1}, {"llama.rope.dimension_count", 2, 4},
+        {"llama.attention.value_length", 8, 4},  {"llama.attention.max_alibi_bias", 8, 0},    {"llama.attention.clamp_kqv", 8, 0},
+        {"llama.attn_logit_softcapping", 50, 0}, {"llama.final_logit_softcapping", 30, 0},    {"llama.logit_scale", 0.0625f, 1},
+        {"llama.embedding_scale", 12, 1},        {"llama.residual_scale", 0.5f, 1},           {"llama.expert_count", 8, 0},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         for (int whole = 0; whole < 2; whole++) {
@@ -300,6 +291,35 @@ static void test_rope_scaling_types(void **state) {
     image = small_model_image(&(small_model_params){0}); // a value that is no number at all
     gguf_image_string(&image, "llama.rope.scaling.factor", "8");
     expect_refused(&image, ZS_ERROR_UNSUPPORTED, "llama.rope.scaling.factor");
+}
+
+/// Keys of Gemma 3 that say nonsense; sound files of it are read in test_loader_model_folder.c and test_architectures.c.
+static void test_gemma3_keys(void **state) {
+    (void)state;
+    static const struct {
+        const char *key;
+        float value;
+    } cases[] = {
+        {"gemma3.attention.sliding_window_pattern", 0},
+        {"gemma3.attention.sliding_window_pattern", 2.5f},
+        {"gemma3.rope.freq_base_swa", NAN},
+        {"gemma3.rope.freq_base_swa", 1},
+        {"gemma3.attention.scale", -1},
+        {"gemma3.attention.scale", NAN},
+        {"gemma3.attention.sliding_window", -5},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        gguf_image image = {0};
+        gguf_image_string(&image, "general.architecture", "gemma3");
+        gguf_image_u32(&image, "gemma3.block_count", SMALL_LAYERS);
+        gguf_image_u32(&image, "gemma3.context_length", 64);
+        gguf_image_u32(&image, "gemma3.embedding_length", SMALL_HIDDEN);
+        gguf_image_u32(&image, "gemma3.feed_forward_length", SMALL_FFN);
+        gguf_image_u32(&image, "gemma3.attention.head_count", SMALL_HEADS);
+        gguf_image_f32(&image, "gemma3.attention.layer_norm_rms_epsilon", 1e-6f);
+        gguf_image_f32(&image, cases[i].key, cases[i].value);
+        expect_refused(&image, ZS_ERROR_FORMAT, cases[i].key);
+    }
 }
 
 /// What the image opens as; both are the caller's.
@@ -434,20 +454,11 @@ static void test_tensors_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dense),
-        cmocka_unit_test(test_factored),
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_misshapen),
-        cmocka_unit_test(test_singular_values),
-        cmocka_unit_test(test_rope_scaling),
-        cmocka_unit_test(test_window),
-        cmocka_unit_test(test_biases),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_architectures),
-        cmocka_unit_test(test_more_tokens_than_rows),
-        cmocka_unit_test(test_keys_refused),
-        cmocka_unit_test(test_rope_scaling_types),
+        cmocka_unit_test(test_dense),           cmocka_unit_test(test_factored),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_missing),         cmocka_unit_test(test_misshapen),     cmocka_unit_test(test_singular_values),
+        cmocka_unit_test(test_rope_scaling),    cmocka_unit_test(test_window),        cmocka_unit_test(test_biases),
+        cmocka_unit_test(test_sizes),           cmocka_unit_test(test_architectures), cmocka_unit_test(test_more_tokens_than_rows),
+        cmocka_unit_test(test_keys_refused),    cmocka_unit_test(test_gemma3_keys),   cmocka_unit_test(test_rope_scaling_types),
         cmocka_unit_test(test_tensors_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

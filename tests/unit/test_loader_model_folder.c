@@ -1,5 +1,6 @@
 // Hugging Face folders: the same model as from a GGUF file; every damaged, missing or unsupported part refused by name.
 #include "loader/model_file.h"
+#include "loader/safetensors.h"
 #include "loader/tokenizer.h"
 #include "support/safetensors_image.h"
 #include "support/tiny_folder.h"
@@ -247,6 +248,119 @@ static void test_told(void **state) {
     expect_refused(ZS_ERROR_UNSUPPORTED, "key llama.rope.dimension_count is 4");
 }
 
+// ---- Gemma 3 -------------------------------------------------------------------------------------------------------
+
+#define GOLDEN TEST_DATA "/golden/architectures/gemma3"
+#define GEMMA                                                                                                                              \
+    "'architectures': ['Gemma3ForCausalLM'], 'num_hidden_layers': 4, 'hidden_size': 48, 'intermediate_size': 80, "                         \
+    "'num_attention_heads': 4, 'num_key_value_heads': 2, 'head_dim': 20, 'vocab_size': 160, 'max_position_embeddings': 128"
+
+static void copy_golden(const char *name) {
+    static uint8_t bytes[1 << 18];
+    char path[512];
+    (void)snprintf(path, sizeof path, GOLDEN "/%s", name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    assert_true(size > 0 && size < sizeof bytes);
+    tiny_folder_put(FOLDER, name, bytes, size);
+}
+
+static void test_gemma3(void **state) {
+    (void)state;
+    model_file file = {0};
+    safetensors_file raw = {0};
+    zs_error error = {0};
+    if (model_file_open(GOLDEN, &file, &error) || safetensors_open(GOLDEN "/model.safetensors", &raw, &error))
+        fail_msg("%s", error.message);
+    const model_config *c = &file.config;
+    assert_string_equal(c->architecture, "gemma3");
+    assert_true(c->tied && c->gelu && c->head_norms && c->post_norms && !c->qkv_bias);
+    assert_true(c->embedding_scale == sqrtf(48) && c->score_scale == 0.25f && c->window == 24 && c->full_every == 3);
+    assert_true(c->rope_base == 1e6f && c->rope_divisor == 4 && c->window_rope_base == 10000);
+    for (uint32_t i = 0; i < 4; i++) {
+        const model_layer_file *layer = &file.layers[i];
+        const char *const names[] = {"input_layernorm",           "post_attention_layernorm",
+                                     "pre_feedforward_layernorm", "post_feedforward_layernorm",
+                                     "self_attn.q_norm",          "self_attn.k_norm"};
+        const gguf_tensor *norms[] = {
+            layer->attention_norm, layer->attention_post_norm, layer->ffn_norm, layer->ffn_post_norm, layer->q_norm, layer->k_norm};
+        assert_int_equal(model_layer_has_window(c, i), i != 2);
+        for (size_t n = 0; n < 6; n++) {
+            char name[80];
+            float values[48];
+            (void)snprintf(name, sizeof name, "model.layers.%u.%s.weight", i, names[n]);
+            const safetensors_tensor *from = safetensors_find(&raw, name);
+            assert_non_null(from);
+            assert_true(norms[n] && norms[n]->type == TENSOR_F32 && norms[n]->elements == from->elements);
+            assert_string_equal(gguf_tensor_origin(norms[n]), name);
+            tensor_type_dequantise(from->type, from->data, values, (size_t)from->elements);
+            for (size_t k = 0; k < from->elements; k++) assert_true(((const float *)norms[n]->data)[k] == 1 + values[k]);
+        }
+    }
+    safetensors_close(&raw);
+    model_file_close(&file);
+}
+
+/// Older and newer names of the same, what files leave out, and what is not supported.
+static void test_gemma3_config(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *part; // part NULL: accepted, with …
+        uint32_t window, full_every;
+        float score_scale, window_rope_base, rope_base;
+    } cases[] = {
+        {"", NULL, 0, 6, 1.0f / 16, 10000, 1e6f},
+        {", 'sliding_window': 24, 'sliding_window_pattern': 2, 'query_pre_attn_scalar': 20", NULL, 24, 2, 0, 10000, 1e6f},
+        {", 'rope_theta': 5e5, 'rope_local_base_freq': 7000, 'layer_types': ['sliding_attention', 'sliding_attention', "
+         "'sliding_attention', "
+         "'sliding_attention']",
+         NULL, 0, 5, 1.0f / 16, 7000, 5e5f},
+        {", 'layer_types': ['sliding_attention', 'full_attention', 'full_attention', 'sliding_attention']", "layer_types: layer 2 is full",
+         0, 0, 0, 0, 0},
+        {", 'layer_types': ['sliding_attention', 'full_attention', 'chunked', 'full_attention']", "layer_types: layer 2 is chunked", 0, 0,
+         0, 0, 0},
+        {", 'layer_types': ['sliding_attention']", "layer_types: layer 1 is missing", 0, 0, 0, 0, 0},
+        {", 'layer_types': 3", "layer_types: layer 0 is missing", 0, 0, 0, 0, 0},
+        {", 'sliding_window_pattern': 0", "key sliding_window_pattern", 0, 0, 0, 0, 0},
+        {", 'sliding_window': 'long'", "key sliding_window", 0, 0, 0, 0, 0},
+        {", 'query_pre_attn_scalar': 0", "query_pre_attn_scalar is 0", 0, 0, 0, 0, 0},
+        {", 'hidden_activation': 'silu'", "hidden_activation is not gelu_pytorch_tanh", 0, 0, 0, 0, 0},
+        {", 'final_logit_softcapping': 30.0", "key gemma3.final_logit_softcapping", 0, 0, 0, 0, 0},
+        {", 'attn_logit_softcapping': 50.0", "key gemma3.attn_logit_softcapping", 0, 0, 0, 0, 0},
+        {", 'use_bidirectional_attention': true", "key gemma3.attention.causal", 0, 0, 0, 0, 0},
+        {", 'rope_local_base_freq': 0", "key gemma3.rope.freq_base_swa is 0", 0, 0, 0, 0, 0},
+        {", 'rope_parameters': {'full_attention': {}, 'sliding_attention': {'rope_type': 'yarn'}}", "sliding_attention is of type yarn", 0,
+         0, 0, 0, 0},
+        {", 'tie_word_embeddings': false", "lm_head.weight is missing", 0, 0, 0, 0, 0},
+        {", 'attention_bias': true", "self_attn.q_proj.bias is missing", 0, 0, 0, 0, 0},
+    };
+    make(1, false);
+    copy_golden("model.safetensors");
+    (void)unlink(FOLDER "/tokenizer.json");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1024];
+        model_file file;
+        zs_error error = {0};
+        (void)snprintf(text, sizeof text, "{" GEMMA "%s}", cases[i].text);
+        put("config.json", text);
+        zs_status status = model_file_open(FOLDER, &file, &error);
+        if (cases[i].part) {
+            if (!status || !strstr(error.message, cases[i].part))
+                fail_msg("%s: expected '%s', got '%s'", text, cases[i].part, error.message);
+            continue;
+        }
+        if (status) fail_msg("%s: %s", text, error.message);
+        const model_config *c = &file.config;
+        assert_true(c->window == cases[i].window && c->full_every == cases[i].full_every && c->tied);
+        assert_true(c->score_scale == cases[i].score_scale && c->window_rope_base == cases[i].window_rope_base &&
+                    c->rope_base == cases[i].rope_base);
+        assert_int_equal(model_layer_has_window(c, 1), cases[i].full_every != 2); // its rope base goes by that, window or not
+        model_file_close(&file);
+    }
+}
+
 // ---- shards --------------------------------------------------------------------------------------------------------
 
 #define A "model-00001-of-00002.safetensors"
@@ -360,7 +474,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_model), cmocka_unit_test(test_same_tokenizer), cmocka_unit_test(test_types),
         cmocka_unit_test(test_config),     cmocka_unit_test(test_told),           cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_beside),
+        cmocka_unit_test(test_gemma3),     cmocka_unit_test(test_gemma3_config),  cmocka_unit_test(test_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

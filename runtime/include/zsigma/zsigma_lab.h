@@ -25,6 +25,8 @@ typedef struct zs_factor_params {
     zs_factor_type type;
     uint32_t matrices;    // ZS_MATRICES_* bits; 0: all
     uint32_t threads;     // 0: one per processor
+    uint64_t memory;      // bytes that the matrices at work may take together; 0: half of the system's, 8 GB at most. A matrix that
+                          // takes more by itself is worked on alone
     bool force;           // replace an existing output
     zs_progress progress; // done and total in the SVD's floating-point operations; false cancels, the work can be resumed
     zs_log log;
@@ -35,12 +37,16 @@ typedef struct zs_factor_report {
     uint32_t kind_count;
     uint32_t resumed; // matrices taken from an interrupted run
     double seconds;
-    uint64_t bytes; // size of the output
+    uint64_t bytes;        // size of the output
+    uint64_t memory;       // the bound that held
+    uint64_t memory_used;  // the most that matrices at work took together, as planned
+    uint32_t side_by_side; // the most matrices that were at work together
 } zs_factor_report;
 
 /// Factors every adapted matrix of a dense GGUF model by SVD in double precision and writes a factored model
 /// (DESIGN.md §4). Interrupted work leaves OUT.partial, from which the same call goes on: with the matrices whose weights
-/// are still the same, the others are done again. Memory stays bounded by a few matrices per thread. Errors:
+/// are still the same, the others are done again. Memory stays within params.memory: the input is mapped and let go matrix by matrix, the
+/// output written tensor by tensor. Errors:
 /// ZS_ERROR_NUMERIC (NaN in a weight, named), ZS_ERROR_EXISTS (OUT, or an OUT.partial that is another program's or that
 /// another run works on), ZS_ERROR_IO (full disk), …
 zs_status zs_factor_file(const char *input, const char *output, const zs_factor_params *params, zs_factor_report *report, zs_error *error);
