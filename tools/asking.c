@@ -35,24 +35,36 @@ void asking_options(asking *a, cli_option *options) {
     memcpy(options, list, sizeof list);
 }
 
+static int check_strategy(const asking *a, const cli_command *command) {
+    zs_strategy s = a->params.strategy;
+    if ((s == ZS_STRATEGY_PROMPT || s == ZS_STRATEGY_CLASSIFIER || s == ZS_STRATEGY_MIX) && !a->experts_folder)
+        return cli_usage(command, "this strategy needs --experts DIR");
+    if (s == ZS_STRATEGY_FIXED && !a->expert_name) return cli_usage(command, "strategy fixed needs --expert NAME or FILE");
+    if (s == ZS_STRATEGY_MIX && !a->alpha_list) return cli_usage(command, "strategy mix needs --alpha, e.g. --alpha math=0.7,code=0.3");
+    return CLI_DONE;
+}
+
+int asking_set_strategy(asking *a, const cli_command *command, const char *name) {
+    size_t i = 0;
+    while (i < sizeof strategies / sizeof *strategies && strcmp(strategies[i], name) != 0) i++;
+    if (i == sizeof strategies / sizeof *strategies) return cli_usage(command, "--strategy is prompt, classifier, mix, fixed or none");
+    a->params.strategy = (zs_strategy)i;
+    return check_strategy(a, command);
+}
+
 static int choose_strategy(asking *a, const cli_command *command) {
     zs_strategy usual = a->alpha_list       ? ZS_STRATEGY_MIX
                         : a->expert_name    ? ZS_STRATEGY_FIXED
                         : a->experts_folder ? ZS_STRATEGY_PROMPT
                                             : ZS_STRATEGY_NONE;
     a->params.strategy = usual;
-    if (a->strategy) {
-        size_t i = 0;
-        while (i < sizeof strategies / sizeof *strategies && strcmp(strategies[i], a->strategy) != 0) i++;
-        if (i == sizeof strategies / sizeof *strategies) return cli_usage(command, "--strategy is prompt, classifier, mix, fixed or none");
-        a->params.strategy = (zs_strategy)i;
-    }
-    zs_strategy s = a->params.strategy;
-    if ((s == ZS_STRATEGY_PROMPT || s == ZS_STRATEGY_CLASSIFIER || s == ZS_STRATEGY_MIX) && !a->experts_folder)
-        return cli_usage(command, "this strategy needs --experts DIR");
-    if (s == ZS_STRATEGY_FIXED && !a->expert_name) return cli_usage(command, "strategy fixed needs --expert NAME or FILE");
-    if (s == ZS_STRATEGY_MIX && !a->alpha_list) return cli_usage(command, "strategy mix needs --alpha, e.g. --alpha math=0.7,code=0.3");
-    if (s != ZS_STRATEGY_FIXED && a->expert_name) return cli_usage(command, "--expert goes with strategy fixed");
+    int result = a->strategy ? asking_set_strategy(a, command, a->strategy) : check_strategy(a, command);
+    if (result) return result;
+    if (a->params.strategy != ZS_STRATEGY_FIXED && a->expert_name) return cli_usage(command, "--expert goes with strategy fixed");
+    return CLI_DONE;
+}
+
+static int read_dispatch(asking *a, const cli_command *command) {
     if (a->dispatch && strcmp(a->dispatch, "generate") == 0)
         a->params.dispatch = ZS_DISPATCH_GENERATE;
     else if (a->dispatch && strcmp(a->dispatch, "score") != 0)
@@ -123,18 +135,25 @@ static zs_status find_expert(asking *a, zs_error *error) {
     return status;
 }
 
-int asking_open(asking *a, const cli_command *command) {
+int asking_prepare(asking *a, const cli_command *command, bool several) {
     if (!a->model) return cli_usage(command, "which model? give -m FILE");
-    int result = choose_strategy(a, command);
+    int result = several ? CLI_DONE : choose_strategy(a, command);
+    if (!result) result = read_dispatch(a, command);
     if (!result) result = read_sampling(a, command);
     if (result) return result;
     zs_error error;
     zs_status status = a->experts_folder ? zs_expert_set_load(a->experts_folder, &a->experts, &error) : ZS_OK;
     a->params.experts = a->experts;
-    if (!status && a->params.strategy == ZS_STRATEGY_MIX) status = read_alpha(a, &error);
-    if (!status && a->params.strategy == ZS_STRATEGY_FIXED) status = find_expert(a, &error);
-    if (!status) status = cli_open(command->common, a->model, NULL, &a->stack, &error);
+    if (!status && a->alpha_list && a->experts) status = read_alpha(a, &error);
+    if (!status && a->expert_name) status = find_expert(a, &error);
     return status ? cli_fail(&error) : CLI_DONE;
+}
+
+int asking_open(asking *a, const cli_command *command) {
+    int result = asking_prepare(a, command, false);
+    if (result) return result;
+    zs_error error;
+    return cli_open(command->common, a->model, NULL, &a->stack, &error) ? cli_fail(&error) : CLI_DONE;
 }
 
 void asking_close(asking *a) {

@@ -22,6 +22,11 @@ typedef struct asking {
 enum { ASKING_OPTIONS = 16 };
 /// Fills options[ASKING_OPTIONS], ended by a zero.
 void asking_options(asking *a, cli_option *options);
+/// Reads experts, weights and sampling; several: the strategies are the caller's, by asking_set_strategy. CLI_DONE, or CLI_FAILED and
+/// CLI_USAGE after a message. asking_close in any case.
+int asking_prepare(asking *a, const cli_command *command, bool several);
+/// Sets params.strategy by name after checking that its options were given.
+int asking_set_strategy(asking *a, const cli_command *command, const char *name);
 /// Opens everything the options name; CLI_DONE, or CLI_FAILED and CLI_USAGE after a message. asking_close in any case.
 int asking_open(asking *a, const cli_command *command);
 void asking_close(asking *a);

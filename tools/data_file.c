@@ -1,6 +1,7 @@
 #include "data_file.h"
 
-#include <errno.h>
+#include "input_file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,88 @@ static bool take_prompt(data_item *item, char *reason, size_t size) {
     return true;
 }
 
+/// A member that may be missing. False after a reason.
+static bool take_optional(const json_t *object, const char *key, const char **text, char *reason, size_t size) {
+    if (!json_object_get(object, key)) return true;
+    *text = take_text(object, key, "", reason, size);
+    return *text != NULL;
+}
+
+/// "answer", or "answers" that are all right.
+static bool take_answers(data_item *item, char *reason, size_t size) {
+    const json_t *list = json_object_get(item->root, "answers");
+    if (list && json_object_get(item->root, "answer")) {
+        snprintf(reason, size, "\"answer\" and \"answers\" exclude each other");
+        return false;
+    }
+    if (list && (!json_is_array(list) || json_array_size(list) == 0)) {
+        snprintf(reason, size, "\"answers\" is %s", json_is_array(list) ? "empty" : "no list");
+        return false;
+    }
+    item->answer_count = list ? json_array_size(list) : 1;
+    item->answers = calloc(item->answer_count, sizeof *item->answers);
+    if (!item->answers) {
+        snprintf(reason, size, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < item->answer_count; i++) {
+        const json_t *one = list ? json_array_get(list, i) : NULL;
+        if (list && (!json_is_string(one) || json_string_length(one) == 0)) {
+            snprintf(reason, size, "answer %zu of \"answers\" is %s", i + 1, json_is_string(one) ? "empty" : "no text");
+            return false;
+        }
+        item->answers[i] = list ? json_string_value(one) : take_text(item->root, "answer", "", reason, size);
+        if (!item->answers[i]) return false;
+    }
+    item->answer = item->answers[0];
+    return true;
+}
+
+/// A choice is {"label", "text"}, or its text alone: then labels are A, B, C …
+static bool take_choice(const json_t *value, size_t index, data_choice *choice, char *reason, size_t size) {
+    static const char letters[][2] = {"A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "K", "L", "M",
+                                      "N", "O", "P", "Q", "R", "S", "T", "U", "V", "W", "X", "Y", "Z"};
+    char where[48];
+    snprintf(where, sizeof where, " of choice %zu", index + 1);
+    if (json_is_string(value) && json_string_length(value) > 0 && index < sizeof letters / sizeof *letters) {
+        *choice = (data_choice){letters[index], json_string_value(value)};
+        return true;
+    }
+    if (!json_is_object(value)) {
+        snprintf(reason, size, "choice %zu is neither text nor an object", index + 1);
+        return false;
+    }
+    choice->label = take_text(value, "label", where, reason, size);
+    choice->text = choice->label ? take_text(value, "text", where, reason, size) : NULL;
+    return choice->text != NULL;
+}
+
+static bool take_choices(data_item *item, char *reason, size_t size) {
+    enum { MOST_CHOICES = 64 };
+    const json_t *list = json_object_get(item->root, "choices");
+    if (!list) return true;
+    size_t count = json_array_size(list); // 0: no list
+    if (count == 0 || count > MOST_CHOICES) {
+        snprintf(reason, size, "\"choices\" is %s", !json_is_array(list) ? "no list" : count ? "too long" : "empty");
+        return false;
+    }
+    item->choices = calloc(count, sizeof *item->choices);
+    if (!item->choices) {
+        snprintf(reason, size, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!take_choice(json_array_get(list, i), i, &item->choices[i], reason, size)) return false;
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(item->choices[k].label, item->choices[i].label) != 0) continue;
+            snprintf(reason, size, "choices %zu and %zu have one label", k + 1, i + 1);
+            return false;
+        }
+    }
+    item->choice_count = count;
+    return true;
+}
+
 static bool take_members(data_item *item, char *reason, size_t size) {
     const json_t *id = json_object_get(item->root, "id");
     if (id && !json_is_string(id) && !json_is_integer(id)) {
@@ -75,17 +158,17 @@ static bool take_members(data_item *item, char *reason, size_t size) {
         return false;
     }
     item->id = json_string_value(id);
-    item->answer = take_text(item->root, "answer", "", reason, size);
-    return item->answer && take_prompt(item, reason, size);
+    return take_answers(item, reason, size) && take_prompt(item, reason, size) && take_choices(item, reason, size) &&
+           take_optional(item->root, "category", &item->category, reason, size) &&
+           take_optional(item->root, "image", &item->image, reason, size) &&
+           take_optional(item->root, "tests", &item->tests, reason, size) &&
+           take_optional(item->root, "code_prefix", &item->code_prefix, reason, size) &&
+           take_optional(item->root, "entry_point", &item->entry_point, reason, size);
 }
 
-bool data_item_parse(const char *text, size_t length, data_item *item, char *reason, size_t size) {
-    json_error_t problem;
-    uint32_t line = item->line;
-    *item = (data_item){.line = line, .root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem)};
-    if (!item->root)
-        snprintf(reason, size, "no JSON: %s", problem.text);
-    else if (!json_is_object(item->root))
+bool data_item_take(json_t *root, data_item *item, char *reason, size_t size) {
+    *item = (data_item){.line = item->line, .root = root};
+    if (!json_is_object(root))
         snprintf(reason, size, "no JSON object");
     else if (take_members(item, reason, size))
         return true;
@@ -93,8 +176,23 @@ bool data_item_parse(const char *text, size_t length, data_item *item, char *rea
     return false;
 }
 
+static json_t *parse_line(const char *text, size_t length, char *reason, size_t size) {
+    json_error_t problem;
+    json_t *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+    if (!root) snprintf(reason, size, "no JSON: %s", problem.text);
+    return root;
+}
+
+bool data_item_parse(const char *text, size_t length, data_item *item, char *reason, size_t size) {
+    *item = (data_item){.line = item->line};
+    json_t *root = parse_line(text, length, reason, size);
+    return root && data_item_take(root, item, reason, size);
+}
+
 void data_item_free(data_item *item) {
     free(item->messages);
+    free(item->answers);
+    free(item->choices);
     json_decref(item->root);
     *item = (data_item){.line = item->line};
 }
@@ -108,45 +206,59 @@ static bool is_blank(const char *text, size_t length) {
     return true;
 }
 
-static zs_status append(data_file *data, const data_item *item, size_t *capacity, zs_error *error) {
+zs_status data_file_append(data_file *data, data_item *item, size_t *capacity, zs_error *error) {
     if (data->count == *capacity) {
         size_t more = *capacity ? 2 * *capacity : 64;
         data_item *grown = realloc(data->items, more * sizeof *grown);
-        if (!grown) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+        if (!grown) {
+            data_item_free(item);
+            return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+        }
         data->items = grown;
         *capacity = more;
     }
     data->items[data->count++] = *item;
+    *item = (data_item){.line = item->line};
     return ZS_OK;
 }
 
-zs_status data_file_read(const char *path, data_complain complain, void *user, data_file *data, zs_error *error) {
-    *data = (data_file){0};
-    FILE *file = fopen(path, "rb");
-    if (!file) return zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
-    char *text = NULL, reason[256];
-    size_t room = 0, capacity = 0;
-    zs_status status = ZS_OK;
-    data_item item = {0};
-    for (ssize_t length; !status && (length = getline(&text, &room, file)) >= 0;) {
-        item.line++;
-        if (length > 0 && text[length - 1] == '\n') length--;
-        if (is_blank(text, (size_t)length)) continue;
-        if (length > LINE_BYTES) {
-            snprintf(reason, sizeof reason, "longer than %d MB", LINE_BYTES >> 20);
-            complain(user, item.line, reason);
-        } else if (!data_item_parse(text, (size_t)length, &item, reason, sizeof reason)) {
-            complain(user, item.line, reason);
-        } else {
-            status = append(data, &item, &capacity, error);
-            if (status) data_item_free(&item);
-        }
+/// A line into item by way of the conversion, if there is one.
+static bool read_item(const char *text, size_t length, data_convert convert, void *convert_user, data_item *item, char *reason,
+                      size_t size) {
+    if (length > LINE_BYTES) {
+        snprintf(reason, size, "longer than %d MB", LINE_BYTES >> 20);
+        return false;
     }
-    if (!status && ferror(file)) status = zs_error_set(error, ZS_ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+    json_t *root = parse_line(text, length, reason, size);
+    if (root && convert && json_is_object(root)) root = convert(convert_user, root, reason, size);
+    return root && data_item_take(root, item, reason, size);
+}
+
+zs_status data_file_read_lines(const char *path, data_convert convert, void *convert_user, data_complain complain, void *user,
+                               data_file *data, zs_error *error) {
+    *data = (data_file){0};
+    char *text = NULL, reason[256];
+    size_t size = 0, capacity = 0;
+    zs_status status = input_file_read(path, &text, &size, error);
+    data_item item = {0};
+    for (size_t at = 0; !status && at < size;) {
+        const char *line = text + at, *end = memchr(line, '\n', size - at);
+        size_t length = end ? (size_t)(end - line) : size - at;
+        at += length + 1;
+        item.line++;
+        if (is_blank(line, length)) continue;
+        if (read_item(line, length, convert, convert_user, &item, reason, sizeof reason))
+            status = data_file_append(data, &item, &capacity, error);
+        else
+            complain(user, item.line, reason);
+    }
     free(text);
-    fclose(file);
     if (status) data_file_free(data);
     return status;
+}
+
+zs_status data_file_read(const char *path, data_complain complain, void *user, data_file *data, zs_error *error) {
+    return data_file_read_lines(path, NULL, NULL, complain, user, data, error);
 }
 
 void data_file_free(data_file *data) {

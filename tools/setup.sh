@@ -121,7 +121,7 @@ case $purpose in
 driver) install_mesa; exit ;;
 pip) install_missing ca-certificates python3-pip; exit ;;
 esac
-install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev libstb-dev libvulkan1
+install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev libstb-dev zlib1g-dev bubblewrap libvulkan1
 # Cooperative matrices came into glslc and the headers with 1.3.275, which is what Ubuntu 24.04 has.
 volk=$(apt-cache policy libvulkan-volk-dev | sed -n 's/^ *Candidate: //p')
 if dpkg --compare-versions "${volk:-0}" ge 1.3.275; then

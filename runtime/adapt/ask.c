@@ -1,7 +1,7 @@
 /// The two passes: find out what is asked, then answer under the expert for it.
+#include "adapt/ask.h"
 #include "adapt/dispatch.h"
 #include "adapt/expert.h"
-#include "adapt/text_stream.h"
 #include "engine/engine.h"
 #include "loader/tokenizer.h"
 #include "loader/utf8.h"
@@ -26,7 +26,7 @@ static zs_status check_text(const char *what, const char *text, zs_error *error)
     return ZS_OK;
 }
 
-static zs_status check(const zs_model *model, const char *question, const zs_ask_params *p, zs_error *error) {
+zs_status ask_check(const zs_model *model, const char *question, const zs_ask_params *p, zs_error *error) {
     bool needs_set = p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER || p->strategy == ZS_STRATEGY_MIX;
     if (!model->tokenizer)
         return zs_error_set(
@@ -78,9 +78,8 @@ static zs_status make_mix(zs_engine *engine, const zs_ask_params *p, zs_answer *
     return status;
 }
 
-/// Decides on z and puts it into the engine's table.
-static zs_status choose_expert(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, uint32_t *id,
-                               zs_error *error) {
+zs_status ask_choose_expert(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, uint32_t *id,
+                            zs_error *error) {
     double start = engine_now_ms();
     const zs_expert *expert = p->strategy == ZS_STRATEGY_FIXED ? p->expert : NULL;
     zs_expert *mix = NULL;
@@ -103,32 +102,41 @@ static zs_status choose_expert(zs_engine *engine, const char *question, const zs
 
 // ---- pass 2 --------------------------------------------------------------------------------------------------------
 
-typedef struct answering {
-    const zs_ask_params *params;
-    const zs_tokenizer *tokenizer;
-    zs_session *session;
-    text_stream text;
-    bool begun; // a token gave bytes
-    zs_status status;
-    zs_error error;
-} answering;
-
 static bool tell(answering *a, size_t from) {
     if (a->status) return false;
     if (a->text.size == from || !a->params->on_text) return true;
     return a->params->on_text(a->params->user, a->text.text + from, a->text.size - from);
 }
 
-static bool take_token(void *user, zs_session *session, uint32_t token) {
-    answering *a = user;
-    if (session != a->session) return true;
+/// Ends the answer before params->stop, if that is in text[from …] or begins shortly before.
+static bool reached_stop(answering *a, size_t from) {
+    const char *stop = a->params->stop;
+    size_t length = stop ? strlen(stop) : 0, back = from < length ? from : length;
+    const char *found = length && a->text.size ? strstr(a->text.text + from - back, stop) : NULL;
+    if (!found) return false;
+    a->stopped = true;
+    a->text.size = (size_t)(found - a->text.text);
+    a->text.text[a->text.size] = 0;
+    return true;
+}
+
+bool ask_take_token(answering *a, uint32_t token) {
     const char *bytes;
     size_t from = a->text.size, size = zs_tokenizer_token_bytes(a->tokenizer, token, false, &bytes);
     // Where the tokenizer puts a space in front of every text, an answer's first one is not the answer's.
     if (size && !a->begun && bytes[0] == ' ' && tokenizer_adds_space(a->tokenizer)) bytes++, size--, a->begun = true;
     a->begun = a->begun || size > 0;
     if (size) a->status = text_stream_write(&a->text, bytes, size, &a->error);
+    if (!a->status && reached_stop(a, from)) {
+        if (a->text.size > from) tell(a, from);
+        return false;
+    }
     return tell(a, from);
+}
+
+static bool take_token(void *user, zs_session *session, uint32_t token) {
+    answering *a = user;
+    return session != a->session || ask_take_token(a, token);
 }
 
 static zs_status encode_question(const zs_tokenizer *tokenizer, const char *question, const zs_ask_params *p, uint32_t **ids, size_t *count,
@@ -144,9 +152,28 @@ static zs_status encode_question(const zs_tokenizer *tokenizer, const char *ques
     return status;
 }
 
-static zs_status fill_answer(answering *a, zs_answer *answer, zs_error *error) {
+zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint64_t stream, answering *a,
+                    zs_error *error) {
+    uint32_t *ids = NULL;
+    size_t count = 0;
+    *a = (answering){.params = p, .tokenizer = engine->model->tokenizer};
+    const zs_session_params session = {.expert = expert, .sampling = p->sampling, .stream = stream};
+    zs_status status = encode_question(a->tokenizer, question, p, &ids, &count, error);
+    if (!status) status = zs_session_create(engine, &session, &a->session, error);
+    if (!status) status = zs_session_set_prompt(a->session, ids, count, error);
+    if (!status) status = zs_session_generate(a->session, p->max_tokens ? p->max_tokens : 512, error);
+    free(ids);
+    return status;
+}
+
+zs_status ask_finish(answering *a, zs_answer *answer, zs_error *error) {
+    if (a->status) {
+        if (error) *error = a->error;
+        return a->status;
+    }
     size_t count, prompt = zs_session_prompt_count(a->session), from = a->text.size;
     const uint32_t *tokens = zs_session_tokens(a->session, &count);
+    if (a->stopped) a->text.pending_size = 0; // behind the end
     zs_status status = text_stream_finish(&a->text, error);
     if (status) return status;
     tell(a, from);
@@ -155,35 +182,30 @@ static zs_status fill_answer(answering *a, zs_answer *answer, zs_error *error) {
     memcpy(answer->tokens, tokens + prompt, (count - prompt) * sizeof *tokens);
     answer->token_count = count - prompt;
     answer->prompt_tokens = prompt;
-    answer->ended = count > prompt && zs_tokenizer_is_end(a->tokenizer, tokens[count - 1]);
+    answer->ended = a->stopped || (count > prompt && zs_tokenizer_is_end(a->tokenizer, tokens[count - 1]));
     answer->text = a->text.text;
     a->text = (text_stream){0};
     return ZS_OK;
 }
 
+void ask_end(answering *a) {
+    zs_session_destroy(&a->session);
+    free(a->text.text);
+    a->text = (text_stream){0};
+}
+
 static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, zs_answer *answer,
                            zs_error *error) {
-    answering a = {.params = p, .tokenizer = engine->model->tokenizer};
-    uint32_t *ids = NULL;
-    size_t count = 0;
+    answering a;
     zs_engine_stats before = engine->stats;
-    zs_status status = encode_question(a.tokenizer, question, p, &ids, &count, error);
-    if (!status) status = zs_session_create(engine, &(zs_session_params){.expert = expert, .sampling = p->sampling}, &a.session, error);
-    if (!status) status = zs_session_set_prompt(a.session, ids, count, error);
-    if (!status) status = zs_session_generate(a.session, p->max_tokens ? p->max_tokens : 512, error);
+    zs_status status = ask_begin(engine, question, p, expert, 0, &a, error);
     if (!status) status = zs_engine_run(engine, take_token, &a, error);
-    if (!status && a.status) {
-        status = a.status;
-        if (error) *error = a.error;
-    }
-    if (!status) status = fill_answer(&a, answer, error);
+    if (!status) status = ask_finish(&a, answer, error);
     answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;
     answer->decode_ms = engine->stats.decode_ms - before.decode_ms;
     if (answer->decode_ms > 0)
         answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;
-    zs_session_destroy(&a.session);
-    free(a.text.text);
-    free(ids);
+    ask_end(&a);
     return status;
 }
 
@@ -192,8 +214,8 @@ zs_status zs_ask(zs_engine *engine, const char *question, const zs_ask_params *p
     const zs_ask_params *p = params ? params : &defaults;
     uint32_t expert = 0;
     *answer = (zs_answer){0};
-    zs_status status = check(engine->model, question, p, error);
-    if (!status) status = choose_expert(engine, question, p, answer, &expert, error);
+    zs_status status = ask_check(engine->model, question, p, error);
+    if (!status) status = ask_choose_expert(engine, question, p, answer, &expert, error);
     if (!status) status = run_pass2(engine, question, p, expert, answer, error);
     zs_engine_detach_expert(engine, expert);
     if (status) zs_answer_free(answer);

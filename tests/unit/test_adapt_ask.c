@@ -136,6 +136,118 @@ static void test_prompt(void **state) {
     zs_engine_destroy(&engine);
 }
 
+// ---- many questions ------------------------------------------------------------------------------------------------
+
+enum { BATCH = 7 };
+
+typedef struct heard {
+    zs_answer answers[BATCH];
+    size_t count, stop_after; // 0: never
+} heard;
+
+static char *copy_text(const char *text) {
+    char *copy = malloc(strlen(text) + 1);
+    return copy ? strcpy(copy, text) : NULL;
+}
+
+static bool hear(void *user, size_t index, const zs_answer *answer) {
+    heard *h = user;
+    assert_true(index < BATCH && !h->answers[index].text);
+    h->answers[index] = *answer;
+    h->answers[index].text = copy_text(answer->text);
+    h->answers[index].tokens = malloc((answer->token_count + 1) * sizeof *answer->tokens);
+    memcpy(h->answers[index].tokens, answer->tokens, answer->token_count * sizeof *answer->tokens);
+    h->answers[index].categories = NULL;
+    h->answers[index].alpha = NULL;
+    return ++h->count != h->stop_after;
+}
+
+static const zs_question batch_questions[BATCH] = {
+    {.text = "What is the sum of two and three?"},
+    {.text = "Write a loop"},
+    {.text = "hello"},
+    {.text = "and then the rest of it"},
+    {.text = "system"},
+    {.text = "Write a loop"},
+    {.text = "the end", .history = (const zs_message[]){{"user", "hello"}, {"assistant", "the"}}, .history_count = 2},
+};
+
+/// Every question gets the answer that it gets alone, under every strategy, with fewer sessions than questions.
+static void test_batch(void **state) {
+    (void)state;
+    const double alpha[] = {0.5, 0.7};
+    const zs_ask_params strategies[] = {
+        {0},
+        {.strategy = ZS_STRATEGY_FIXED, .expert = zs_expert_set_find(set, "math")},
+        {.strategy = ZS_STRATEGY_PROMPT, .experts = set},
+        {.strategy = ZS_STRATEGY_PROMPT, .experts = set, .dispatch = ZS_DISPATCH_GENERATE},
+        {.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set_with_dispatcher},
+        {.strategy = ZS_STRATEGY_MIX, .experts = set, .alpha = alpha},
+    };
+    for (size_t k = 0; k < sizeof strategies / sizeof *strategies; k++) {
+        heard h = {0};
+        zs_error error;
+        zs_ask_params params = strategies[k];
+        params.max_tokens = 12;
+        params.sampling = hot;
+        zs_engine *engine = tiny_engine(model, (zs_engine_params){.deterministic = true, .max_sessions = 3});
+        tiny_need(zs_ask_batch(engine, batch_questions, BATCH, &params, hear, &h, &error), &error);
+        assert_int_equal(h.count, BATCH);
+        for (size_t i = 0; i < BATCH; i++) {
+            params.history = batch_questions[i].history;
+            params.history_count = batch_questions[i].history_count;
+            zs_answer alone = ask(engine, batch_questions[i].text, &params);
+            expect_same_answer(&alone, &h.answers[i]);
+            assert_string_equal(alone.expert, h.answers[i].expert);
+            zs_answer_free(&alone);
+            zs_answer_free(&h.answers[i]);
+        }
+        zs_engine_destroy(&engine);
+    }
+}
+
+/// A caller that has enough ends it; what is refused is refused before anything is answered.
+static void test_batch_ends(void **state) {
+    (void)state;
+    heard h = {.stop_after = 2};
+    zs_error error;
+    zs_engine *engine = tiny_engine(model, (zs_engine_params){.max_sessions = 3});
+    assert_int_equal(zs_ask_batch(engine, batch_questions, BATCH, &(zs_ask_params){.max_tokens = 4}, hear, &h, &error), ZS_ERROR_CANCELLED);
+    assert_int_equal(h.count, 2);
+    for (size_t i = 0; i < BATCH; i++) zs_answer_free(&h.answers[i]);
+    h = (heard){0};
+    assert_int_equal(zs_ask_batch(engine, (zs_question[]){{.text = "hello"}, {.text = " "}}, 2, NULL, hear, &h, &error), ZS_ERROR_ARGUMENT);
+    assert_int_equal(zs_ask_batch(engine, NULL, 0, NULL, hear, &h, &error), ZS_OK);
+    assert_int_equal(h.count, 0);
+    // Nothing of it is left: all sessions are free again.
+    zs_session *sessions[3];
+    for (size_t i = 0; i < 3; i++) tiny_need(zs_session_create(engine, NULL, &sessions[i], &error), &error);
+    assert_int_equal(zs_ask_batch(engine, batch_questions, 1, NULL, hear, &h, &error), ZS_ERROR_ARGUMENT);
+    for (size_t i = 0; i < 3; i++) zs_session_destroy(&sessions[i]);
+    zs_engine_destroy(&engine);
+}
+
+/// The answer ends before the text that stops it, wherever tokens divide it.
+static void test_stop(void **state) {
+    (void)state;
+    zs_engine *engine = open_engine();
+    zs_answer whole = ask(engine, question, &(zs_ask_params){.max_tokens = 40, .sampling = hot});
+    size_t length = strlen(whole.text);
+    assert_true(length > 8);
+    for (size_t from = 0; from + 3 < length; from += 2) {
+        char stop[4];
+        snprintf(stop, sizeof stop, "%.3s", whole.text + from);
+        zs_answer cut = ask(engine, question, &(zs_ask_params){.max_tokens = 40, .sampling = hot, .stop = stop});
+        size_t expected = (size_t)(strstr(whole.text, stop) - whole.text);
+        assert_int_equal(strlen(cut.text), expected);
+        assert_memory_equal(cut.text, whole.text, expected);
+        assert_true(cut.ended);
+        zs_answer_free(&cut);
+    }
+    zs_answer_free(&whole);
+    zs_engine_destroy(&engine);
+}
+
 static double *categorise(zs_engine *engine, const zs_expert_set *experts, const char *text, uint32_t expert, double *probabilities) {
     zs_category *categories = NULL;
     uint32_t chosen;
@@ -552,13 +664,23 @@ static int close_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_none_and_fixed),  cmocka_unit_test(test_prompt),
-        cmocka_unit_test(test_prior),           cmocka_unit_test(test_long_question),
-        cmocka_unit_test(test_classifier),      cmocka_unit_test(test_mix),
-        cmocka_unit_test(test_generate),        cmocka_unit_test(test_prior_takes_habits_away),
-        cmocka_unit_test(test_unknown_is_none), cmocka_unit_test(test_streaming),
-        cmocka_unit_test(test_text_stream),     cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_control_tokens),  cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_none_and_fixed),
+        cmocka_unit_test(test_prompt),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_batch_ends),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_prior),
+        cmocka_unit_test(test_long_question),
+        cmocka_unit_test(test_classifier),
+        cmocka_unit_test(test_mix),
+        cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_prior_takes_habits_away),
+        cmocka_unit_test(test_unknown_is_none),
+        cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_text_stream),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_control_tokens),
+        cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

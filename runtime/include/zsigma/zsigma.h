@@ -401,6 +401,7 @@ typedef struct zs_ask_params {
     size_t history_count;
     const char *current; // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
     uint32_t max_tokens; // 0: 512
+    const char *stop;    // the answer ends before the first occurrence of this text too; NULL: none
     zs_sampling sampling;
     bool transfer;
     /// Receives the answer as it is made: whole UTF-8 characters, not terminated. Return false to stop.
@@ -432,6 +433,23 @@ typedef struct zs_answer {
 /// text that is no UTF-8, a model without a tokenizer), ZS_ERROR_CONTEXT, and those of zs_engine_run.
 zs_status zs_ask(zs_engine *engine, const char *question, const zs_ask_params *params, zs_answer *answer, zs_error *error);
 void zs_answer_free(zs_answer *answer);
+
+/// One of many questions.
+typedef struct zs_question {
+    const char *text;
+    const zs_message *history; // earlier turns, oldest first; may begin with a system message where params.system is NULL
+    size_t history_count;
+    uint64_t stream; // which random stream its answer draws from
+} zs_question;
+/// An answer, as it is done; freed after the call. Return false to cancel. It must not call the engine.
+typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *answer);
+
+/// Answers many questions as zs_ask does each: pass 1 of all of them, then up to max_sessions answers side by side, a new one begun
+/// whenever one is done. params.history, on_text and current are not looked at. The answers' pass1_ms is each question's own; prefill_ms
+/// and decode_ms are 0, because steps are shared (zs_engine_get_stats tells all of them together). Errors: as of zs_ask; answers that
+/// were handed over before stay good.
+zs_status zs_ask_batch(zs_engine *engine, const zs_question *questions, size_t count, const zs_ask_params *params,
+                       zs_answer_callback on_answer, void *user, zs_error *error);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,35 @@
+/// The steps of answering a question, for one question (ask.c) and for many (ask_batch.c).
+#ifndef ADAPT_ASK_H
+#define ADAPT_ASK_H
+
+#include "adapt/text_stream.h"
+
+/// An answer in the making.
+typedef struct answering {
+    const zs_ask_params *params;
+    const zs_tokenizer *tokenizer;
+    zs_session *session;
+    text_stream text;
+    bool begun;   // a token gave bytes
+    bool stopped; // params->stop came
+    zs_status status;
+    zs_error error;
+} answering;
+
+/// What zs_ask refuses before anything is computed.
+zs_status ask_check(const zs_model *model, const char *question, const zs_ask_params *params, zs_error *error);
+/// Pass 1: decides on z and puts it into the engine's table; the caller detaches it. Fills the answer's expert, categories, alpha,
+/// pass1_ms.
+zs_status ask_choose_expert(zs_engine *engine, const char *question, const zs_ask_params *params, zs_answer *answer, uint32_t *id,
+                            zs_error *error);
+
+/// Pass 2: a session with the question, about to answer. After a failure, too, ask_end.
+zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params *params, uint32_t expert, uint64_t stream,
+                    answering *answering, zs_error *error);
+/// A token of its session; false: no more are wanted.
+bool ask_take_token(answering *answering, uint32_t token);
+/// Fills the answer's text and tokens.
+zs_status ask_finish(answering *answering, zs_answer *answer, zs_error *error);
+void ask_end(answering *answering);
+
+#endif
