@@ -1,8 +1,8 @@
 /// Items become passes over rows, passes a gradient by z.
 #include "adapt/expert.h"
 #include "loader/safetensors.h"
+#include "train/gradient.h"
 #include "train/record.h"
-#include "zsigma/zsigma_lab.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -34,16 +34,18 @@ static train_limits limits_of(const zs_model *model, uint32_t rows) {
 }
 
 /// Rows of a pass: as asked, or as many as suit the device and fit.
-static zs_status choose_limits(const zs_model *model, uint32_t asked, train_limits *limits, zs_error *error) {
+static zs_status choose_limits(const zs_model *model, const zs_gradient_params *params, train_limits *limits, zs_error *error) {
+    uint32_t asked = params ? params->max_rows : 0, least = params && params->min_rows > LEAST_ROWS ? params->min_rows : LEAST_ROWS;
     uint32_t usual = gpu_device_caps(model->device)->cpu ? CPU_ROWS : GPU_ROWS, fits;
     uint64_t free_bytes = gpu_device_memory_free(model->device);
     if (usual > model->config.context) usual = model->config.context;
+    if (params && usual < params->min_rows) usual = params->min_rows;
     *limits = limits_of(model, asked ? asked : usual);
     if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
     for (fits = limits->rows; fits > 0; fits /= 2) {
         train_limits smaller = limits_of(model, fits);
         if (train_workspace_bytes(model, &smaller) > free_bytes) continue;
-        if (asked || fits < LEAST_ROWS) break;
+        if (asked || fits < least) break;
         *limits = smaller;
         return ZS_OK;
     }
@@ -57,7 +59,7 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
     train_limits limits;
-    zs_status status = choose_limits(model, params ? params->max_rows : 0, &limits, error);
+    zs_status status = choose_limits(model, params, &limits, error);
     if (status) return status;
     zs_gradient *g = calloc(1, sizeof *g);
     if (!g) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
@@ -192,12 +194,12 @@ static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gr
             logprobs++;
         }
     }
-    for (uint32_t r = 0; r < g->model->scale_count; r++) {
+    for (uint32_t r = 0; !plan->pass.forward && r < g->model->scale_count; r++) {
         if (!isfinite(results[r]))
             return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first,
                                 plan->first + plan->count - 1);
     }
-    for (uint32_t r = 0; r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
+    for (uint32_t r = 0; !plan->pass.forward && r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
     return ZS_OK;
 }
 
@@ -223,7 +225,7 @@ static void fill_values(zs_gradient *g) {
     }
 }
 
-zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+static zs_status run_items(zs_gradient *g, const zs_gradient_item *items, size_t count, bool forward, zs_error *error) {
     double total = 0, done = 0;
     zs_status status = ZS_OK;
     for (size_t i = 0; i < count && !status; i++) {
@@ -231,16 +233,27 @@ zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t 
         total += (double)(items[i].prompt_count + items[i].answer_count - 1);
     }
     for (size_t i = 0; i < count && !status;) {
-        pass_plan plan = {.first = i};
+        pass_plan plan = {.pass.forward = forward, .first = i};
         while (i < count && add_item(g, &plan, &items[i])) i++;
         status = run_pass(g, &plan, items, error);
         done += plan.pass.rows;
         if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))
             status = zs_error_set(error, ZS_ERROR_CANCELLED, "the gradient was cancelled");
     }
+    return status;
+}
+
+zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+    zs_status status = run_items(g, items, count, false, error);
     fill_values(g);
     return status;
 }
+
+zs_status zs_gradient_score(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+    return run_items(g, items, count, true, error);
+}
+
+const float *gradient_values(const zs_gradient *gradient) { return gradient->values; }
 
 void zs_gradient_clear(zs_gradient *g) {
     memset(g->sums, 0, g->model->scale_count * sizeof *g->sums);

@@ -382,11 +382,22 @@ static void record_logits(const recording *r, uint32_t first, uint32_t count) {
                                   .rows = count,
                               });
     barrier(r);
+    uint64_t targets = w->arrays.targets_address + 4ull * first, out = w->results.address + 4ull * (model->scale_count + first);
+    if (r->pass->forward) {
+        op_record_logprobs(&r->ops, &(op_logprobs){.logits = w->logits.address,
+                                                   .targets = targets,
+                                                   .out = out,
+                                                   .logits_stride = w->logits_stride,
+                                                   .vocab = model->config.vocab,
+                                                   .rows = count});
+        barrier(r);
+        return;
+    }
     op_record_logprobs_back(&r->ops, &(op_logprobs_back){
                                          .logits = w->logits.address,
-                                         .targets = w->arrays.targets_address + 4ull * first,
+                                         .targets = targets,
                                          .weights = w->arrays.weights_address + 4ull * first,
-                                         .out = w->results.address + 4ull * (model->scale_count + first),
+                                         .out = out,
                                          .logits_stride = w->logits_stride,
                                          .vocab = model->config.vocab,
                                          .rows = count,
@@ -434,7 +445,7 @@ void train_record(const train_workspace *w, gpu_command *command, const train_pa
     const uint32_t layers = model->config.layers;
     recording r = {.model = model, .w = w, .pass = pass, .ops = {.command = command, .policy = w->policy}};
     gpu_command_label(command, "embed");
-    if (model->scale_count) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
+    if (!pass->forward) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
     op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding,
                                         .step = w->arrays.step_address[0],
                                         .x = w->inputs[0].buffer.address,
@@ -443,7 +454,8 @@ void train_record(const train_workspace *w, gpu_command *command, const train_pa
     barrier(&r);
     for (uint32_t i = 0; i < layers; i++) record_layer(&r, i, false, &w->inputs[i + 1]);
     record_head(&r);
+    if (pass->forward) return;
     for (uint32_t i = layers; i-- > 0;) record_layer_back(&r, i);
-    if (model->scale_count) gpu_command_copy(command, &w->sums, 0, &w->results, 0, 4ull * model->scale_count);
+    gpu_command_copy(command, &w->sums, 0, &w->results, 0, 4ull * model->scale_count);
     barrier(&r);
 }
