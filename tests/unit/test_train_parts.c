@@ -11,7 +11,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -281,6 +283,28 @@ static void test_checkpoint(void **state) {
     assert_int_equal(checkpoint_save("/no such folder/x", &a.state, &settings, &error), ZS_ERROR_IO);
 }
 
+/// A disk that is full in the middle of it leaves the checkpoint before.
+static void test_full_disk(void **state) {
+    (void)state;
+    const char path[] = TEST_OUTPUT "/train-parts-full.checkpoint";
+    zs_error error;
+    kept a = {{1, 2, 3}, {4, 5, 6}, {7, 8, 9}, {1, 1, 1}, {0}}, b = {0};
+    struct rlimit room, little;
+    open_kept(&a);
+    open_kept(&b);
+    tiny_need(checkpoint_save(path, &a.state, &(setting_list){0}, &error), &error);
+    a.values[0] = 5;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &room), 0);
+    little = (struct rlimit){100, room.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
+    zs_status status = checkpoint_save(path, &a.state, &(setting_list){0}, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &room), 0);
+    assert_int_equal(status, ZS_ERROR_IO);
+    tiny_need(checkpoint_load(path, &(setting_list){0}, &b.state, &error), &error);
+    assert_true(b.values[0] == 1);
+}
+
 /// What a writer of its own makes of a checkpoint with one thing wrong.
 static void test_damaged(void **state) {
     (void)state;
@@ -351,8 +375,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_optimiser), cmocka_unit_test(test_minimum), cmocka_unit_test(test_gradient),   cmocka_unit_test(test_centres),
-        cmocka_unit_test(test_start),     cmocka_unit_test(test_random),  cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_optimiser),  cmocka_unit_test(test_minimum), cmocka_unit_test(test_gradient),
+        cmocka_unit_test(test_centres),    cmocka_unit_test(test_start),   cmocka_unit_test(test_random),
+        cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_damaged), cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
