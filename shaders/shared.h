@@ -288,6 +288,21 @@ STRUCT(PushLogprobsBack) {
     uint vocab;
 } END(PushLogprobsBack)
 
+// logprobs_kl_back.comp
+STRUCT(PushLogprobsKlBack) {
+    REF(FloatRef) logits;
+    REF(FloatRef) reference;
+    REF(UintRef) targets;
+    REF(FloatRef) weights;
+    REF(FloatRef) kl_weights;
+    REF(FloatRef) out_;
+    REF(FloatRef) kl;
+    uint logits_stride; // and the reference's
+    uint vocab;
+    uint reverse;
+    uint pad0;
+} END(PushLogprobsKlBack)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -317,6 +332,7 @@ static_assert(sizeof(PushSiluMul) == 40, "matches GLSL");
 static_assert(sizeof(PushRmsNormBack) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionBack) == 96, "matches GLSL");
 static_assert(sizeof(PushLogprobsBack) == 40, "matches GLSL");
+static_assert(sizeof(PushLogprobsKlBack) == 72, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif
