@@ -22,7 +22,12 @@ static zs_status make_terms(dumping *d, zs_error *error) {
     if (!d->terms || !d->logprobs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
     for (size_t i = 0; i < d->data.count; i++) {
         const zs_train_item *item = &d->data.items[i];
-        d->terms[i] = (zs_gradient_item){item->prompt, item->prompt_count, item->answer, item->answer_count, 1, d->logprobs + done};
+        d->terms[i] = (zs_gradient_item){.prompt = item->prompt,
+                                         .prompt_count = item->prompt_count,
+                                         .answer = item->answer,
+                                         .answer_count = item->answer_count,
+                                         .weight = 1,
+                                         .logprobs = d->logprobs + done};
         done += item->answer_count;
     }
     return ZS_OK;

@@ -16,7 +16,12 @@ static double sum_of(const float *logprobs, size_t count) {
 }
 
 static zs_gradient_item term_of(const zs_train_item *item, float weight, float *logprobs) {
-    return (zs_gradient_item){item->prompt, item->prompt_count, item->answer, item->answer_count, weight, logprobs};
+    return (zs_gradient_item){.prompt = item->prompt,
+                              .prompt_count = item->prompt_count,
+                              .answer = item->answer,
+                              .answer_count = item->answer_count,
+                              .weight = weight,
+                              .logprobs = logprobs};
 }
 
 zs_status supervised_step(zs_trainer *t, zs_train_figures *figures, zs_error *error) {

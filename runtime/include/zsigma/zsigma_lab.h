@@ -69,9 +69,13 @@ zs_status zs_merge_file(const char *model, const char *expert, const char *outpu
 /// layer input and recomputed a layer at a time. Matrices that are not factored pass gradients on and have none of their own.
 typedef struct zs_gradient zs_gradient;
 
+/// Which way the divergence from the base model is taken: KL(policy ‖ base) as in the paper, or KL(base ‖ policy) as in its authors' code.
+typedef enum zs_kl { ZS_KL_NONE = 0, ZS_KL_POLICY_BASE, ZS_KL_BASE_POLICY } zs_kl;
+
 typedef struct zs_gradient_params {
     uint32_t max_rows;    // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
     uint32_t min_rows;    // where it is chosen: at least so many, for the longest item
+    zs_kl kl;             // divergences are taken too; costs a forward pass and memory for the base model's logits
     zs_progress progress; // "gradient", in tokens; false cancels
 } zs_gradient_params;
 
@@ -85,7 +89,7 @@ uint32_t zs_gradient_max_rows(const zs_gradient *gradient);
 /// The expert at which gradients are taken (NULL: the base model), checked as by zs_engine_attach_expert. What was added so far stays.
 zs_status zs_gradient_set_expert(zs_gradient *gradient, const zs_expert *expert, bool transfer, zs_error *error);
 
-/// One term of the sum: weight · log π(answer | prompt).
+/// One term of the sum: weight · log π(answer | prompt), and − kl_weight · Σ KL at the answer's positions, exact over the vocabulary.
 typedef struct zs_gradient_item {
     const uint32_t *prompt; // ids, prompt_count ≥ 1
     size_t prompt_count;
@@ -93,13 +97,16 @@ typedef struct zs_gradient_item {
     size_t answer_count;
     float weight;    // finite
     float *logprobs; // out [answer_count], natural logarithm; NULL: not wanted
+    float kl_weight; // finite; params.kl says which divergence
+    float *kl;       // out [answer_count], where params.kl says one; NULL: not wanted
 } zs_gradient_item;
 
-/// Adds d Σ weight · log π(answer | prompt) / dz. Items go together in passes of up to max_rows tokens. Errors: ZS_ERROR_CONTEXT (an item
-/// of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty, an id out of range), ZS_ERROR_NUMERIC (a
-/// log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two the gradient is that of a part.
+/// Adds d Σ (weight · log π(answer | prompt) − kl_weight · Σ KL) / dz. Items go together in passes of up to max_rows tokens. Errors:
+/// ZS_ERROR_CONTEXT (an item of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty, an id out of range),
+/// ZS_ERROR_NUMERIC (a log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two the gradient is that
+/// of a part.
 zs_status zs_gradient_add(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
-/// Only fills the items' logprobs, by the same path forwards; the gradient stays as it is. Weights are not looked at, but must be finite.
+/// Only fills the items' logprobs, by the same path forwards; the gradient stays as it is, and no divergence is taken.
 zs_status zs_gradient_score(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
 /// Back to zero.
 void zs_gradient_clear(zs_gradient *gradient);
