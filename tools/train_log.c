@@ -50,7 +50,7 @@ zs_status train_log_open(const char *path, uint32_t step, bool force, train_log 
 zs_status train_log_write(train_log *log, const zs_train_figures *f, zs_error *error) {
     if (!log->file) return ZS_OK;
     json_t *line = json_pack("{s:I, s:I}", "step", (json_int_t)f->step, "steps", (json_int_t)f->steps);
-    if (f->tokens) {
+    if (f->rate > 0) {
         json_object_set_new(line, "logprob", json_real(f->logprob));
         json_object_set_new(line, "gradient_norm", json_real(f->gradient_norm));
         json_object_set_new(line, "rate", json_real(f->rate));

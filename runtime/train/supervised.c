@@ -46,7 +46,7 @@ zs_status supervised_step(zs_trainer *t, zs_train_figures *figures, zs_error *er
     return status;
 }
 
-zs_status supervised_evaluate(zs_trainer *t, double *valid, zs_error *error) {
+zs_status supervised_evaluate(zs_trainer *t, zs_train_figures *figures, zs_error *error) {
     const zs_trainer_params *p = &t->params;
     size_t tokens = answer_tokens(p->valid, p->valid_count), done = 0;
     float *logprobs = malloc(tokens * sizeof *logprobs);
@@ -57,7 +57,7 @@ zs_status supervised_evaluate(zs_trainer *t, double *valid, zs_error *error) {
         done += terms[i].answer_count;
     }
     if (!status) status = zs_gradient_score(t->gradient, terms, p->valid_count, error);
-    if (!status) *valid = sum_of(logprobs, tokens) / (double)tokens;
+    if (!status) figures->valid = sum_of(logprobs, tokens) / (double)tokens;
     free(terms);
     free(logprobs);
     return status;

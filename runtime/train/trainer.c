@@ -1,6 +1,7 @@
 /// The loop that every kind of training shares: a step's gradient, the values moved along it, evaluations, checkpoints.
 #include "train/trainer.h"
 
+#include "engine/engine.h"
 #include "train/random.h"
 
 #include <math.h>
@@ -10,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { USUAL_BATCH = 32, USUAL_CHECKPOINT = 10, USUAL_ROUNDS = 3, USUAL_EVALUATIONS = 10 };
+enum { USUAL_BATCH = 32, USUAL_CHECKPOINT = 10, USUAL_ROUNDS = 3, USUAL_EVALUATIONS = 10, USUAL_ROLLOUTS = 4, USUAL_TOKENS = 256 };
 
-static double now_ms(void) {
+double trainer_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
@@ -27,18 +28,28 @@ static void choose_params(zs_trainer_params *p) {
     if (!p->checkpoint_every) p->checkpoint_every = USUAL_CHECKPOINT;
     if (p->learning_rate <= 0) p->learning_rate = 2e-3;
     if (p->max_mult <= 0) p->max_mult = 1;
+    if (p->greedy || !p->reward) p->rollouts = 1;
+    if (!p->rollouts) p->rollouts = USUAL_ROLLOUTS;
+    if (p->temperature <= 0) p->temperature = 1;
+    if (!p->max_tokens) p->max_tokens = USUAL_TOKENS;
+    if (p->right == 0 && p->wrong == 0) p->right = 1, p->wrong = -1;
+    if (p->kl == ZS_KL_NONE || !p->reward) p->kl_weight = 0;
 }
 
-static zs_status check_items(const zs_model *model, const zs_train_item *items, size_t count, const char *what, zs_error *error) {
+static zs_status check_items(const zs_model *model, const zs_trainer_params *p, bool valid, zs_error *error) {
     const model_config *c = &model->config;
+    const zs_train_item *items = valid ? p->valid : p->items;
+    const char *what = valid ? "validation" : "training";
+    size_t count = valid ? p->valid_count : p->item_count;
     for (size_t i = 0; i < count; i++) {
         const zs_train_item *item = &items[i];
-        if (!item->prompt_count || !item->answer_count)
+        size_t answer_count = p->reward ? 0 : item->answer_count;
+        if (!item->prompt_count || (!p->reward && !answer_count))
             return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s item %zu: at least one token of prompt and of answer is needed", what, i);
-        if (item->prompt_count > c->context || item->answer_count > c->context - item->prompt_count)
+        if (item->prompt_count > c->context || answer_count > c->context - item->prompt_count)
             return zs_error_set(error, ZS_ERROR_CONTEXT, "%s item %zu: prompt and answer have %zu tokens, and the model takes %u", what, i,
-                                item->prompt_count + item->answer_count, c->context);
-        for (size_t k = 0; k < item->prompt_count + item->answer_count; k++) {
+                                item->prompt_count + answer_count, c->context);
+        for (size_t k = 0; k < item->prompt_count + answer_count; k++) {
             uint32_t id = k < item->prompt_count ? item->prompt[k] : item->answer[k - item->prompt_count];
             if (id >= c->vocab)
                 return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s item %zu: token id %u is outside the vocabulary of %u", what, i, id,
@@ -48,19 +59,30 @@ static zs_status check_items(const zs_model *model, const zs_train_item *items, 
     return ZS_OK;
 }
 
+static zs_status check_reward(const zs_model *model, const zs_trainer_params *p, zs_error *error) {
+    if (!p->reward) return ZS_OK;
+    if (!p->engine || p->engine->model != model)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "reinforcement needs an engine of the model that it trains");
+    if (!model->tokenizer)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so its answers are no text that could be scored", model->path);
+    if (p->deterministic && !p->engine->params.deterministic)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a deterministic training needs a deterministic engine");
+    return ZS_OK;
+}
+
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size) {
     const uint8_t *bytes = data;
     for (size_t i = 0; i < size; i++) hash = (hash ^ bytes[i]) * 0x100000001b3u; // FNV-1a
     return hash;
 }
 
-static uint64_t hash_items(const zs_train_item *items, size_t count) {
+static uint64_t hash_items(const zs_train_item *items, size_t count, bool answers) {
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < count; i++) {
-        const size_t counts[2] = {items[i].prompt_count, items[i].answer_count};
+        const size_t counts[2] = {items[i].prompt_count, answers ? items[i].answer_count : 0};
         hash = hash_bytes(hash, counts, sizeof counts);
         hash = hash_bytes(hash, items[i].prompt, items[i].prompt_count * sizeof *items[i].prompt);
-        hash = hash_bytes(hash, items[i].answer, items[i].answer_count * sizeof *items[i].answer);
+        if (answers) hash = hash_bytes(hash, items[i].answer, items[i].answer_count * sizeof *items[i].answer);
     }
     return hash;
 }
@@ -77,14 +99,28 @@ static uint64_t hash_model(const zs_model *model) {
     return hash;
 }
 
+static void list_reward_settings(const zs_trainer_params *p, setting_list *list) {
+    static const char *const kls[] = {"none", "policy from base", "base from policy"};
+    const zs_engine_info *engine = zs_engine_get_info(p->engine);
+    setting_add(list, "reward of what is right", p->right);
+    setting_add(list, "reward of what is wrong", p->wrong);
+    setting_add(list, "answers to a prompt", p->rollouts);
+    setting_add_text(list, "answers", p->greedy ? "greedy" : "sampled");
+    setting_add(list, "temperature", (double)p->temperature);
+    setting_add(list, "tokens of an answer", p->max_tokens);
+    setting_add_text(list, "divergence", kls[p->kl]);
+    setting_add(list, "weight of the divergence", p->kl_weight);
+    setting_add_text(list, "precision of answers", engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast");
+}
+
 /// All that the result hangs on, as far as a second run could have it otherwise.
 static void list_settings(zs_trainer *t) {
     const zs_trainer_params *p = &t->params;
     const parameters *values = &t->parameters;
     setting_list *list = &t->settings;
     setting_add_bits(list, "model", hash_model(t->model));
-    setting_add_bits(list, "data", hash_items(p->items, p->item_count));
-    setting_add_bits(list, "validation data", hash_items(p->valid, p->valid_count));
+    setting_add_bits(list, "data", hash_items(p->items, p->item_count, !p->reward));
+    setting_add_bits(list, "validation data", hash_items(p->valid, p->valid_count, !p->reward));
     setting_add_bits(list, "first values", hash_bytes(0xcbf29ce484222325u, values->values, values->count * sizeof *values->values));
     setting_add_text(list, "parameterisation", values->sigmoid ? "sigmoid" : "scale");
     setting_add_text(list, "normalise", values->trace ? "trace" : "none");
@@ -99,6 +135,8 @@ static void list_settings(zs_trainer *t) {
     setting_add(list, "evaluation every so many steps", p->valid_every);
     setting_add(list, "patience", p->patience);
     setting_add_bits(list, "seed", p->seed);
+    setting_add_text(list, "method", p->reward ? "reinforcement" : "supervised");
+    if (p->reward) list_reward_settings(p, list);
     setting_add_text(list, "deterministic", p->deterministic ? "yes" : "no");
     if (!p->deterministic) return;
     const gpu_caps *caps = gpu_device_caps(t->model->device);
@@ -110,11 +148,13 @@ static void list_settings(zs_trainer *t) {
 
 // ---- life ----------------------------------------------------------------------------------------------------------
 
-static uint32_t longest_item(const zs_trainer_params *p) {
+/// Rows of the longest, an answer that fills the context at most.
+static uint32_t longest_item(const zs_model *model, const zs_trainer_params *p) {
     size_t longest = 1;
     for (size_t i = 0; i < p->item_count + p->valid_count; i++) {
         const zs_train_item *item = i < p->item_count ? &p->items[i] : &p->valid[i - p->item_count];
-        size_t rows = item->prompt_count + item->answer_count - 1;
+        size_t rows = item->prompt_count + (p->reward ? p->max_tokens : item->answer_count) - 1;
+        if (rows > model->config.context) rows = model->config.context;
         if (rows > longest) longest = rows;
     }
     return (uint32_t)longest;
@@ -144,7 +184,7 @@ static zs_status create_arrays(zs_trainer *t, zs_error *error) {
     t->before = malloc(bytes);
     t->best = malloc(bytes);
     t->order = malloc(p->item_count * sizeof *t->order);
-    t->batch = calloc(p->batch, sizeof *t->batch);
+    t->batch = calloc((size_t)p->batch * p->rollouts, sizeof *t->batch);
     if (!t->slope || !t->centres || !t->before || !t->best || !t->order || !t->batch)
         return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a training");
     memcpy(t->best, t->parameters.values, bytes);
@@ -174,15 +214,18 @@ static zs_status apply_values(zs_trainer *t, zs_error *error) {
 
 zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs_trainer **out, zs_error *error) {
     if (!params || !params->item_count) return zs_error_set(error, ZS_ERROR_ARGUMENT, "there is nothing to train on");
-    zs_status status = check_items(model, params->items, params->item_count, "training", error);
-    if (!status) status = check_items(model, params->valid, params->valid_count, "validation", error);
+    zs_status status = check_reward(model, params, error);
+    if (!status) status = check_items(model, params, false, error);
+    if (!status) status = check_items(model, params, true, error);
     if (status) return status;
     zs_trainer *t = calloc(1, sizeof *t);
     if (!t) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a training");
     t->model = model;
     t->params = *params;
     choose_params(&t->params);
-    const zs_gradient_params gradient = {.min_rows = longest_item(params), .progress = params->progress};
+    const zs_gradient_params gradient = {.min_rows = longest_item(model, &t->params),
+                                         .kl = t->params.kl_weight > 0 ? t->params.kl : ZS_KL_NONE,
+                                         .progress = params->progress};
     status = zs_gradient_create(model, &gradient, &t->gradient, error);
     if (!status) status = create_values(t, error);
     if (!status) status = create_arrays(t, error);
@@ -254,24 +297,24 @@ static zs_status move_values(zs_trainer *t, zs_train_figures *figures, zs_error 
 }
 
 static zs_status take_step(zs_trainer *t, zs_train_figures *figures, zs_error *error) {
-    double start = now_ms();
+    double start = trainer_now_ms();
     zs_gradient_clear(t->gradient);
-    zs_status status = supervised_step(t, figures, error);
+    zs_status status = t->params.reward ? reinforce_step(t, figures, error) : supervised_step(t, figures, error);
     if (!status) status = move_values(t, figures, error);
     if (status) return status;
     t->state.step++;
     t->state.tokens += figures->tokens;
-    figures->learn_ms = now_ms() - start;
+    figures->learn_ms = trainer_now_ms() - start - figures->rollout_ms;
     return ZS_OK;
 }
 
 static zs_status evaluate(zs_trainer *t, zs_train_figures *figures, zs_error *error) {
-    double start = now_ms();
+    double start = trainer_now_ms();
     checkpoint *s = &t->state;
-    zs_status status = supervised_evaluate(t, &figures->valid, error);
+    zs_status status = t->params.reward ? reinforce_evaluate(t, figures, error) : supervised_evaluate(t, figures, error);
     if (status) return status;
     figures->evaluated = true;
-    figures->evaluate_ms = now_ms() - start;
+    figures->evaluate_ms = trainer_now_ms() - start;
     figures->best = !s->evaluated || figures->valid > s->best_valid;
     if (!s->evaluated) s->first_valid = figures->valid;
     s->evaluated = s->step + 1;
@@ -349,10 +392,10 @@ zs_trainer_info zs_trainer_get_info(const zs_trainer *t) {
 zs_status zs_trainer_get_expert(const zs_trainer *t, zs_expert **expert, zs_error *error) {
     const zs_trainer_params *p = &t->params;
     char training[512];
-    int length =
-        snprintf(training, sizeof training,
-                 "{\"method\": \"supervised\", \"items\": %zu, \"steps\": %u, \"batch\": %u, \"learning_rate\": %.9g, \"seed\": %llu",
-                 p->item_count, t->state.step, p->batch, p->learning_rate, (unsigned long long)p->seed);
+    int length = snprintf(training, sizeof training,
+                          "{\"method\": \"%s\", \"items\": %zu, \"steps\": %u, \"batch\": %u, \"learning_rate\": %.9g, \"seed\": %llu",
+                          p->reward ? "reinforcement" : "supervised", p->item_count, t->state.step, p->batch, p->learning_rate,
+                          (unsigned long long)p->seed);
     if (t->state.evaluated)
         length += snprintf(training + length, sizeof training - (size_t)length,
                            ", \"best_step\": %u, \"valid_items\": %zu, \"first_valid\": %.9g, \"best_valid\": %.9g", t->state.best_step,

@@ -119,7 +119,8 @@ zs_status zs_gradient_save(const zs_gradient *gradient, const char *path, bool f
 
 // ---- training ------------------------------------------------------------------------------------------------------
 
-/// Trains an expert on questions with answers: AdamW on the values of z, or of p under the authors' sigmoid. Starts at the base model or at
+/// Trains an expert, supervised on questions with answers or by REINFORCE on the scores of answers that it makes itself: AdamW on the
+/// values of z, or of p under the authors' sigmoid. Starts at the base model or at
 /// another expert, keeps the best values by a validation set, and goes on from its checkpoint after an interruption.
 typedef struct zs_trainer zs_trainer;
 
@@ -127,7 +128,7 @@ typedef struct zs_trainer zs_trainer;
 typedef struct zs_train_item {
     const uint32_t *prompt; // prompt_count ≥ 1
     size_t prompt_count;
-    const uint32_t *answer; // answer_count ≥ 1, the end token with it where it is to be learnt
+    const uint32_t *answer; // answer_count ≥ 1, the end token with it where it is to be learnt; not looked at where there is a reward
     size_t answer_count;
 } zs_train_item;
 
@@ -138,9 +139,15 @@ typedef struct zs_train_figures {
     double gradient_norm; // before it was clipped
     double rate;          // learning rate
     uint64_t tokens;      // that went through the decoder and back
-    double learn_ms;
+    double learn_ms;      // rollouts apart
+    // Of reinforcement.
+    double score, reward;          // mean over the step's answers that have a score
+    double kl;                     // mean per token of the answers that were learnt from; 0 without
+    uint32_t answers, cut, failed; // answers made; not ended after max_tokens; without a score
+    uint64_t answer_tokens;
+    double rollout_ms; // making and scoring them
     bool evaluated, best;
-    double valid; // mean log-probability of the validation set's answer tokens
+    double valid; // of the validation set: mean log-probability of an answer's token, or mean score of greedy answers
     double evaluate_ms;
 } zs_train_figures;
 
@@ -167,6 +174,19 @@ typedef struct zs_trainer_params {
     uint32_t valid_every; // steps between evaluations; 0: a tenth of all
     uint32_t patience;    // evaluations without a better one that end the training; 0: none do
     uint64_t seed;        // of the items' order and of first values
+
+    // Reinforcement, where there is a reward. It scores an answer to items[item], or valid[item], from 0 to 1; an answer whose score is an
+    // error or no such number is left out, with a warning; ZS_ERROR_CANCELLED ends the call.
+    zs_status (*reward)(void *user, bool valid, size_t item, const char *answer, double *score, zs_error *error);
+    void *reward_user;
+    zs_engine *engine;   // makes the answers, in as many sessions as it has, which must be idle; of the same model
+    double right, wrong; // rewards of scores 1 and 0; both 0: 1 and −1
+    uint32_t rollouts;   // answers to a prompt; 0: 4
+    bool greedy;         // the likeliest answer alone: one to a prompt, its reward without a baseline
+    float temperature;   // 0: 1
+    uint32_t max_tokens; // of an answer; 0: 256
+    zs_kl kl;            // which divergence is held down
+    double kl_weight;    // λ
 
     // Survival.
     const char *checkpoint;    // a file that is written on the way and taken up when it is there; NULL: none
