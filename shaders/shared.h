@@ -311,6 +311,21 @@ STRUCT(PushPeak) {
     uint count;   // elements of 16 bytes, or rounds
 } END(PushPeak)
 
+// logprobs_kl_back.comp
+STRUCT(PushLogprobsKlBack) {
+    REF(FloatRef) logits;
+    REF(FloatRef) reference;
+    REF(UintRef) targets;
+    REF(FloatRef) weights;
+    REF(FloatRef) kl_weights;
+    REF(FloatRef) out_;
+    REF(FloatRef) kl;
+    uint logits_stride; // and the reference's
+    uint vocab;
+    uint reverse;
+    uint pad0;
+} END(PushLogprobsKlBack)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -342,6 +357,7 @@ static_assert(sizeof(PushRmsNormBack) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionBack) == 96, "matches GLSL");
 static_assert(sizeof(PushLogprobsBack) == 40, "matches GLSL");
 static_assert(sizeof(PushPeak) == 24, "matches GLSL");
+static_assert(sizeof(PushLogprobsKlBack) == 72, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif

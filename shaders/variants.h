@@ -110,4 +110,5 @@ KERNEL(rope_back, "rope_back.comp", "", 0, PushRopeKv)
 KERNEL(attention_back_q, "attention_back_q.comp", "", 0, PushAttentionBack)
 KERNEL(attention_back_kv, "attention_back_kv.comp", "", 0, PushAttentionBack)
 KERNEL(logprobs_back, "logprobs_back.comp", "", 0, PushLogprobsBack)
+KERNEL(logprobs_kl_back, "logprobs_kl_back.comp", "", 0, PushLogprobsKlBack)
 // clang-format on

@@ -209,4 +209,13 @@ typedef struct op_logprobs_back {
 } op_logprobs_back;
 void op_record_logprobs_back(const op_recorder *recorder, const op_logprobs_back *op);
 
+/// The same with kl[j] = KL(π ‖ π'), or KL(π' ‖ π) where reverse, π' by `reference` [rows, logits_stride]; logits[j] become the gradient of
+/// weights[j] · out[j] − kl_weights[j] · kl[j].
+typedef struct op_logprobs_kl_back {
+    uint64_t logits, reference, targets, weights, kl_weights, out, kl;
+    uint32_t logits_stride, vocab, rows;
+    bool reverse;
+} op_logprobs_kl_back;
+void op_record_logprobs_kl_back(const op_recorder *recorder, const op_logprobs_kl_back *op);
+
 #endif

@@ -1,8 +1,8 @@
 /// Items become passes over rows, passes a gradient by z.
 #include "adapt/expert.h"
 #include "loader/safetensors.h"
+#include "train/gradient.h"
 #include "train/record.h"
-#include "zsigma/zsigma_lab.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@ enum { CPU_ROWS = 512, GPU_ROWS = 4096, LEAST_ROWS = 64, MOST_SEQUENCES = 256, M
 struct zs_gradient {
     const zs_model *model;
     zs_progress progress;
+    zs_kl kl;
     train_workspace workspace;
     gpu_command *command;
     double *sums;  // [scale_count]: the gradient by σ ⊙ z
@@ -22,7 +23,7 @@ struct zs_gradient {
 
 // ---- life ----------------------------------------------------------------------------------------------------------
 
-static train_limits limits_of(const zs_model *model, uint32_t rows) {
+static train_limits limits_of(const zs_model *model, uint32_t rows, bool reference) {
     uint32_t logit_rows = (uint32_t)(LOGIT_BYTES / (4ull * model->config.vocab)), sequences = rows / 2 + 1;
     if (logit_rows > MOST_LOGIT_ROWS) logit_rows = MOST_LOGIT_ROWS;
     if (logit_rows < 16) logit_rows = 16;
@@ -30,20 +31,24 @@ static train_limits limits_of(const zs_model *model, uint32_t rows) {
         .rows = rows,
         .sequences = sequences < MOST_SEQUENCES ? sequences : MOST_SEQUENCES,
         .logit_rows = logit_rows < rows ? logit_rows : rows,
+        .reference = reference,
     };
 }
 
 /// Rows of a pass: as asked, or as many as suit the device and fit.
-static zs_status choose_limits(const zs_model *model, uint32_t asked, train_limits *limits, zs_error *error) {
+static zs_status choose_limits(const zs_model *model, const zs_gradient_params *params, train_limits *limits, zs_error *error) {
+    uint32_t asked = params ? params->max_rows : 0, least = params && params->min_rows > LEAST_ROWS ? params->min_rows : LEAST_ROWS;
     uint32_t usual = gpu_device_caps(model->device)->cpu ? CPU_ROWS : GPU_ROWS, fits;
     uint64_t free_bytes = gpu_device_memory_free(model->device);
     if (usual > model->config.context) usual = model->config.context;
-    *limits = limits_of(model, asked ? asked : usual);
+    if (params && usual < params->min_rows) usual = params->min_rows;
+    bool reference = params && params->kl;
+    *limits = limits_of(model, asked ? asked : usual, reference);
     if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
     for (fits = limits->rows; fits > 0; fits /= 2) {
-        train_limits smaller = limits_of(model, fits);
+        train_limits smaller = limits_of(model, fits, reference);
         if (train_workspace_bytes(model, &smaller) > free_bytes) continue;
-        if (asked || fits < LEAST_ROWS) break;
+        if (asked || fits < least) break;
         *limits = smaller;
         return ZS_OK;
     }
@@ -66,24 +71,51 @@ static zs_status check_architecture(const zs_model *model, zs_error *error) {
                         c->architecture, what);
 }
 
+/// row[scale_count] into a buffer of as much.
+static zs_status upload_row(const zs_model *model, const float *row, const gpu_buffer *to, zs_error *error) {
+    uint64_t bytes = model->scale_count * sizeof *row, done = 0;
+    gpu_upload *upload = NULL;
+    zs_status status = gpu_upload_create(model->device, &upload, error);
+    while (!status && done < bytes) {
+        uint64_t part = bytes - done < gpu_upload_max(upload) ? bytes - done : gpu_upload_max(upload);
+        void *host;
+        status = gpu_upload_map(upload, to, done, part, &host, error);
+        if (!status) memcpy(host, (const char *)row + done, part);
+        done += part;
+    }
+    zs_status finished = upload ? gpu_upload_finish(&upload, status ? NULL : error) : ZS_OK;
+    return status ? status : finished;
+}
+
+static zs_status upload_base_scales(const zs_gradient *g, zs_error *error) {
+    float *row = malloc(g->model->scale_count * sizeof *row);
+    if (!row) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the base model's scales");
+    model_base_scales(g->model, row);
+    zs_status status = upload_row(g->model, row, &g->workspace.base_scales, error);
+    free(row);
+    return status;
+}
+
 zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, zs_gradient **out, zs_error *error) {
     if (!model->info.factored)
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
     train_limits limits;
     zs_status status = check_architecture(model, error);
-    if (!status) status = choose_limits(model, params ? params->max_rows : 0, &limits, error);
+    if (!status) status = choose_limits(model, params, &limits, error);
     if (status) return status;
     zs_gradient *g = calloc(1, sizeof *g);
     if (!g) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
     g->model = model;
     if (params) g->progress = params->progress;
+    if (params) g->kl = params->kl;
     g->sums = calloc(model->scale_count, sizeof *g->sums);
     g->values = calloc(model->scale_count, sizeof *g->values);
     if (!g->sums || !g->values) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
     if (!status) status = train_workspace_create(model, &limits, &g->workspace, error);
     if (!status) status = gpu_command_create(model->device, "backward pass", &g->command, error);
     if (!status) status = zs_gradient_set_expert(g, NULL, false, error);
+    if (!status && g->kl) status = upload_base_scales(g, error);
     if (status)
         zs_gradient_destroy(&g);
     else
@@ -105,27 +137,16 @@ void zs_gradient_destroy(zs_gradient **handle) {
 uint32_t zs_gradient_max_rows(const zs_gradient *gradient) { return gradient->workspace.limits.rows; }
 
 zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool transfer, zs_error *error) {
-    const zs_model *model = g->model;
-    uint64_t bytes = model->scale_count * sizeof(float), done = 0;
-    float *row = malloc(bytes);
+    float *row = malloc(g->model->scale_count * sizeof *row);
     if (!row) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
     zs_status status = ZS_OK;
     if (expert)
-        status = expert_fill_scales(expert, model, transfer, row, error);
+        status = expert_fill_scales(expert, g->model, transfer, row, error);
     else
-        model_base_scales(model, row);
-    gpu_upload *upload = NULL;
-    if (!status) status = gpu_upload_create(model->device, &upload, error);
-    while (!status && done < bytes) {
-        uint64_t part = bytes - done < gpu_upload_max(upload) ? bytes - done : gpu_upload_max(upload);
-        void *host;
-        status = gpu_upload_map(upload, &g->workspace.scales, done, part, &host, error);
-        if (!status) memcpy(host, (const char *)row + done, part);
-        done += part;
-    }
-    zs_status finished = upload ? gpu_upload_finish(&upload, status ? NULL : error) : ZS_OK;
+        model_base_scales(g->model, row);
+    if (!status) status = upload_row(g->model, row, &g->workspace.scales, error);
     free(row);
-    return status ? status : finished;
+    return status;
 }
 
 // ---- passes --------------------------------------------------------------------------------------------------------
@@ -143,7 +164,7 @@ static uint32_t item_rows(const zs_gradient_item *item) { return (uint32_t)(item
 static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, size_t index, zs_error *error) {
     const model_config *c = &g->model->config;
     uint32_t rows = g->workspace.limits.rows, longest = rows < c->context ? rows : c->context;
-    if (item->prompt_count == 0 || item->answer_count == 0 || !isfinite(item->weight))
+    if (item->prompt_count == 0 || item->answer_count == 0 || !isfinite(item->weight) || !isfinite(item->kl_weight))
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "item %zu: a gradient needs at least one token of prompt and of answer, and a finite weight", index);
     if (item->prompt_count > longest || item->answer_count > longest || item_rows(item) > longest)
@@ -185,7 +206,8 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
     for (uint32_t i = 0; i < item->answer_count; i++) {
         a->logit_rows[pass->logits] = pass->rows + prompt - 1 + i;
         a->targets[pass->logits] = item->answer[i];
-        a->weights[pass->logits++] = item->weight;
+        a->weights[pass->logits] = item->weight;
+        a->kl_weights[pass->logits++] = item->kl_weight;
     }
     pass->rows += rows;
     if (rows > pass->longest) pass->longest = rows;
@@ -195,24 +217,28 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
 
 /// Takes log-probabilities and gradient out of the results.
 static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
-    const float *results = g->workspace.results.mapped, *logprobs = results + g->model->scale_count;
+    const float *results = g->workspace.results.mapped, *logprobs = results + g->model->scale_count,
+                *kl = logprobs + g->workspace.limits.rows;
+    bool has_kl = plan->pass.reference;
     for (size_t i = plan->first; i < plan->first + plan->count; i++) {
         for (size_t k = 0; k < items[i].answer_count; k++) {
-            if (!isfinite(*logprobs))
+            if (!isfinite(*logprobs) || (has_kl && !isfinite(*kl)))
                 return zs_error_set(
                     error, ZS_ERROR_NUMERIC,
                     "item %zu: the log-probability of answer token %zu is not a number: the weights, the expert or the driver is at fault",
                     i, k);
             if (items[i].logprobs) items[i].logprobs[k] = *logprobs;
+            if (items[i].kl && has_kl) items[i].kl[k] = *kl;
             logprobs++;
+            kl++;
         }
     }
-    for (uint32_t r = 0; r < g->model->scale_count; r++) {
+    for (uint32_t r = 0; !plan->pass.forward && r < g->model->scale_count; r++) {
         if (!isfinite(results[r]))
             return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first,
                                 plan->first + plan->count - 1);
     }
-    for (uint32_t r = 0; r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
+    for (uint32_t r = 0; !plan->pass.forward && r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
     return ZS_OK;
 }
 
@@ -238,7 +264,7 @@ static void fill_values(zs_gradient *g) {
     }
 }
 
-zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+static zs_status run_items(zs_gradient *g, const zs_gradient_item *items, size_t count, bool forward, zs_error *error) {
     double total = 0, done = 0;
     zs_status status = ZS_OK;
     for (size_t i = 0; i < count && !status; i++) {
@@ -247,15 +273,29 @@ zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t 
     }
     for (size_t i = 0; i < count && !status;) {
         pass_plan plan = {.first = i};
+        plan.pass.forward = forward;
+        plan.pass.reference = g->kl && !forward;
+        plan.pass.reverse = g->kl == ZS_KL_BASE_POLICY;
         while (i < count && add_item(g, &plan, &items[i])) i++;
         status = run_pass(g, &plan, items, error);
         done += plan.pass.rows;
         if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))
             status = zs_error_set(error, ZS_ERROR_CANCELLED, "the gradient was cancelled");
     }
+    return status;
+}
+
+zs_status zs_gradient_add(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+    zs_status status = run_items(g, items, count, false, error);
     fill_values(g);
     return status;
 }
+
+zs_status zs_gradient_score(zs_gradient *g, const zs_gradient_item *items, size_t count, zs_error *error) {
+    return run_items(g, items, count, true, error);
+}
+
+const float *gradient_values(const zs_gradient *gradient) { return gradient->values; }
 
 void zs_gradient_clear(zs_gradient *g) {
     memset(g->sums, 0, g->model->scale_count * sizeof *g->sums);

@@ -7,6 +7,7 @@ typedef struct recording {
     const train_workspace *w;
     const train_pass *pass;
     op_recorder ops;
+    uint64_t step; // whose scales the forward pass applies
 } recording;
 
 /// Matrices that share an input, each dense or factored: y = x · W0ᵀ | x · W1ᵀ | …
@@ -33,7 +34,7 @@ static op_linear linear_of(const recording *r, const activation *x, const activa
         .x_stride = x->stride,
         .y_stride = y->stride,
         .rows = r->pass->rows,
-        .step = r->w->arrays.step_address[0],
+        .step = r->step,
         .norm_width = r->model->config.hidden,
         .norm_eps = r->model->config.norm_eps,
     };
@@ -94,7 +95,7 @@ static void record_group(const recording *r, const group *g) {
 static op_rope_kv rope_of(const recording *r, const activation *qkv) {
     const model_config *c = &r->model->config;
     return (op_rope_kv){
-        .step = r->w->arrays.step_address[0],
+        .step = r->step,
         .qkv = qkv->buffer.address,
         .table = r->w->rope.address,
         .stride = qkv->stride,
@@ -118,7 +119,7 @@ static void record_attention(const recording *r, uint32_t layer) {
     op_record_rope_kv(&r->ops, &rope);
     barrier(r);
     op_record_attention(&r->ops, &(op_attention){
-                                     .step = r->w->arrays.step_address[0],
+                                     .step = r->step,
                                      .q = qkv->buffer.address,
                                      .out = out->buffer.address,
                                      .q_stride = qkv->stride,
@@ -353,45 +354,79 @@ static void record_layer_back(const recording *r, uint32_t index) {
 
 // ---- the head ------------------------------------------------------------------------------------------------------
 
-/// Rows first … first + count − 1 of the wanted logits: their log-probabilities, and dx of the rows they come from.
-static void record_logits(const recording *r, uint32_t first, uint32_t count) {
+/// logits[count, vocab] = norm(x) · headᵀ of the wanted rows first … first + count − 1.
+static void record_logits(const recording *r, const activation *x, uint32_t first, uint32_t count, const gpu_buffer *logits) {
     const train_workspace *w = r->w;
     const zs_model *model = r->model;
-    const activation *x = &w->inputs[model->config.layers], *dx = &w->activations[TRAIN_DX];
-    const op_rms_norm norm = {
-        .x = x->buffer.address,
-        .weight = model->output_norm,
-        .y = w->hidden.address,
-        .index = w->arrays.logit_rows_address + 4ull * first,
-        .width = model->config.hidden,
-        .x_stride = x->stride,
-        .y_stride = x->stride,
-        .rows = count,
-        .eps = model->config.norm_eps,
-    };
-    op_record_rms_norm(&r->ops, &norm);
+    op_record_rms_norm(&r->ops, &(op_rms_norm){
+                                    .x = x->buffer.address,
+                                    .weight = model->output_norm,
+                                    .y = w->hidden.address,
+                                    .index = w->arrays.logit_rows_address + 4ull * first,
+                                    .width = model->config.hidden,
+                                    .x_stride = x->stride,
+                                    .y_stride = x->stride,
+                                    .rows = count,
+                                    .eps = model->config.norm_eps,
+                                });
     barrier(r);
     op_record_linear(&r->ops, &(op_linear){
-                                  // logits[count, vocab] = norm(x) · headᵀ
                                   .segments = {{.weight = &model->head}},
                                   .segment_count = 1,
                                   .x = w->hidden.address,
-                                  .y = w->logits.address,
+                                  .y = logits->address,
                                   .x_stride = x->stride,
                                   .y_stride = w->logits_stride,
                                   .rows = count,
                               });
     barrier(r);
-    op_record_logprobs_back(&r->ops, &(op_logprobs_back){
-                                         .logits = w->logits.address,
-                                         .targets = w->arrays.targets_address + 4ull * first,
-                                         .weights = w->arrays.weights_address + 4ull * first,
-                                         .out = w->results.address + 4ull * (model->scale_count + first),
-                                         .logits_stride = w->logits_stride,
-                                         .vocab = model->config.vocab,
-                                         .rows = count,
-                                     });
+}
+
+/// Log-probabilities, and divergences where they are wanted; but for a pass that only goes forwards, logits become the gradient by them.
+static void record_results(const recording *r, uint32_t first, uint32_t count) {
+    const train_workspace *w = r->w;
+    const uint64_t rows_at = 4ull * first, targets = w->arrays.targets_address + rows_at,
+                   out = w->results.address + 4ull * r->model->scale_count + rows_at;
+    const uint32_t vocab = r->model->config.vocab;
+    if (r->pass->forward) {
+        op_record_logprobs(&r->ops, &(op_logprobs){.logits = w->logits.address,
+                                                   .targets = targets,
+                                                   .out = out,
+                                                   .logits_stride = w->logits_stride,
+                                                   .vocab = vocab,
+                                                   .rows = count});
+    } else if (r->pass->reference) {
+        op_record_logprobs_kl_back(&r->ops, &(op_logprobs_kl_back){
+                                                .logits = w->logits.address,
+                                                .reference = w->reference_logits.address,
+                                                .targets = targets,
+                                                .weights = w->arrays.weights_address + rows_at,
+                                                .kl_weights = w->arrays.kl_weights_address + rows_at,
+                                                .out = out,
+                                                .kl = out + 4ull * w->limits.rows,
+                                                .logits_stride = w->logits_stride,
+                                                .vocab = vocab,
+                                                .rows = count,
+                                                .reverse = r->pass->reverse,
+                                            });
+    } else {
+        op_record_logprobs_back(&r->ops, &(op_logprobs_back){
+                                             .logits = w->logits.address,
+                                             .targets = targets,
+                                             .weights = w->arrays.weights_address + rows_at,
+                                             .out = out,
+                                             .logits_stride = w->logits_stride,
+                                             .vocab = vocab,
+                                             .rows = count,
+                                         });
+    }
     barrier(r);
+}
+
+/// dx of the rows that the logits come from.
+static void record_logits_back(const recording *r, const activation *x, uint32_t first, uint32_t count) {
+    const train_workspace *w = r->w;
+    const zs_model *model = r->model;
     op_record_linear_back(&r->ops, &(op_linear_back){
                                        // d norm(x)[count, d] = d logits · head
                                        .segments = {{.weight = &model->head}},
@@ -404,46 +439,62 @@ static void record_logits(const recording *r, uint32_t first, uint32_t count) {
                                    });
     barrier(r);
     op_record_rms_norm_back(&r->ops, &(op_rms_norm_back){
-                                         .x = norm.x,
-                                         .weight = norm.weight,
+                                         .x = x->buffer.address,
+                                         .weight = model->output_norm,
                                          .g = w->d_hidden.address,
-                                         .dx = dx->buffer.address,
-                                         .index = norm.index,
-                                         .width = norm.width,
-                                         .x_stride = norm.x_stride,
-                                         .g_stride = norm.y_stride,
+                                         .dx = w->activations[TRAIN_DX].buffer.address,
+                                         .index = w->arrays.logit_rows_address + 4ull * first,
+                                         .width = model->config.hidden,
+                                         .x_stride = x->stride,
+                                         .g_stride = x->stride,
                                          .rows = count,
-                                         .eps = norm.eps,
+                                         .eps = model->config.norm_eps,
                                      });
     barrier(r);
 }
 
 static void record_head(const recording *r) {
     const train_workspace *w = r->w;
+    const activation *x = &w->inputs[r->model->config.layers], *dx = &w->activations[TRAIN_DX];
     gpu_command_label(r->ops.command, "head");
-    gpu_command_fill(r->ops.command, &w->activations[TRAIN_DX].buffer, 0, 4ull * r->pass->rows * w->activations[TRAIN_DX].stride, 0);
+    gpu_command_fill(r->ops.command, &dx->buffer, 0, 4ull * r->pass->rows * dx->stride, 0);
     barrier(r);
     for (uint32_t first = 0; first < r->pass->logits; first += w->limits.logit_rows) {
-        uint32_t left = r->pass->logits - first;
-        record_logits(r, first, left < w->limits.logit_rows ? left : w->limits.logit_rows);
+        uint32_t left = r->pass->logits - first, count = left < w->limits.logit_rows ? left : w->limits.logit_rows;
+        record_logits(r, x, first, count, &w->logits);
+        if (r->pass->reference) record_logits(r, &w->reference, first, count, &w->reference_logits);
+        record_results(r, first, count);
+        if (!r->pass->forward) record_logits_back(r, x, first, count);
     }
+}
+
+// ---- a pass --------------------------------------------------------------------------------------------------------
+
+/// Every layer's input, and the last one's output, under the scales of a step.
+static void record_forward(recording *r, uint64_t step, const activation *output) {
+    const train_workspace *w = r->w;
+    const uint32_t layers = r->model->config.layers;
+    r->step = step;
+    gpu_command_label(r->ops.command, "embed");
+    op_record_embed(&r->ops, &(op_embed){.embedding = &r->model->embedding,
+                                         .step = step,
+                                         .x = w->inputs[0].buffer.address,
+                                         .stride = w->inputs[0].stride,
+                                         .rows = r->pass->rows});
+    barrier(r);
+    for (uint32_t i = 0; i < layers; i++) record_layer(r, i, false, i + 1 < layers ? &w->inputs[i + 1] : output);
 }
 
 void train_record(const train_workspace *w, gpu_command *command, const train_pass *pass) {
     const zs_model *model = w->model;
     const uint32_t layers = model->config.layers;
     recording r = {.model = model, .w = w, .pass = pass, .ops = {.command = command, .policy = w->policy}};
-    gpu_command_label(command, "embed");
-    if (model->scale_count) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
-    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding,
-                                        .step = w->arrays.step_address[0],
-                                        .x = w->inputs[0].buffer.address,
-                                        .stride = w->inputs[0].stride,
-                                        .rows = pass->rows});
-    barrier(&r);
-    for (uint32_t i = 0; i < layers; i++) record_layer(&r, i, false, &w->inputs[i + 1]);
+    if (!pass->forward) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
+    if (pass->reference) record_forward(&r, w->arrays.step_address[2], &w->reference);
+    record_forward(&r, w->arrays.step_address[0], &w->inputs[layers]);
     record_head(&r);
+    if (pass->forward) return;
     for (uint32_t i = layers; i-- > 0;) record_layer_back(&r, i);
-    if (model->scale_count) gpu_command_copy(command, &w->sums, 0, &w->results, 0, 4ull * model->scale_count);
+    gpu_command_copy(command, &w->sums, 0, &w->results, 0, 4ull * model->scale_count);
     barrier(&r);
 }

@@ -10,10 +10,13 @@ typedef struct train_pass {
     uint32_t spans[2]; // of arrays.spans
     uint32_t longest;  // sequence
     uint32_t logits;   // entries of arrays.logit_rows, targets and weights
+    bool forward;      // log-probabilities are all that is wanted
+    bool reference;    // divergences from the base model too, by arrays.kl_weights
+    bool reverse;      // KL(base ‖ policy)
 } train_pass;
 
 /// Records a whole pass: workspace->results holds the gradient of Σ weights[j] log π(targets[j] | logit_rows[j]) by the scales, and
-/// behind it those log-probabilities.
+/// behind it those log-probabilities, and behind limits.rows of them the divergences. Forwards only, the first part is left as it is.
 void train_record(const train_workspace *workspace, gpu_command *command, const train_pass *pass);
 
 #endif

@@ -41,8 +41,8 @@ static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
         .pages = page_count(limits) * page_bytes(model),
         .rope = model_rope_bytes(model, limits->rows),
         .scales = 4ull * (model->scale_count ? model->scale_count : 1),
-        .results = 4ull * model->scale_count + 4 * rows,
-        .arrays = 2 * sizeof(Step) + rows * (sizeof(Row) + 2 * sizeof(Span) + 12) + 8ull * limits->sequences * page_stride(limits),
+        .results = 4ull * model->scale_count + 8 * rows,
+        .arrays = 3 * sizeof(Step) + rows * (sizeof(Row) + 2 * sizeof(Span) + 16) + 8ull * limits->sequences * page_stride(limits),
     };
 }
 
@@ -51,6 +51,7 @@ uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits
     fill_strides(model, strides, qkv_offset, ffn_offset);
     rest_bytes rest = rest_of(model, limits);
     uint64_t bytes = rest.logits + 2 * rest.hidden + rest.stats + rest.pages + rest.rope + 2 * rest.scales + rest.results + rest.arrays;
+    if (limits->reference) bytes += rest.logits + rest.scales + 4ull * limits->rows * pad32(model->config.hidden);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) bytes += 4ull * limits->rows * strides[i];
     return bytes + 4ull * (model->config.layers + 1) * limits->rows * pad32(model->config.hidden);
 }
@@ -60,11 +61,11 @@ static zs_status create_arrays(const zs_model *model, const train_limits *limits
                                          &a->buffer, error);
     if (status) return status;
     // In order of alignment: 16 bytes, 8, 4.
-    uint64_t rows = limits->rows, rows_at = 2 * sizeof(Step), spans_at = rows_at + rows * sizeof(Row),
+    uint64_t rows = limits->rows, rows_at = 3 * sizeof(Step), spans_at = rows_at + rows * sizeof(Row),
              pages_at = spans_at + 2 * rows * sizeof(Span);
     a->page_stride = page_stride(limits);
     uint64_t logit_rows_at = pages_at + 8ull * limits->sequences * a->page_stride, targets_at = logit_rows_at + 4 * rows,
-             weights_at = targets_at + 4 * rows;
+             weights_at = targets_at + 4 * rows, kl_weights_at = weights_at + 4 * rows;
     char *host = a->buffer.mapped;
     a->step = (Step *)(void *)host;
     a->rows = (Row *)(void *)(host + rows_at);
@@ -72,13 +73,13 @@ static zs_status create_arrays(const zs_model *model, const train_limits *limits
     a->logit_rows = (uint32_t *)(void *)(host + logit_rows_at);
     a->targets = (uint32_t *)(void *)(host + targets_at);
     a->weights = (float *)(void *)(host + weights_at);
-    for (uint32_t i = 0; i < 2; i++) {
-        a->spans[i] = (Span *)(void *)(host + spans_at + i * rows * sizeof(Span));
-        a->step_address[i] = a->buffer.address + i * sizeof(Step);
-    }
+    a->kl_weights = (float *)(void *)(host + kl_weights_at);
+    for (uint32_t i = 0; i < 2; i++) a->spans[i] = (Span *)(void *)(host + spans_at + i * rows * sizeof(Span));
+    for (uint32_t i = 0; i < 3; i++) a->step_address[i] = a->buffer.address + i * sizeof(Step);
     a->logit_rows_address = a->buffer.address + logit_rows_at;
     a->targets_address = a->buffer.address + targets_at;
     a->weights_address = a->buffer.address + weights_at;
+    a->kl_weights_address = a->buffer.address + kl_weights_at;
     return ZS_OK;
 }
 
@@ -87,11 +88,11 @@ static void fill_steps(train_workspace *w) {
     train_arrays *a = &w->arrays;
     uint64_t base = a->buffer.address;
     const char *host = a->buffer.mapped;
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 3; i++) {
         a->step[i] = (Step){
             .rows = base + (uint64_t)((const char *)a->rows - host),
-            .spans = base + (uint64_t)((const char *)a->spans[i] - host),
-            .scales = w->scales.address,
+            .spans = base + (uint64_t)((const char *)a->spans[i % 2] - host),
+            .scales = i < 2 ? w->scales.address : w->base_scales.address,
             .pages = base + (uint64_t)((const char *)a->pages - host),
             .scale_stride = w->model->scale_count,
             .page_stride = a->page_stride,
@@ -111,7 +112,7 @@ static zs_status create_activations(train_workspace *w, zs_error *error) {
     for (uint32_t i = 0; i <= w->model->config.layers && !status; i++)
         status = create_activation(w, "a layer's input", &w->inputs[i], error);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++) status = create_activation(w, names[i], &w->activations[i], error);
-    return status;
+    return status ? status : create_activation(w, "the base model's output", &w->reference, error);
 }
 
 zs_status train_workspace_layout(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
@@ -122,6 +123,7 @@ zs_status train_workspace_layout(const zs_model *model, const train_limits *limi
     if (!w->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
     for (uint32_t i = 0; i <= layers; i++) w->inputs[i].stride = pad32(model->config.hidden);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) w->activations[i].stride = strides[i];
+    if (limits->reference) w->reference.stride = pad32(model->config.hidden);
     return ZS_OK;
 }
 
@@ -141,11 +143,15 @@ zs_status train_workspace_create(const zs_model *model, const train_limits *limi
         {&w->pages, rest.pages, GPU_MEMORY_DEVICE, "keys and values of a layer"},
         {&w->scales, rest.scales, GPU_MEMORY_DEVICE, "scales"},
         {&w->sums, rest.scales, GPU_MEMORY_DEVICE, "the gradient by the scales"},
+        {&w->reference_logits, limits->reference ? rest.logits : 0, GPU_MEMORY_DEVICE, "the base model's logits"},
+        {&w->base_scales, limits->reference ? rest.scales : 0, GPU_MEMORY_DEVICE, "the base model's scales"},
         {&w->results, rest.results, GPU_MEMORY_READBACK, "results of a backward pass"},
     };
     if (!status) status = create_activations(w, error);
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers && !status; i++)
-        status = gpu_buffer_create(model->device, buffers[i].memory, buffers[i].bytes, true, buffers[i].name, buffers[i].buffer, error);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers && !status; i++) {
+        if (buffers[i].bytes)
+            status = gpu_buffer_create(model->device, buffers[i].memory, buffers[i].bytes, true, buffers[i].name, buffers[i].buffer, error);
+    }
     if (!status) status = model_rope_create(model, limits->rows, false, &w->rope, error);
     if (!status) status = create_arrays(model, limits, &w->arrays, error);
     if (status)
@@ -160,8 +166,10 @@ void train_workspace_destroy(train_workspace *w) {
     zs_device *device = w->model->device;
     for (uint32_t i = 0; w->inputs && i <= w->model->config.layers; i++) gpu_buffer_destroy(device, &w->inputs[i].buffer);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) gpu_buffer_destroy(device, &w->activations[i].buffer);
-    gpu_buffer *const rest[] = {&w->logits, &w->hidden, &w->d_hidden, &w->stats,   &w->pages,
-                                &w->rope,   &w->scales, &w->sums,     &w->results, &w->arrays.buffer};
+    gpu_buffer *const rest[] = {&w->logits,     &w->hidden,        &w->d_hidden,         &w->stats,
+                                &w->pages,      &w->rope,          &w->scales,           &w->sums,
+                                &w->results,    &w->arrays.buffer, &w->reference.buffer, &w->reference_logits,
+                                &w->base_scales};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(device, rest[i]);
     free(w->inputs);
     *w = (train_workspace){0};

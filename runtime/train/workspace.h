@@ -8,6 +8,7 @@ typedef struct train_limits {
     uint32_t rows;       // of a pass
     uint32_t sequences;  // of a pass
     uint32_t logit_rows; // whose logits exist at a time
+    bool reference;      // the base model's logits too
 } train_limits;
 
 /// One layer's activations, kept between its recomputation and its gradient, and what gradients pass through.
@@ -32,13 +33,13 @@ enum {
 /// What the kernels read of a pass, written by the host: one GPU_MEMORY_SHARED buffer.
 typedef struct train_arrays {
     gpu_buffer buffer;
-    Step *step;                     // [2]: spans of op_attention, then those of op_attention_back
+    Step *step;                     // [3]: spans of op_attention, of op_attention_back, and of op_attention under the base model's scales
     Row *rows;                      // [rows]
     Span *spans[2];                 // [rows]
     uint64_t *pages;                // [sequences, page_stride]
     uint32_t *logit_rows, *targets; // [rows]
-    float *weights;                 // [rows]
-    uint64_t step_address[2], logit_rows_address, targets_address, weights_address;
+    float *weights, *kl_weights;    // [rows]
+    uint64_t step_address[3], logit_rows_address, targets_address, weights_address, kl_weights_address;
     uint32_t page_stride;
 } train_arrays;
 
@@ -48,16 +49,19 @@ typedef struct train_workspace {
     op_policy policy;
     activation *inputs; // [layers + 1]: every layer's input x [rows, d], and the last one's output
     activation activations[TRAIN_ACTIVATIONS];
+    activation reference; // the base model's output of the last layer [rows, d]
     uint32_t qkv_offset[3], ffn_offset[2];
     uint32_t logits_stride;
-    gpu_buffer logits;   // [logit_rows, logits_stride]; then the gradient by them
-    gpu_buffer hidden;   // [logit_rows, d]: the head's input
-    gpu_buffer d_hidden; // beside it
-    gpu_buffer stats;    // of op_attention_back
-    gpu_buffer pages;    // keys and values of one layer
+    gpu_buffer logits;           // [logit_rows, logits_stride]; then the gradient by them
+    gpu_buffer reference_logits; // beside them
+    gpu_buffer hidden;           // [logit_rows, d]: the head's input
+    gpu_buffer d_hidden;         // beside it
+    gpu_buffer stats;            // of op_attention_back
+    gpu_buffer pages;            // keys and values of one layer
     gpu_buffer rope;
     gpu_buffer scales, sums; // [scale_count]: σ ⊙ z, and the gradient by it
-    gpu_buffer results;      // read by the host: [scale_count] sums, then [rows] log-probabilities
+    gpu_buffer base_scales;  // [scale_count]: σ
+    gpu_buffer results;      // read by the host: [scale_count] sums, then [rows] log-probabilities, then [rows] divergences
     train_arrays arrays;
 } train_workspace;
 

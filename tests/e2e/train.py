@@ -1,6 +1,10 @@
-"""The gradient of a data file: what is written, which lines are left out, what is refused."""
+"""Training as a user does it, and the gradient of a data file: what is written, which lines are left out, what is refused, what goes on
+after an interruption."""
 import json
 import os
+import re
+import signal
+import time
 import unittest
 
 import expert_files
@@ -83,10 +87,132 @@ class Gradient(program.TinyTest):
         self.refused(1, "zsigma factor", by=self.train(self.data(*LINES), model=self.dense))
 
 
+def questions(first, count):
+    return "".join(json.dumps({"prompt": f"say {i}", "answer": "the end"}) + "\n" for i in range(first, first + count))
+
+
+class Supervised(program.TinyTest):
+    def setUp(self):
+        super().setUp()
+        self.data, self.valid = self.write("data.jsonl", questions(0, 20)), self.write("valid.jsonl", questions(100, 5))
+        self.output = self.path("taught.safetensors")
+
+    def train(self, *more, data=None, model=None):
+        return ["train", "-m", model or self.factored, "--task", "sft", "--data", data or self.data, "-o", self.output, "--batch", "4", "--steps", "12",
+                "--rate", "0.02", *more]
+
+    def log(self):
+        with open(self.path("log"), encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def score(self, *more):
+        return self.ok_json("score", "-m", self.factored, "--prompt", "say 100", "--answer", "the end", "--precision", "exact", *more)["sum"]
+
+    def test_it_learns(self):
+        report = self.ok_json(*self.train("--valid", self.valid, "--valid-every", "4", "--log", self.path("log"), "--plot", self.path("plot.svg")))
+        self.assertGreater(report["best_valid"], report["first_valid"] + 0.5)
+        self.assertEqual((report["lines"], report["left_out"], report["step"], report["stopped_early"]), (20, 0, 12, False))
+        self.assertGreater(self.score("--expert", self.output), self.score() + 1)
+        shown = self.ok_json("expert", "show", self.output)
+        self.assertEqual((shown["name"], shown["role"]), ("taught", "expert"))
+        log = self.log()
+        self.assertEqual([line["step"] for line in log], list(range(13)))
+        self.assertEqual([line["step"] for line in log if "valid" in line], [0, 4, 8, 12])
+        self.assertAlmostEqual(log[-1]["valid"], report["best_valid"], places=6)
+        with open(self.path("plot.svg"), encoding="utf-8") as file:
+            plot = file.read()
+        self.assertEqual(len(re.findall("<polyline", plot)), 4)
+        self.assertTrue(plot.endswith("</svg>\n"))
+        self.assertFalse(os.path.exists(self.output + ".checkpoint"))
+
+    def test_forms(self):
+        for form in [["--form", "sigmoid"], ["--form", "sigmoid", "--max-mult", "2", "--matrices", "mlp"], ["--matrices", "attention", "--weight-decay", "0.1"]]:
+            self.ok(*self.train("--force", "--steps", "3", *form))
+            self.ok("score", "-m", self.factored, "--prompt", "a", "--answer", "b", "--expert", self.output)
+        self.ok(*self.train("--force", "--steps", "2", "--init", self.output, "--name", "again", "--description", "ends"))
+        shown = self.ok_json("expert", "show", self.output)
+        self.assertEqual((shown["name"], shown["description"]), ("again", "ends"))
+        self.refused(1, "zsigma factor", by=self.train("--force", model=self.dense))
+
+    def interrupted(self, *more):
+        """A run that Ctrl-C ends after its third step at the earliest; gives what it said."""
+        process = program.start(*self.train("--steps", "4000", "--log", self.path("log"), "--deterministic", *more))
+        deadline = time.monotonic() + program.LIMIT_S
+        while time.monotonic() < deadline and process.poll() is None:
+            if os.path.exists(self.path("log")) and len(self.log_lines()) >= 3:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        return program.finish(process)
+
+    def log_lines(self):
+        with open(self.path("log"), "rb") as file:
+            return file.read().splitlines()
+
+    def test_interrupted_and_resumed(self):
+        stopped = self.interrupted("--valid", self.valid)
+        self.assertEqual(stopped.status, 1, stopped.err)
+        self.assertIn("the same command goes on from", stopped.err)
+        self.assertFalse(os.path.exists(self.output))
+        self.refused(1, "another setting: steps was 4000 and is 12 now", by=self.train("--valid", self.valid, "--deterministic"))
+        self.refused(1, "validation data was", by=self.train("--steps", "4000", "--deterministic"))
+        with open(self.output + ".checkpoint", "r+b") as file:
+            file.truncate(1000)
+        self.refused(1, ".checkpoint", by=self.train("--steps", "4000", "--valid", self.valid, "--deterministic"))
+
+    def test_the_same_bits_after_an_interruption(self):
+        steps = ["--steps", "60", "--valid", self.valid, "--deterministic", "--log", self.path("log")]
+        process = program.start(*self.train(*steps, "--checkpoint-every", "1"))
+        while process.poll() is None and not (os.path.exists(self.output + ".checkpoint") and os.path.exists(self.path("log"))):
+            time.sleep(0.01)
+        process.kill()  # no time to say good-bye
+        program.finish(process)
+        self.assertFalse(os.path.exists(self.output))
+        resumed = self.ok_json(*self.train(*steps, "--checkpoint-every", "1"))
+        self.assertTrue(resumed["resumed"])
+        self.assertEqual([line["step"] for line in self.log()], list(range(61)))
+        with open(self.output, "rb") as file:
+            parts = file.read()
+        self.ok(*self.train(*steps, "--force"))
+        with open(self.output, "rb") as file:
+            self.assertEqual(file.read(), parts)
+
+    def test_overlap_is_told(self):
+        both = self.write("both.jsonl", questions(18, 4))
+        result = self.ok(*self.train("--valid", both, "--steps", "1"))
+        self.assertIn("2 of the 4 questions", result.err)
+
+    def test_data(self):
+        mixed = self.write("mixed.jsonl", "nonsense\n" + questions(0, 3))
+        result = self.ok(*self.train("--steps", "1", "--json", data=mixed))
+        self.assertEqual((json.loads(result.out)["lines"], json.loads(result.out)["left_out"]), (3, 1))
+        self.assertIn("mixed.jsonl, line 1 is left out", result.err)
+        empty = self.write("empty.jsonl", "")
+        self.refused(1, "has no line that can be used", by=self.train("--force", data=empty))
+        self.refused(1, "has no line that can be used", by=self.train("--force", "--valid", empty))
+
+    def test_files_that_exist_are_kept(self):
+        self.write("log", "mine")
+        self.refused(1, "log exists", by=self.train("--log", self.path("log")))
+        self.write("taught.safetensors", "mine")
+        self.refused(1, "exists: choose another name", by=self.train())
+
+    def test_terminal(self):
+        status, shown = program.on_terminal(*self.train("--valid", self.valid))
+        self.assertEqual(status, 0, shown)
+        self.assertIn("step 6/12", shown)
+        self.assertIn("tokens/s", shown)
+        result = self.ok(*self.train("--force"))
+        self.assertNotIn("\r", result.err)
+
+
 class Usage(program.ProgramTest):
     def test_wrong_use(self):
         whole = ["train", "-m", "m", "--task", "sft", "--data", "d", "--dump-gradient", "g"]
-        for by, message in [(whole[:1] + whole[3:], "which model?"), (whole[:5] + whole[7:], "which data?"), (whole[:7], "give --dump-gradient"),
+        for by, message in [(whole[:1] + whole[3:], "which model?"), (whole[:5] + whole[7:], "which data?"), (whole[:7], "give either -o FILE"), (whole + ["-o", "x"], "give either -o FILE"), (whole + ["--valid", "v"], "trains nothing"),
+                            (whole[:7] + ["-o", "x", "--expert", "e"], "--init"), (whole[:7] + ["-o", "x", "--plot", "p"], "--log FILE"),
+                            (whole[:7] + ["-o", "x", "--form", "cube"], "--form is"), (whole[:7] + ["-o", "x", "--matrices", "some"], "--matrices is"),
+                            (whole[:7] + ["-o", "x", "--max-mult", "2"], "--form sigmoid"), (whole[:7] + ["-o", "x", "--init", "i", "--form", "scale"], "--init says"),
                             (whole[:3] + whole[5:], "--task is sft"), (whole[:4] + ["classify"] + whole[5:], "--task is sft"), (whole + ["more"], "given by --data"),
                             (whole + ["--precision", "fast"], "precision exact"), (whole + ["--kv", "f16"], "precision exact")]:
             self.refused(2, message, by=by)

@@ -14,6 +14,7 @@ void cases_rms_norm_back(harness *h);
 void cases_rope_back(harness *h);
 void cases_attention_back(harness *h);
 void cases_logprobs_back(harness *h);
+void cases_logprobs_kl_back(harness *h);
 void cases_rms_norm(harness *h);
 void cases_embed(harness *h);
 void cases_rope_kv(harness *h);

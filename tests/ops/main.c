@@ -29,6 +29,7 @@ static const struct {
     {"rope_back", cases_rope_back},
     {"attention_back", cases_attention_back},
     {"logprobs_back", cases_logprobs_back},
+    {"logprobs_kl_back", cases_logprobs_kl_back},
 };
 
 int main(int argc, char **argv) {

@@ -31,6 +31,7 @@ typedef struct subject {
     zs_gradient_item items[MOST_ITEMS];
     uint32_t ids[MOST_ITEMS][TINY_CONTEXT];
     size_t count;
+    zs_kl kl;
 } subject;
 
 static void set_expert(subject *s) {
@@ -49,6 +50,7 @@ static void open_subject(subject *s, const tiny_expert_params *expert, zs_gradie
     *s = (subject){.model = tiny_load(device, factored_path), .reference = reference_model_open(factored_path)};
     tiny_expert_make(expert, &s->expert);
     for (size_t i = 0; i < s->expert.matrix_count; i++) s->expert.matrices[i].values[3] = 0;
+    s->kl = params.kl;
     tiny_need(zs_gradient_create(s->model, &params, &s->gradient, &error), &error);
     set_expert(s);
 }
@@ -63,7 +65,8 @@ static void close_subject(subject *s) {
 static void add_item(subject *s, uint32_t prompt, uint32_t answer, float weight, float *logprobs) {
     uint32_t *ids = s->ids[s->count];
     tiny_ids(ids, prompt + answer, 100 + s->count);
-    s->items[s->count++] = (zs_gradient_item){ids, prompt, ids + prompt, answer, weight, logprobs};
+    s->items[s->count++] = (zs_gradient_item){
+        .prompt = ids, .prompt_count = prompt, .answer = ids + prompt, .answer_count = answer, .weight = weight, .logprobs = logprobs};
 }
 
 static void run(subject *s) {
@@ -87,6 +90,29 @@ static double objective(const subject *s) {
     return sum;
 }
 
+/// Σ kl_weight · KL at the answers' positions, between the subject's expert and the base model, by the reference.
+static double divergence(const subject *s, bool reverse, float *each) {
+    static double policy[TINY_CONTEXT * VOCAB], base[TINY_CONTEXT * VOCAB];
+    expert_file none = {0};
+    double sum = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        const zs_gradient_item *item = &s->items[i];
+        uint32_t total = (uint32_t)(item->prompt_count + item->answer_count);
+        reference_model_run(s->reference, &s->expert, s->ids[i], total, policy);
+        reference_model_run(s->reference, &none, s->ids[i], total, base);
+        for (size_t t = item->prompt_count; t < total; t++) {
+            double kl = 0;
+            for (uint32_t v = 0; v < VOCAB; v++) {
+                double p = policy[(t - 1) * VOCAB + v], q = base[(t - 1) * VOCAB + v];
+                kl += reverse ? exp(q) * (q - p) : exp(p) * (p - q);
+            }
+            sum += (double)item->kl_weight * kl;
+            if (each) *each++ = (float)kl;
+        }
+    }
+    return sum;
+}
+
 /// The objective's derivative when the values of matrix m move along a direction.
 static double difference(subject *s, expert_matrix *m, const float *direction) {
     float *kept = malloc(m->rank * sizeof *kept);
@@ -95,7 +121,7 @@ static double difference(subject *s, expert_matrix *m, const float *direction) {
     memcpy(kept, m->values, m->rank * sizeof *kept);
     for (int side = 0; side < 2; side++) {
         for (uint32_t r = 0; r < m->rank; r++) m->values[r] = kept[r] + (side ? step : -step) * direction[r];
-        ends[side] = objective(s);
+        ends[side] = objective(s) - (s->kl ? divergence(s, s->kl == ZS_KL_BASE_POLICY, NULL) : 0);
     }
     memcpy(m->values, kept, m->rank * sizeof *kept);
     free(kept);
@@ -259,6 +285,30 @@ static void test_sequences(void **state) {
     close_subject(&s);
 }
 
+/// Rewarded answers held to the base model, both ways; an item without weight and one without divergence too.
+static void test_divergence(void **state) {
+    (void)state;
+    tiny_files(&(tiny_model_params){.seed = 4}, dense_path, ZS_FACTOR_F32, factored_path);
+    for (int reverse = 0; reverse < 2; reverse++) {
+        subject s;
+        float kl[9], expected[9];
+        open_subject(&s, &(tiny_expert_params){.seed = 6, .spread = 0.3f},
+                     (zs_gradient_params){.kl = reverse ? ZS_KL_BASE_POLICY : ZS_KL_POLICY_BASE});
+        add_item(&s, 7, 5, 0.5f, NULL);
+        add_item(&s, 3, 2, 0, NULL);
+        add_item(&s, 4, 2, -1, NULL);
+        for (int i = 0, at = 0; i < 3; at += (int)s.items[i++].answer_count) s.items[i].kl = kl + at;
+        s.items[0].kl_weight = 2;
+        s.items[1].kl_weight = 3;
+        run(&s);
+        divergence(&s, reverse, expected);
+        // A logarithm of a probability errs by 4e-5 (test_engine.c), so a divergence of 0.1 by less than 1e-4.
+        for (int i = 0; i < 9; i++) assert_true(expected[i] > 1e-3f && fabsf(kl[i] - expected[i]) <= 1e-4f);
+        check_gradient(&s, false, TINY_LAYERS * 7);
+        close_subject(&s);
+    }
+}
+
 static bool stop(void *user, const char *what, double done, double total) {
     ++*(int *)user;
     assert_string_equal(what, "gradient");
@@ -344,7 +394,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_value), cmocka_unit_test(test_types), cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved),
+        cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved), cmocka_unit_test(test_divergence),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -75,8 +75,13 @@ zs_status zs_merge_file(const char *model, const char *expert, const char *outpu
 /// layer input and recomputed a layer at a time. Matrices that are not factored pass gradients on and have none of their own.
 typedef struct zs_gradient zs_gradient;
 
+/// Which way the divergence from the base model is taken: KL(policy ‖ base) as in the paper, or KL(base ‖ policy) as in its authors' code.
+typedef enum zs_kl { ZS_KL_NONE = 0, ZS_KL_POLICY_BASE, ZS_KL_BASE_POLICY } zs_kl;
+
 typedef struct zs_gradient_params {
     uint32_t max_rows;    // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
+    uint32_t min_rows;    // where it is chosen: at least so many, for the longest item
+    zs_kl kl;             // divergences are taken too; costs a forward pass and memory for the base model's logits
     zs_progress progress; // "gradient", in tokens; false cancels
 } zs_gradient_params;
 
@@ -90,7 +95,7 @@ uint32_t zs_gradient_max_rows(const zs_gradient *gradient);
 /// The expert at which gradients are taken (NULL: the base model), checked as by zs_engine_attach_expert. What was added so far stays.
 zs_status zs_gradient_set_expert(zs_gradient *gradient, const zs_expert *expert, bool transfer, zs_error *error);
 
-/// One term of the sum: weight · log π(answer | prompt).
+/// One term of the sum: weight · log π(answer | prompt), and − kl_weight · Σ KL at the answer's positions, exact over the vocabulary.
 typedef struct zs_gradient_item {
     const uint32_t *prompt; // ids, prompt_count ≥ 1
     size_t prompt_count;
@@ -98,12 +103,17 @@ typedef struct zs_gradient_item {
     size_t answer_count;
     float weight;    // finite
     float *logprobs; // out [answer_count], natural logarithm; NULL: not wanted
+    float kl_weight; // finite; params.kl says which divergence
+    float *kl;       // out [answer_count], where params.kl says one; NULL: not wanted
 } zs_gradient_item;
 
-/// Adds d Σ weight · log π(answer | prompt) / dz. Items go together in passes of up to max_rows tokens. Errors: ZS_ERROR_CONTEXT (an item
-/// of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty, an id out of range), ZS_ERROR_NUMERIC (a
-/// log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two the gradient is that of a part.
+/// Adds d Σ (weight · log π(answer | prompt) − kl_weight · Σ KL) / dz. Items go together in passes of up to max_rows tokens. Errors:
+/// ZS_ERROR_CONTEXT (an item of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty, an id out of range),
+/// ZS_ERROR_NUMERIC (a log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two the gradient is that
+/// of a part.
 zs_status zs_gradient_add(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
+/// Only fills the items' logprobs, by the same path forwards; the gradient stays as it is, and no divergence is taken.
+zs_status zs_gradient_score(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
 /// Back to zero.
 void zs_gradient_clear(zs_gradient *gradient);
 
@@ -112,6 +122,112 @@ void zs_gradient_clear(zs_gradient *gradient);
 bool zs_gradient_matrix(const zs_gradient *gradient, uint32_t i, const char **name, uint32_t *rank, const float **values);
 /// Writes it as a safetensors file, whole or not at all: "model.layers.0.mlp.gate_proj.z" F32 [rank] and so on, as in expert files.
 zs_status zs_gradient_save(const zs_gradient *gradient, const char *path, bool force, zs_error *error);
+
+// ---- training ------------------------------------------------------------------------------------------------------
+
+/// Trains an expert, supervised on questions with answers or by REINFORCE on the scores of answers that it makes itself: AdamW on the
+/// values of z, or of p under the authors' sigmoid. Starts at the base model or at
+/// another expert, keeps the best values by a validation set, and goes on from its checkpoint after an interruption.
+typedef struct zs_trainer zs_trainer;
+
+/// A question, as ids. Belongs to the caller and outlives the trainer.
+typedef struct zs_train_item {
+    const uint32_t *prompt; // prompt_count ≥ 1
+    size_t prompt_count;
+    const uint32_t *answer; // answer_count ≥ 1, the end token with it where it is to be learnt; not looked at where there is a reward
+    size_t answer_count;
+} zs_train_item;
+
+/// What became of a step, and of an evaluation where there was one.
+typedef struct zs_train_figures {
+    uint32_t step, steps; // steps done, of so many; 0 is the evaluation before the first
+    double logprob;       // of the step's answers before it, mean per token
+    double gradient_norm; // before it was clipped
+    double rate;          // learning rate
+    uint64_t tokens;      // that went through the decoder and back
+    double learn_ms;      // rollouts apart
+    // Of reinforcement.
+    double score, reward;          // mean over the step's answers that have a score
+    double kl;                     // mean per token of the answers that were learnt from; 0 without
+    uint32_t answers, cut, failed; // answers made; not ended after max_tokens; without a score
+    uint64_t answer_tokens;
+    double rollout_ms; // making and scoring them
+    bool evaluated, best;
+    double valid; // of the validation set: mean log-probability of an answer's token, or mean score of greedy answers
+    double evaluate_ms;
+} zs_train_figures;
+
+typedef struct zs_trainer_params {
+    const zs_train_item *items, *valid; // valid: NULL for none; then the last values are the result
+    size_t item_count, valid_count;
+
+    // What is trained. The form of init's values is kept where there is one, and its matrices.
+    const zs_expert *init;
+    bool transfer;
+    bool sigmoid, trace; // z = s · sigmoid(p) · max_mult, and s = Σσ / Σ(σm) under trace; else z itself
+    double max_mult;     // 0: 1
+    uint32_t matrices;   // ZS_MATRICES_* bits; 0: all factors of the model
+    const char *name, *description;
+    bool dispatcher; // role of the expert
+
+    // How.
+    uint32_t batch;       // items of a step; 0: 32
+    uint32_t steps;       // 0: three times through the items
+    double learning_rate; // 0: 2e-3
+    bool constant_rate;   // else it falls to 0 along a cosine
+    double clip;          // largest norm of a step's gradient; 0: any
+    double weight_decay;  // towards z = 1
+    uint32_t valid_every; // steps between evaluations; 0: a tenth of all
+    uint32_t patience;    // evaluations without a better one that end the training; 0: none do
+    uint64_t seed;        // of the items' order and of first values
+
+    // Reinforcement, where there is a reward. It scores an answer to items[item], or valid[item], from 0 to 1; an answer whose score is an
+    // error or no such number is left out, with a warning; ZS_ERROR_CANCELLED ends the call.
+    zs_status (*reward)(void *user, bool valid, size_t item, const char *answer, double *score, zs_error *error);
+    void *reward_user;
+    zs_engine *engine;   // makes the answers, in as many sessions as it has, which must be idle; of the same model
+    double right, wrong; // rewards of scores 1 and 0; both 0: 1 and −1
+    uint32_t rollouts;   // answers to a prompt; 0: 4
+    bool greedy;         // the likeliest answer alone: one to a prompt, its reward without a baseline
+    float temperature;   // 0: 1
+    uint32_t max_tokens; // of an answer; 0: 256
+    zs_kl kl;            // which divergence is held down
+    double kl_weight;    // λ
+
+    // Survival.
+    const char *checkpoint;    // a file that is written on the way and taken up when it is there; NULL: none
+    uint32_t checkpoint_every; // steps; 0: 10. Also when the training is cancelled
+    bool deterministic;        // a resumed training must give the bits of one that was not interrupted: only on the device that began it
+
+    /// Told of every step; false ends the call with ZS_ERROR_CANCELLED, after a checkpoint.
+    bool (*on_step)(void *user, const zs_train_figures *figures);
+    void *user;
+    zs_progress progress; // within a step; false cancels
+} zs_trainer_params;
+
+/// Params are copied, what they point to is not. A checkpoint of other settings is ZS_ERROR_MISMATCH and names the difference, a damaged
+/// one ZS_ERROR_FORMAT. Errors besides: those of zs_gradient_create and of zs_engine_attach_expert for init.
+zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs_trainer **trainer, zs_error *error);
+void zs_trainer_destroy(zs_trainer **trainer);
+
+typedef struct zs_trainer_info {
+    uint32_t step, steps; // done, of so many
+    bool resumed;         // from the checkpoint
+    bool stopped;         // early, by patience
+    bool has_best;        // there was an evaluation
+    uint32_t best_step;
+    double first_valid, best_valid; // at the first evaluation and at the best
+    uint32_t matrices;
+    uint64_t values;
+} zs_trainer_info;
+zs_trainer_info zs_trainer_get_info(const zs_trainer *trainer);
+
+/// Trains to the end. ZS_ERROR_NUMERIC: it diverged (a z, a log-probability or a gradient is no number); the values before that step, or
+/// the best, are still there. ZS_ERROR_CANCELLED: a callback said so. ZS_ERROR_IO: the checkpoint could not be written; the last one
+/// stands.
+zs_status zs_trainer_run(zs_trainer *trainer, zs_error *error);
+/// The best values by the validation set, else the last, as an expert with the model's sketches and the training's figures.
+zs_status zs_trainer_get_expert(const zs_trainer *trainer, zs_expert **expert, zs_error *error);
 
 // ---- measuring -----------------------------------------------------------------------------------------------------
 // Whole steps are measured from outside, through sessions; what needs to look inside is here.

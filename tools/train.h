@@ -1,0 +1,25 @@
+/// `zsigma train` in parts: options, the gradient dump, the training itself.
+#ifndef TOOLS_TRAIN_H
+#define TOOLS_TRAIN_H
+
+#include "cli.h"
+#include "train_data.h"
+
+typedef struct train_options {
+    const cli_common *common;
+    const char *model, *task, *data, *valid, *output, *init, *expert, *gradient, *log, *plot;
+    const char *name, *description, *form, *matrices;
+    bool transfer, constant_rate, deterministic;
+    uint32_t batch, steps, valid_every, checkpoint_every, patience, seed;
+    float rate, clip, weight_decay, max_mult;
+} train_options;
+
+/// Tokens of prompt and answer that are used: the model's context, or less by --ctx.
+uint32_t train_context(const train_options *options, const zs_model *model);
+
+/// --dump-gradient
+zs_status train_dump_gradient(const train_options *options, zs_error *error);
+/// An expert into options->output.
+zs_status train_expert(const train_options *options, zs_error *error);
+
+#endif
