@@ -17,6 +17,7 @@ typedef struct job {
     uint32_t out, in;
     float *values; // [out, in]
     factored result;
+    uint64_t planned; // bytes
     zs_status status;
     zs_error error;
 } job;
@@ -56,6 +57,7 @@ static void *run(void *argument) {
     const model_matrix matrix = {
         .canonical = "random", .out = j->out, .in = j->in, .rank = j->out < j->in ? j->out : j->in, .dense = &tensor};
     j->result = factored_plan(&matrix, ZS_FACTOR_F16);
+    j->planned = factored_bytes(&matrix, &j->result);
     j->status = factored_compute(&matrix, "random", &j->result, &j->error);
     return NULL;
 }
@@ -85,8 +87,8 @@ int main(int argc, char **argv) {
         if (jobs[i].status) fprintf(stderr, "factor_matrix: %s\n", jobs[i].error.message);
         if (jobs[i].status) return 1;
     }
-    printf("%lu x %lu, %lu at once: %.1f s by the clock, %.1f s of work, error %.6f, at most %.2f GB\n", out, in, count, clock, work,
-           jobs[0].result.error, (double)usage.ru_maxrss * 1024e-9);
+    printf("%lu x %lu, %lu at once: %.1f s by the clock, %.1f s of work, error %.6f, at most %.2f GB (%.2f planned)\n", out, in, count,
+           clock, work, jobs[0].result.error, (double)usage.ru_maxrss * 1024e-9, (double)(count * jobs[0].planned) * 1e-9);
     for (unsigned long i = 0; i < count; i++) {
         factored_free(&jobs[i].result);
         free(jobs[i].values);
