@@ -1,10 +1,10 @@
 #include "eval.h"
 
+#include "settings.h"
 #include "whole_file.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -110,60 +110,21 @@ static zs_status make_questions(evaluation *e, zs_error *error) {
 
 // ---- settings ------------------------------------------------------------------------------------------------------
 
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++) hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u; // FNV-1a
-    return hash;
-}
-
-static uint64_t hash_items(const data_item *items, size_t count) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < count; i++) {
-        char *text = json_dumps(items[i].root, JSON_COMPACT | JSON_SORT_KEYS);
-        if (text) hash = hash_bytes(hash, text, strlen(text));
-        free(text);
-    }
-    return hash;
-}
-
-static uint64_t hash_expert(uint64_t hash, const zs_expert *expert) {
-    const char *name;
-    const float *values;
-    uint32_t rank;
-    for (uint32_t i = 0; expert && zs_expert_matrix(expert, i, &name, &rank, &values); i++) {
-        hash = hash_bytes(hash, name, strlen(name));
-        hash = hash_bytes(hash, values, rank * sizeof *values);
-    }
-    return hash;
-}
-
-static uint64_t hash_experts(const asking *a) {
-    uint64_t hash = hash_expert(0xcbf29ce484222325u, a->params.expert);
-    for (uint32_t i = 0; a->experts && i < zs_expert_set_count(a->experts); i++) hash = hash_expert(hash, zs_expert_set_get(a->experts, i));
-    return a->experts ? hash_expert(hash, zs_expert_set_dispatcher(a->experts)) : hash;
-}
-
-static json_t *hex(uint64_t hash) { return json_sprintf("%016llx", (unsigned long long)hash); }
-
-static uint64_t file_bytes(const char *path) {
-    struct stat info;
-    return stat(path, &info) ? 0 : (uint64_t)info.st_size;
-}
-
 /// All that the answers and their scores depend on.
 static zs_status make_settings(evaluation *e, zs_error *error) {
     const asking *a = &e->asking;
     const zs_sampling *s = &a->params.sampling;
     const char *precision = zs_engine_get_info(a->stack.engine)->precision == ZS_PRECISION_EXACT ? "exact" : "fast";
-    e->settings =
-        json_pack("{s:s, s:s, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
-                  e->task->name, "model", a->model, "model_bytes", (json_int_t)file_bytes(a->model), "data",
-                  hex(hash_items(e->file.items, e->file.count)), "questions", (json_int_t)e->file.count, "experts", hex(hash_experts(a)),
-                  "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction", e->around.instruction, "system", a->system,
-                  "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp", (double)s->temperature, "top_k",
-                  (json_int_t)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty",
-                  (double)s->repetition_penalty, "seed", (json_int_t)s->seed, "precision", precision, "dispatch",
-                  a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template);
-    if (e->settings && e->around.count) json_object_set_new(e->settings, "shot_data", hex(hash_items(e->around.items, e->around.count)));
+    e->settings = json_pack(
+        "{s:s, s:s, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
+        e->task->name, "model", a->model, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
+        settings_items(e->file.items, e->file.count), "questions", (json_int_t)e->file.count, "experts",
+        settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction",
+        e->around.instruction, "system", a->system, "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp",
+        (double)s->temperature, "top_k", (json_int_t)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty",
+        (double)s->repetition_penalty, "seed", (json_int_t)s->seed, "precision", precision, "dispatch",
+        a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template);
+    if (e->settings && e->around.count) json_object_set_new(e->settings, "shot_data", settings_items(e->around.items, e->around.count));
     return e->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
 }
 

@@ -1,5 +1,6 @@
 /// The results of an evaluation as they come, so that an interrupted one goes on.
 #include "eval.h"
+#include "settings.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,25 +17,6 @@ static zs_status write_line(evaluation *e, json_t *line, zs_error *error) {
     bool good = line && json_dumpf(line, e->log, JSON_COMPACT) == 0 && fputc('\n', e->log) != EOF && fflush(e->log) == 0;
     json_decref(line);
     return good ? ZS_OK : zs_error_set(error, ZS_ERROR_IO, "cannot write %s.results.jsonl: %s", e->output, strerror(errno));
-}
-
-/// Names the first setting that differs.
-static zs_status check_settings(const evaluation *e, const char *path, json_t *then, zs_error *error) {
-    const char *key;
-    json_t *now;
-    json_object_foreach(e->settings, key, now) {
-        const json_t *was = json_object_get(then, key);
-        if (was && json_equal(was, now)) continue;
-        char *old = json_dumps(was, JSON_ENCODE_ANY), *new = json_dumps(now, JSON_ENCODE_ANY);
-        zs_status status =
-            zs_error_set(error, ZS_ERROR_EXISTS,
-                         "%s was made with other settings: %s was %.200s and is %.200s; choose another -o, or --force to begin anew", path,
-                         key, old ? old : "not there", new ? new : "?");
-        free(old);
-        free(new);
-        return status;
-    }
-    return ZS_OK;
 }
 
 static eval_strategy *find_strategy(evaluation *e, const char *name) {
@@ -80,7 +62,7 @@ static zs_status resume(evaluation *e, const char *path, FILE *file, bool *found
         if (whole == 0 && !json_is_object(then))
             status = zs_error_set(error, ZS_ERROR_EXISTS, "%s exists and is no results of zsigma eval: choose another -o", path);
         else if (whole == 0)
-            status = check_settings(e, path, then, error);
+            status = settings_check(e->settings, then, path, error);
         else if (line)
             take_line(e, line);
         json_decref(line);
