@@ -98,6 +98,8 @@ int cmd_score(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 int cmd_expert(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
+int cmd_adapt(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 
 #endif

@@ -16,6 +16,8 @@ static const struct {
     {"tokenize", "text on standard input to token ids", cmd_tokenize},
     {"merge", "write model and expert as one dense GGUF file", cmd_merge},
     {"train", "the gradient of answers' log-probabilities by an expert's z", cmd_train},
+    {"adapt", "find the mix of experts that solves a few examples best", cmd_adapt},
+    {"eval", "measure strategies on a data set, against the base model", cmd_eval},
     {"expert", "show or compare experts", cmd_expert},
     {"bench", "measure this device with a model", cmd_bench},
 };

@@ -89,6 +89,7 @@ static zs_status open_batch(batch *b, const zs_ask_params *params, zs_error *err
         b->params[i] = *params;
         b->params[i].history = b->questions[i].history;
         b->params[i].history_count = b->questions[i].history_count;
+        if (b->questions[i].expert) b->params[i].expert = b->questions[i].expert;
         b->params[i].on_text = NULL;
         b->params[i].current = NULL;
         status = ask_check(b->engine->model, b->questions[i].text, &b->params[i], error);

@@ -439,7 +439,8 @@ typedef struct zs_question {
     const char *text;
     const zs_message *history; // earlier turns, oldest first; may begin with a system message where params.system is NULL
     size_t history_count;
-    uint64_t stream; // which random stream its answer draws from
+    uint64_t stream;         // which random stream its answer draws from
+    const zs_expert *expert; // under ZS_STRATEGY_FIXED: instead of params.expert; NULL: that
 } zs_question;
 /// An answer, as it is done; freed after the call. Return false to cancel. It must not call the engine.
 typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *answer);

@@ -229,6 +229,45 @@ zs_status zs_trainer_run(zs_trainer *trainer, zs_error *error);
 /// The best values by the validation set, else the last, as an expert with the model's sketches and the training's figures.
 zs_status zs_trainer_get_expert(const zs_trainer *trainer, zs_expert **expert, zs_error *error);
 
+// ---- few-shot search -----------------------------------------------------------------------------------------------
+
+/// The cross-entropy method over the weights α of a mix (paper, section 3.2, few-shot adaptation): each iteration draws a population from
+/// normal distributions, clamped to [0, 1], and moves these to the best of it. Pure arithmetic; what an α is worth is the caller's to say.
+typedef struct zs_search zs_search;
+
+/// How good a member is: by accuracy, and where that is equal by logprob (mean log-likelihood of the right answers).
+typedef struct zs_search_score {
+    double accuracy, logprob;
+} zs_search_score;
+
+typedef struct zs_search_params {
+    uint32_t experts, columns; // α is [experts, columns]: columns 1 for one α per expert, or one per matrix; columns 0: 1
+    uint32_t population;       // 0: 32; at least 3
+    uint64_t seed;             // the same seed, the same draws
+    bool held_out;             // there is a held-out set, which chooses among the samples that were the best in turn
+
+    /// Scores members [member_count] of alpha [member_count, experts, columns] together, on the examples, or on the held-out ones.
+    zs_status (*evaluate)(void *user, const double *alpha, uint32_t member_count, bool held_out, zs_search_score *scores, zs_error *error);
+    void *user;
+} zs_search_params;
+
+zs_status zs_search_create(const zs_search_params *params, zs_search **search, zs_error *error);
+void zs_search_destroy(zs_search **search);
+/// One iteration: draw, evaluate, move. Member 0 is the best sample so far (at first: the mean, 1 / experts everywhere); the
+/// int(0.2 · population) best, at least 2, give the next mean and (unbiased) deviation, at first 0.5. A column of α that is all zero is
+/// drawn again. Errors: those of evaluate, after which the same call does the iteration again; ZS_ERROR_NUMERIC (a score that is no
+/// number).
+zs_status zs_search_step(zs_search *search, zs_error *error);
+uint32_t zs_search_iterations(const zs_search *search);
+/// α of the result so far [experts, columns]: the best sample, or the one that was best on the held-out set. *score: on the examples;
+/// *held: on the held-out set. Either may be NULL. NULL before the first iteration.
+const double *zs_search_best(const zs_search *search, zs_search_score *score, zs_search_score *held);
+/// Of all that a step depends on, as numbers, so that a search can be interrupted: zs_search_state_size of them.
+size_t zs_search_state_size(const zs_search *search);
+void zs_search_get_state(const zs_search *search, double *state);
+/// ZS_ERROR_FORMAT when the numbers are no state of such a search.
+zs_status zs_search_set_state(zs_search *search, const double *state, zs_error *error);
+
 // ---- measuring -----------------------------------------------------------------------------------------------------
 // Whole steps are measured from outside, through sessions; what needs to look inside is here.
 

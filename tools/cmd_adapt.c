@@ -1,0 +1,464 @@
+#include "asking.h"
+#include "scorer.h"
+#include "settings.h"
+#include "shots.h"
+#include "whole_file.h"
+#include "zsigma/zsigma_lab.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_COMPLAINTS = 20, PARALLEL = 16, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
+
+/// An example as ids, for the likelihood of its right answer.
+typedef struct example {
+    shot_question question;
+    uint32_t *prompt, *answer;
+    size_t prompt_count, answer_count;
+} example;
+
+typedef struct adapting {
+    asking asking;
+    const cli_common *common;
+    const char *task_name, *data, *annotations, *images, *output, *instruction, *reward_command, *held_out_text;
+    uint32_t population, iterations, parallel, timeout_s;
+    bool per_matrix, unsafe_code;
+
+    const task *task;
+    scorer *scorer;
+    data_file file;
+    uint32_t left_out, held_out; // examples: the last held_out of the file are held out
+    example *examples;           // [file.count]
+    size_t longest;              // tokens of a question and its answer
+    const zs_expert **experts;   // [expert_count]
+    uint32_t expert_count, columns;
+    zs_search *search;
+    json_t *settings;
+    char state_path[MAX_PATH];
+    double seconds; // of earlier runs too
+    uint64_t prefill_tokens, decode_tokens;
+} adapting;
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void leave_out(void *user, uint32_t line, const char *reason) {
+    adapting *a = user;
+    if (a->left_out++ < MOST_COMPLAINTS) cli_error("%s, line %u is left out: %s", a->data, line, reason);
+}
+
+// ---- examples ------------------------------------------------------------------------------------------------------
+
+static zs_status encode(adapting *a, const data_item *item, example *to, zs_error *error) {
+    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(a->asking.stack.model);
+    const shots around = {.instruction = a->instruction && strcmp(a->instruction, "task") == 0 ? a->task->instruction : a->instruction};
+    zs_status status = shots_apply(&around, item, a->asking.system != NULL, &to->question, error);
+    if (!status)
+        status =
+            zs_tokenizer_encode_chat(tokenizer, to->question.messages, to->question.count, true, &to->prompt, &to->prompt_count, error);
+    if (!status) status = zs_tokenizer_encode(tokenizer, item->answer, strlen(item->answer), false, &to->answer, &to->answer_count, error);
+    return status;
+}
+
+static void free_example(example *e) {
+    shots_free(&e->question);
+    free(e->prompt);
+    free(e->answer);
+    *e = (example){0};
+}
+
+static zs_status make_examples(adapting *a, zs_error *error) {
+    uint32_t context = zs_model_get_info(a->asking.stack.model)->context, limit = a->common->ctx ? a->common->ctx : 4096;
+    if (!zs_model_get_tokenizer(a->asking.stack.model))
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words", a->asking.model);
+    a->examples = calloc(a->file.count, sizeof *a->examples);
+    if (!a->examples) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the examples");
+    for (size_t i = 0; i < a->file.count; i++) {
+        example *e = &a->examples[i];
+        zs_status status = encode(a, &a->file.items[i], e, error);
+        if (status) return status;
+        size_t answer = e->answer_count > a->asking.params.max_tokens ? e->answer_count : a->asking.params.max_tokens;
+        if (e->prompt_count + answer > a->longest) a->longest = e->prompt_count + answer;
+        if (a->longest > (limit < context ? limit : context))
+            return zs_error_set(error, ZS_ERROR_CONTEXT, "%s, line %u: question and answer have %zu tokens, and the context holds %u",
+                                a->data, a->file.items[i].line, a->longest, limit < context ? limit : context);
+    }
+    return ZS_OK;
+}
+
+static zs_status read_examples(adapting *a, zs_error *error) {
+    zs_status status = task_read(a->task, &(task_files){a->data, a->annotations, a->images}, leave_out, a, &a->file, error);
+    if (status) return status;
+    if (a->file.count < 2)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds %zu examples that can be used: at least 2 are needed", a->data,
+                            a->file.count);
+    for (size_t i = 0; i < a->file.count; i++) {
+        if (a->file.items[i].image)
+            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image, and this model has no eyes (no vision tower)",
+                                a->data, a->file.items[i].line);
+    }
+    a->held_out = a->file.count >= HELD_OUT_FROM ? (uint32_t)a->file.count / HELD_OUT_SHARE : 0;
+    if (a->held_out_text) {
+        char *end;
+        unsigned long wanted = strtoul(a->held_out_text, &end, 10);
+        if (*end || end == a->held_out_text || wanted >= a->file.count)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "--held-out %s: fewer than the %zu examples are expected", a->held_out_text,
+                                a->file.count);
+        a->held_out = (uint32_t)wanted;
+    }
+    return ZS_OK;
+}
+
+// ---- scoring a population ------------------------------------------------------------------------------------------
+
+/// Members × examples, asked together.
+typedef struct trial {
+    adapting *a;
+    size_t first, count; // examples
+    zs_search_score *scores;
+    zs_expert **mixes; // [members]
+    zs_status status;
+    zs_error error;
+} trial;
+
+static bool take_answer(void *user, size_t index, const zs_answer *answer) {
+    trial *t = user;
+    double score = 0;
+    const zs_progress progress = cli_progress(t->a->common);
+    t->status = scorer_score(t->a->scorer, &t->a->file.items[t->first + index % t->count], answer->text, &score, &t->error);
+    t->scores[index / t->count].accuracy += score / (double)t->count;
+    uint32_t done = zs_search_iterations(t->a->search);
+    if (!t->status && !progress.report(progress.user, "search", done, t->a->iterations))
+        t->status = zs_error_set(&t->error, ZS_ERROR_CANCELLED, "cancelled; the same command goes on from iteration %u", done);
+    return !t->status;
+}
+
+static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
+    adapting *a = t->a;
+    size_t total = members * t->count;
+    zs_question *questions = calloc(total, sizeof *questions);
+    if (!questions) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    zs_ask_params params = a->asking.params;
+    params.strategy = ZS_STRATEGY_FIXED;
+    params.stop = a->task->stop;
+    for (size_t i = 0; i < total; i++) {
+        questions[i] = a->examples[t->first + i % t->count].question.question;
+        questions[i].expert = t->mixes[i / t->count];
+        questions[i].stream = i % t->count; // members draw alike
+    }
+    zs_status status = zs_ask_batch(a->asking.stack.engine, questions, total, &params, take_answer, t, error);
+    free(questions);
+    if (!t->status) return status;
+    *error = t->error;
+    return t->status;
+}
+
+/// Mean log-probability of the right answers' tokens, which decides between members that are equally often right.
+static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
+    adapting *a = t->a;
+    zs_engine *engine = a->asking.stack.engine;
+    size_t total = members * t->count, tokens = 0;
+    for (size_t e = 0; e < t->count; e++) tokens += a->examples[t->first + e].answer_count;
+    zs_score_item *items = calloc(total, sizeof *items);
+    float *logprobs = malloc((members * tokens + 1) * sizeof *logprobs);
+    uint32_t *ids = calloc(members, sizeof *ids);
+    zs_status status = items && logprobs && ids ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    float *next = logprobs;
+    for (uint32_t m = 0; m < members && !status; m++) {
+        status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer, &ids[m], error);
+        for (size_t e = 0; e < t->count; e++) {
+            const example *from = &a->examples[t->first + e];
+            items[m * t->count + e] = (zs_score_item){ids[m], from->prompt, from->prompt_count, from->answer, from->answer_count, next};
+            next += from->answer_count;
+        }
+    }
+    if (!status) status = zs_engine_score(engine, items, total, NULL, 0, error);
+    for (size_t i = 0; i < total && !status; i++) {
+        for (size_t k = 0; k < items[i].continuation_count; k++)
+            t->scores[i / t->count].logprob += (double)items[i].logprobs[k] / (double)tokens;
+    }
+    for (uint32_t m = 0; ids && m < members; m++) zs_engine_detach_expert(engine, ids[m]);
+    free(items);
+    free(logprobs);
+    free(ids);
+    return status;
+}
+
+static zs_status score_population(void *user, const double *alpha, uint32_t members, bool held_out, zs_search_score *scores,
+                                  zs_error *error) {
+    adapting *a = user;
+    size_t searched = a->file.count - a->held_out, size = (size_t)a->expert_count * a->columns;
+    trial t = {.a = a, .first = held_out ? searched : 0, .count = held_out ? a->held_out : searched, .scores = scores};
+    t.mixes = calloc(members, sizeof(zs_expert *));
+    zs_status status = t.mixes ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    for (uint32_t m = 0; m < members && !status; m++) {
+        scores[m] = (zs_search_score){0};
+        status = zs_expert_mix(a->asking.stack.model, a->experts, a->expert_count, alpha + m * size, a->per_matrix, &t.mixes[m], error);
+    }
+    if (!status) status = answer_all(&t, members, error);
+    if (!status) status = score_answers(&t, members, error);
+    for (uint32_t m = 0; t.mixes && m < members; m++) zs_expert_destroy(&t.mixes[m]);
+    free(t.mixes);
+    return status;
+}
+
+// ---- going on ------------------------------------------------------------------------------------------------------
+
+static zs_status make_settings(adapting *a, zs_error *error) {
+    const zs_sampling *s = &a->asking.params.sampling;
+    a->settings = json_pack(
+        "{s:s, s:s, s:I, s:o, s:I, s:I, s:o, s:b, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I}", "task", a->task->name, "model", a->asking.model,
+        "model_bytes", (json_int_t)settings_file_bytes(a->asking.model), "examples", settings_items(a->file.items, a->file.count), "count",
+        (json_int_t)a->file.count, "held_out", (json_int_t)a->held_out, "experts", settings_experts(a->asking.experts, NULL), "per_matrix",
+        a->per_matrix, "population", (json_int_t)a->population, "instruction", a->instruction, "system", a->asking.system, "reward_command",
+        a->reward_command, "n", (json_int_t)a->asking.params.max_tokens, "temp", (double)s->temperature, "seed", (json_int_t)s->seed);
+    return a->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
+}
+
+static zs_status take_state(adapting *a, const json_t *root, zs_error *error) {
+    const json_t *list = json_object_get(root, "state");
+    size_t size = zs_search_state_size(a->search);
+    zs_status status = settings_check(a->settings, json_object_get(root, "settings"), a->state_path, error);
+    if (status) return status;
+    double *state = json_array_size(list) == size ? malloc(size * sizeof *state) : NULL;
+    if (!state) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no state of such a search: delete it to begin anew", a->state_path);
+    for (size_t i = 0; i < size; i++) state[i] = json_number_value(json_array_get(list, i));
+    status = zs_search_set_state(a->search, state, error);
+    free(state);
+    if (status) return status;
+    a->seconds = json_number_value(json_object_get(root, "seconds"));
+    a->prefill_tokens = (uint64_t)json_integer_value(json_object_get(root, "prefill_tokens"));
+    a->decode_tokens = (uint64_t)json_integer_value(json_object_get(root, "decode_tokens"));
+    cli_note(a->common, "going on from iteration %u of %s", zs_search_iterations(a->search), a->state_path);
+    return ZS_OK;
+}
+
+/// What an interrupted run left, unless --force.
+static zs_status resume(adapting *a, zs_error *error) {
+    json_error_t problem;
+    if (a->common->force || access(a->state_path, F_OK)) return ZS_OK;
+    json_t *root = json_load_file(a->state_path, JSON_REJECT_DUPLICATES, &problem);
+    if (!root) return zs_error_set(error, ZS_ERROR_FORMAT, "%s is damaged (%s): delete it to begin anew", a->state_path, problem.text);
+    zs_status status = take_state(a, root, error);
+    json_decref(root);
+    return status;
+}
+
+static zs_status save_state(const adapting *a, zs_error *error) {
+    size_t size = zs_search_state_size(a->search);
+    double *state = malloc(size * sizeof *state);
+    json_t *list = json_array();
+    if (state) zs_search_get_state(a->search, state);
+    for (size_t i = 0; state && i < size; i++) json_array_append_new(list, json_real(state[i]));
+    free(state);
+    json_t *root = json_pack("{s:O, s:f, s:I, s:I, s:o}", "settings", a->settings, "seconds", a->seconds, "prefill_tokens",
+                             (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens, "state", list);
+    whole_file *file = NULL;
+    zs_status status = root && state ? whole_file_create(a->state_path, &file, error)
+                                     : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the state");
+    if (!status) {
+        json_dumpf(root, whole_file_stream(file), JSON_COMPACT);
+        status = whole_file_commit(&file, error);
+    }
+    json_decref(root);
+    return status;
+}
+
+// ---- the whole -----------------------------------------------------------------------------------------------------
+
+static zs_status find_experts(adapting *a, zs_error *error) {
+    a->expert_count = zs_expert_set_count(a->asking.experts);
+    a->experts = calloc(a->expert_count, sizeof *a->experts);
+    double *alpha = calloc(a->expert_count, sizeof *alpha);
+    zs_expert *mix = NULL;
+    zs_status status = a->experts && alpha ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the experts");
+    for (uint32_t i = 0; i < a->expert_count && !status; i++) {
+        a->experts[i] = zs_expert_set_get(a->asking.experts, i);
+        alpha[i] = 1.0 / a->expert_count;
+    }
+    if (!status) status = zs_expert_mix(a->asking.stack.model, a->experts, a->expert_count, alpha, false, &mix, error);
+    if (!status) a->columns = a->per_matrix ? zs_expert_get_info(mix)->matrix_count : 1;
+    zs_expert_destroy(&mix);
+    free(alpha);
+    return status;
+}
+
+static zs_status open_engine(adapting *a, zs_error *error) {
+    size_t rows = a->population * (a->file.count - a->held_out);
+    uint32_t parallel = a->parallel ? a->parallel : PARALLEL;
+    if (parallel > rows) parallel = (uint32_t)rows;
+    uint64_t tokens = parallel * (a->longest + 32) + 4096;
+    const zs_engine_params params = {
+        .max_sessions = parallel, .kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX, .max_experts = a->population + 1};
+    return cli_open_engine(a->common, &params, &a->asking.stack, error);
+}
+
+static zs_status search(adapting *a, zs_error *error) {
+    zs_status status = ZS_OK;
+    while (!status && zs_search_iterations(a->search) < a->iterations) {
+        zs_engine_reset_stats(a->asking.stack.engine);
+        double start = now_seconds();
+        status = zs_search_step(a->search, error);
+        if (status) break;
+        const zs_engine_stats *stats = zs_engine_get_stats(a->asking.stack.engine);
+        zs_search_score score;
+        a->seconds += now_seconds() - start;
+        a->prefill_tokens += stats->prefill_tokens;
+        a->decode_tokens += stats->decode_tokens;
+        zs_search_best(a->search, &score, NULL);
+        if (a->common->verbose)
+            cli_note(a->common, "iteration %u: %.1f %% right, log-probability %.4f, %.1f s", zs_search_iterations(a->search),
+                     100 * score.accuracy, score.logprob, now_seconds() - start);
+        status = save_state(a, error);
+    }
+    return status;
+}
+
+static zs_status save_mix(const adapting *a, zs_error *error) {
+    zs_expert *mix = NULL;
+    zs_status status = zs_expert_mix(a->asking.stack.model, a->experts, a->expert_count, zs_search_best(a->search, NULL, NULL),
+                                     a->per_matrix, &mix, error);
+    if (!status) status = zs_expert_save(mix, a->output, a->common->force, error);
+    zs_expert_destroy(&mix);
+    return status;
+}
+
+static void report(const adapting *a) {
+    zs_search_score score, held;
+    const double *alpha = zs_search_best(a->search, &score, &held);
+    double tokens = (double)(a->prefill_tokens + a->decode_tokens);
+    json_t *weights = json_object();
+    for (uint32_t i = 0; i < a->expert_count; i++) { // of a column per matrix: their mean
+        double sum = 0;
+        for (uint32_t c = 0; c < a->columns; c++) sum += alpha[i * a->columns + c] / a->columns;
+        json_object_set_new(weights, zs_expert_get_info(a->experts[i])->name, json_real(sum));
+    }
+    if (a->common->json) {
+        cli_print_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:I, s:I, s:f, s:I}", "output", a->output, "alpha", weights,
+                                 "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
+                                 (json_int_t)zs_search_iterations(a->search), "accuracy", score.accuracy, "logprob", score.logprob,
+                                 "held_out_accuracy", a->held_out ? json_real(held.accuracy) : json_null(), "seconds", a->seconds,
+                                 "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens,
+                                 "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out));
+        return;
+    }
+    const char *name;
+    json_t *weight;
+    printf("%s:", a->output);
+    json_object_foreach(weights, name, weight) printf(" %s %.3f", name, json_number_value(weight));
+    printf("\n%.1f %% of %zu examples right", 100 * score.accuracy, a->file.count - a->held_out);
+    if (a->held_out) printf(", %.1f %% of %u held out", 100 * held.accuracy, a->held_out);
+    printf(" (%u iterations of %u members, %.1f s, %.0f tokens, %.1f tokens/s)\n", zs_search_iterations(a->search), a->population,
+           a->seconds, tokens, a->seconds > 0 ? tokens / a->seconds : 0);
+    json_decref(weights);
+}
+
+static zs_status adapt(adapting *a, zs_error *error) {
+    const scorer_params scoring = {.command = a->reward_command, .timeout_ms = a->timeout_s * 1000, .unsafe_code = a->unsafe_code};
+    if (!a->common->force && access(a->output, F_OK) == 0)
+        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", a->output);
+    zs_status status = scorer_create(a->task->name, &scoring, &a->scorer, error);
+    if (!status) status = read_examples(a, error);
+    if (!status) status = cli_open_model(a->common, a->asking.model, &a->asking.stack, error);
+    if (!status) status = make_examples(a, error);
+    if (!status) status = find_experts(a, error);
+    if (!status) status = open_engine(a, error);
+    if (!status) status = make_settings(a, error);
+    if (!status)
+        status = zs_search_create(&(zs_search_params){.experts = a->expert_count,
+                                                      .columns = a->columns,
+                                                      .population = a->population,
+                                                      .seed = a->asking.params.sampling.seed,
+                                                      .held_out = a->held_out > 0,
+                                                      .evaluate = score_population,
+                                                      .user = a},
+                                  &a->search, error);
+    if (!status) status = resume(a, error);
+    if (!status) status = search(a, error);
+    if (!status) status = save_mix(a, error);
+    if (status) return status;
+    unlink(a->state_path);
+    report(a);
+    return ZS_OK;
+}
+
+static void close_adapting(adapting *a) {
+    zs_search_destroy(&a->search);
+    json_decref(a->settings);
+    for (size_t i = 0; a->examples && i < a->file.count; i++) free_example(&a->examples[i]);
+    free(a->examples);
+    free(a->experts);
+    data_file_free(&a->file);
+    scorer_destroy(&a->scorer);
+    asking_close(&a->asking);
+}
+
+static int run(adapting *a, const cli_command *command) {
+    if (!a->asking.experts_folder) return cli_usage(command, "which experts? give --experts DIR");
+    if (!a->data) return cli_usage(command, "which examples? give --examples FILE");
+    if (!a->output) return cli_usage(command, "where to? give -o mix.safetensors");
+    a->task = task_find(a->task_name ? a->task_name : "label");
+    if (!a->task) return cli_usage(command, "there is no such task (zsigma eval names them)");
+    if (!a->population) a->population = POPULATION;
+    if (!a->iterations) a->iterations = ITERATIONS;
+    if (a->population < 3 || a->population > 4096) return cli_usage(command, "--population is from 3 to 4096");
+    if (a->parallel > 4096) return cli_usage(command, "--parallel is at most 4096");
+    if (snprintf(a->state_path, sizeof a->state_path, "%s.search.json", a->output) >= MAX_PATH)
+        return cli_usage(command, "the name after -o is too long");
+    if (!a->asking.max_tokens) a->asking.max_tokens = a->task->max_tokens;
+    int result = asking_prepare(&a->asking, command, true);
+    zs_error error;
+    if (!result && adapt(a, &error)) result = cli_fail(&error);
+    return result;
+}
+
+int cmd_adapt(int argc, char **argv) {
+    cli_common common = {0};
+    adapting a = {.common = &common};
+    asking *q = &a.asking;
+    const cli_option options[] = {
+        {"model", 'm', CLI_STRING, &q->model, "FILE", "factored model"},
+        {"experts", 0, CLI_STRING, &q->experts_folder, "DIR", "folder of experts (*.safetensors)"},
+        {"examples", 0, CLI_STRING, &a.data, "FILE", "solved examples, about ten: JSON Lines, or as published"},
+        {"output", 'o', CLI_STRING, &a.output, "FILE", "the mix, an expert file"},
+        {"task", 0, CLI_STRING, &a.task_name, "NAME", "how answers are scored (see zsigma eval); default: label"},
+        {"annotations", 0, CLI_STRING, &a.annotations, "FILE", "okvqa, vqav2: the file of answers"},
+        {"images", 0, CLI_STRING, &a.images, "DIR", "folder of the images; default: beside the examples"},
+        {"population", 0, CLI_UINT, &a.population, "N", "mixes that are tried together; default 32"},
+        {"iterations", 0, CLI_UINT, &a.iterations, "N", "how often; default 50"},
+        {"per-matrix", 0, CLI_FLAG, &a.per_matrix, NULL, "a weight per expert and matrix, not one per expert"},
+        {"held-out", 0, CLI_STRING, &a.held_out_text, "N", "the last N examples choose among the best; default: a quarter, from 8 on"},
+        {"parallel", 0, CLI_UINT, &a.parallel, "N", "answers side by side; default 16"},
+        {"instruction", 0, CLI_STRING, &a.instruction, "TEXT", "put behind each question; \"task\": the task's own form"},
+        {"reward-command", 0, CLI_STRING, &a.reward_command, "CMD", "score by a command: JSON on its input, a number from 0 to 1"},
+        {"timeout", 0, CLI_UINT, &a.timeout_s, "S", "of generated code or the command, per answer; default 10"},
+        {"unsafe-code", 0, CLI_FLAG, &a.unsafe_code, NULL, "run generated code without bubblewrap"},
+        {"transfer", 0, CLI_FLAG, &q->transfer, NULL, "accept experts made for another model"},
+        {"system", 0, CLI_STRING, &q->system, "TEXT", "system message; default: the model's"},
+        {"n", 'n', CLI_UINT, &q->max_tokens, "N", "longest answer in tokens; default: the task's"},
+        {"temp", 0, CLI_FLOAT, &q->temperature, "T", "temperature; 0 (default): greedy"},
+        {"seed", 0, CLI_STRING, &q->seed, "N", "of the random numbers; default 0"},
+        {0},
+    };
+    const cli_command command = {
+        "adapt",
+        "-m MODEL --experts DIR --examples FILE -o OUT.safetensors",
+        "finds the mix of experts that solves a few examples best",
+        "zsigma adapt -m smollm2.gguf --experts assets/experts --examples ten.jsonl --task numeric -o mix.safetensors",
+        options,
+        &common};
+    int positional;
+    bool stop;
+    int result = cli_parse(&command, argc, argv, &positional, &stop);
+    if (result || stop) return result;
+    if (positional) return cli_usage(&command, "examples are given by --examples");
+    result = run(&a, &command);
+    close_adapting(&a);
+    return result;
+}

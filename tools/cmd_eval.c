@@ -1,0 +1,379 @@
+#include "eval.h"
+
+#include "settings.h"
+#include "whole_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_COMPLAINTS = 20, PARALLEL = 16, CHUNK = 64, SHOTS = 3 };
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+// ---- data ----------------------------------------------------------------------------------------------------------
+
+static void leave_out(void *user, uint32_t line, const char *reason) {
+    evaluation *e = user;
+    if (e->left_out++ < MOST_COMPLAINTS) cli_error("%s, line %u is left out: %s", e->data, line, reason);
+}
+
+static void leave_out_other(void *user, uint32_t line, const char *reason) {
+    cli_error("%s, line %u is left out: %s", (const char *)user, line, reason);
+}
+
+/// Solved examples, which must not be among the questions.
+static zs_status read_shots(evaluation *e, zs_error *error) {
+    if (!e->shots_path) return ZS_OK;
+    zs_status status = task_read(e->task, &(task_files){.data = e->shots_path, .annotations = e->annotations, .images = e->images},
+                                 leave_out_other, (void *)(uintptr_t)e->shots_path, &e->shots_file, error);
+    if (status) return status;
+    uint32_t wanted = e->shot_count ? e->shot_count : SHOTS;
+    if (e->shots_file.count < wanted)
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds %zu examples, and --shot-count is %u", e->shots_path, e->shots_file.count,
+                            wanted);
+    data_file used = {e->shots_file.items, wanted};
+    size_t both = shots_overlap(&e->file, &used);
+    if (both) cli_error("warning: %zu of the questions are among the solved examples", both);
+    e->around.items = e->shots_file.items;
+    e->around.count = wanted;
+    return ZS_OK;
+}
+
+static zs_status read_data(evaluation *e, zs_error *error) {
+    const task_files files = {e->data, e->annotations, e->images};
+    zs_status status = task_read(e->task, &files, leave_out, e, &e->file, error);
+    if (status) return status;
+    if (e->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", e->data, e->left_out);
+    while (e->limit && e->file.count > e->limit) data_item_free(&e->file.items[--e->file.count]);
+    if (e->file.count == 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s has no line that can be used", e->data);
+    size_t images = 0;
+    for (size_t i = 0; i < e->file.count; i++) images += e->file.items[i].image != NULL;
+    if (images && !e->blind)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "%zu questions of %s are about images, and this model has no eyes (no vision tower); --blind asks them without",
+                            images, e->data);
+    return read_shots(e, error);
+}
+
+static zs_status find_overlap(evaluation *e, zs_error *error) {
+    if (!e->train) return ZS_OK;
+    zs_status status = task_read(e->task, &(task_files){e->train, e->annotations, e->images}, leave_out_other, (void *)(uintptr_t)e->train,
+                                 &e->train_file, error);
+    if (status) return status;
+    e->overlap = shots_overlap(&e->file, &e->train_file);
+    if (e->overlap) cli_error("warning: %zu of the %zu questions are in the training data %s", e->overlap, e->file.count, e->train);
+    return ZS_OK;
+}
+
+/// Questions as they are asked. Those that the context cannot hold with an answer are left out.
+static zs_status make_questions(evaluation *e, zs_error *error) {
+    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(e->asking.stack.model);
+    uint32_t context = zs_model_get_info(e->asking.stack.model)->context, limit = e->common->ctx ? e->common->ctx : 4096;
+    if (!tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words", e->asking.model);
+    context = limit < context ? limit : context;
+    e->questions = calloc(e->file.count, sizeof *e->questions);
+    if (!e->questions) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the questions");
+    size_t kept = 0;
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < e->file.count && !status; i++) {
+        uint32_t *ids = NULL;
+        size_t count = 0;
+        char reason[160];
+        shot_question made;
+        status = shots_apply(&e->around, &e->file.items[i], e->asking.system != NULL, &made, error);
+        if (!status) status = zs_tokenizer_encode_chat(tokenizer, made.messages, made.count, true, &ids, &count, error);
+        free(ids);
+        if (status) break;
+        if (count + e->asking.params.max_tokens <= context) {
+            if (count > e->longest_prompt) e->longest_prompt = count;
+            made.question.stream = e->file.items[i].line;
+            e->questions[kept] = made;
+            e->file.items[kept++] = e->file.items[i];
+        } else {
+            snprintf(reason, sizeof reason, "the question has %zu tokens, and with an answer of %u (-n) the context of %u does not hold it",
+                     count, e->asking.params.max_tokens, context);
+            leave_out(e, e->file.items[i].line, reason);
+            shots_free(&made);
+            data_item_free(&e->file.items[i]);
+        }
+    }
+    e->file.count = status ? e->file.count : kept;
+    if (!status && !kept) status = zs_error_set(error, ZS_ERROR_CONTEXT, "no question of %s fits into the context", e->data);
+    return status;
+}
+
+// ---- settings ------------------------------------------------------------------------------------------------------
+
+/// All that the answers and their scores depend on.
+static zs_status make_settings(evaluation *e, zs_error *error) {
+    const asking *a = &e->asking;
+    const zs_sampling *s = &a->params.sampling;
+    const char *precision = zs_engine_get_info(a->stack.engine)->precision == ZS_PRECISION_EXACT ? "exact" : "fast";
+    e->settings = json_pack(
+        "{s:s, s:s, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
+        e->task->name, "model", a->model, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
+        settings_items(e->file.items, e->file.count), "questions", (json_int_t)e->file.count, "experts",
+        settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction",
+        e->around.instruction, "system", a->system, "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp",
+        (double)s->temperature, "top_k", (json_int_t)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty",
+        (double)s->repetition_penalty, "seed", (json_int_t)s->seed, "precision", precision, "dispatch",
+        a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template);
+    if (e->settings && e->around.count) json_object_set_new(e->settings, "shot_data", settings_items(e->around.items, e->around.count));
+    return e->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
+}
+
+// ---- asking --------------------------------------------------------------------------------------------------------
+
+/// A strategy being asked the questions of one chunk.
+typedef struct chunk {
+    evaluation *e;
+    eval_strategy *strategy;
+    const size_t *places; // the chunk's questions
+    double score_ms, pass1_ms;
+    size_t done, total; // of all strategies
+    zs_progress progress;
+    zs_status status;
+    zs_error error;
+} chunk;
+
+static bool take_answer(void *user, size_t index, const zs_answer *answer) {
+    chunk *c = user;
+    size_t place = c->places[index];
+    eval_result *r = &c->strategy->results[place];
+    double start = now_ms();
+    *r = (eval_result){.pass1_ms = answer->pass1_ms, .tokens = (uint32_t)answer->token_count, .ended = answer->ended};
+    snprintf(r->expert, sizeof r->expert, "%s", answer->expert);
+    c->status = scorer_score(c->e->scorer, &c->e->file.items[place], answer->text, &r->score, &c->error);
+    r->done = !c->status;
+    c->score_ms += now_ms() - start;
+    c->pass1_ms += answer->pass1_ms;
+    if (!c->status) c->status = eval_log_result(c->e, c->strategy, place, answer, &c->error);
+    if (c->status) return false;
+    if (c->progress.report(c->progress.user, c->strategy->name, (double)++c->done, (double)c->total)) return true;
+    c->status = zs_error_set(&c->error, ZS_ERROR_CANCELLED, c->e->log ? "cancelled; the same command goes on from here" : "cancelled");
+    return false;
+}
+
+static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
+    evaluation *e = c->e;
+    zs_question questions[CHUNK];
+    zs_ask_params params = e->asking.params;
+    params.strategy = c->strategy->strategy;
+    params.stop = e->task->stop;
+    if (params.strategy != ZS_STRATEGY_FIXED) params.expert = NULL;
+    for (size_t i = 0; i < count; i++) questions[i] = e->questions[c->places[i]].question;
+    zs_engine_reset_stats(e->asking.stack.engine);
+    c->score_ms = c->pass1_ms = 0;
+    double start = now_ms();
+    zs_status status = zs_ask_batch(e->asking.stack.engine, questions, count, &params, take_answer, c, error);
+    if (c->status) {
+        *error = c->error;
+        return c->status;
+    }
+    if (status) return status;
+    const zs_engine_stats *stats = zs_engine_get_stats(e->asking.stack.engine);
+    eval_strategy times = {.pass2_ms = now_ms() - start - c->pass1_ms - c->score_ms,
+                           .score_ms = c->score_ms,
+                           .prefill_tokens = stats->prefill_tokens,
+                           .decode_tokens = stats->decode_tokens};
+    snprintf(times.name, sizeof times.name, "%s", c->strategy->name);
+    c->strategy->pass2_ms += times.pass2_ms;
+    c->strategy->score_ms += times.score_ms;
+    c->strategy->prefill_tokens += times.prefill_tokens;
+    c->strategy->decode_tokens += times.decode_tokens;
+    return eval_log_times(e, &times, error);
+}
+
+static zs_status ask_all(evaluation *e, zs_error *error) {
+    size_t places[CHUNK];
+    zs_status status = ZS_OK;
+    for (size_t k = 0; k < e->strategy_count && !status; k++) {
+        chunk c = {.e = e, .strategy = &e->strategies[k], .places = places, .total = e->file.count, .progress = cli_progress(e->common)};
+        for (size_t i = 0; i < e->file.count; i++) c.done += e->strategies[k].results[i].done;
+        if (c.done) cli_note(e->common, "%s: %zu of %zu answers are there already", c.strategy->name, c.done, c.total);
+        for (size_t at = 0; at < e->file.count && !status;) {
+            size_t count = 0;
+            for (; at < e->file.count && count < CHUNK; at++) {
+                if (!e->strategies[k].results[at].done) places[count++] = at;
+            }
+            if (count) status = ask_chunk(&c, count, error);
+        }
+    }
+    return status;
+}
+
+// ---- the whole -----------------------------------------------------------------------------------------------------
+
+/// The strategies by name; the base is always the first.
+static int find_strategies(evaluation *e, const cli_command *command) {
+    char list[200], *rest = NULL;
+    int result = snprintf(list, sizeof list, "none,%s", e->strategies_text ? e->strategies_text : "") >= (int)sizeof list
+                     ? cli_usage(command, "--strategy names too many")
+                     : CLI_DONE;
+    for (char *name = strtok_r(list, ",", &rest); name && !result; name = strtok_r(NULL, ",", &rest)) {
+        result = asking_set_strategy(&e->asking, command, name);
+        bool known = false;
+        for (size_t i = 0; i < e->strategy_count; i++) known = known || e->strategies[i].strategy == e->asking.params.strategy;
+        if (result || known) continue;
+        eval_strategy *s = &e->strategies[e->strategy_count++];
+        s->strategy = e->asking.params.strategy;
+        snprintf(s->name, sizeof s->name, "%s", name);
+    }
+    bool fixed = false;
+    for (size_t i = 0; i < e->strategy_count; i++) fixed = fixed || e->strategies[i].strategy == ZS_STRATEGY_FIXED;
+    if (!result && e->asking.expert_name && !fixed) return cli_usage(command, "--expert goes with strategy fixed");
+    return result;
+}
+
+static zs_status make_results(evaluation *e, zs_error *error) {
+    for (size_t i = 0; i < e->strategy_count; i++) {
+        eval_strategy *s = &e->strategies[i];
+        s->results = calloc(e->file.count, sizeof *s->results);
+        if (!s->results) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the results");
+        if (s->strategy == ZS_STRATEGY_FIXED)
+            snprintf(s->name, sizeof s->name, "fixed:%.63s", zs_expert_get_info(e->asking.params.expert)->name);
+    }
+    return ZS_OK;
+}
+
+static zs_status write_whole(const evaluation *e, const char *end, const char *text, zs_error *error) {
+    char path[4096];
+    whole_file *file = NULL;
+    snprintf(path, sizeof path, "%s%s", e->output, end);
+    zs_status status = whole_file_create(path, &file, error);
+    if (status) return status;
+    fputs(text, whole_file_stream(file));
+    return whole_file_commit(&file, error);
+}
+
+static zs_status tell(const evaluation *e, zs_error *error) {
+    json_t *report = eval_report(e);
+    char *table = report ? eval_table(report) : NULL, *text = report ? json_dumps(report, JSON_INDENT(1)) : NULL;
+    zs_status status = table && text ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the report");
+    if (!status && e->output) status = write_whole(e, ".md", table, error);
+    if (!status && e->output) status = write_whole(e, ".json", text, error);
+    if (!status && e->common->json)
+        cli_print_json(json_incref(report));
+    else if (!status)
+        fputs(table, stdout);
+    free(table);
+    free(text);
+    json_decref(report);
+    return status;
+}
+
+static zs_status open_engine(evaluation *e, zs_error *error) {
+    uint32_t parallel = e->parallel ? e->parallel : PARALLEL;
+    if (parallel > e->file.count) parallel = (uint32_t)e->file.count;
+    // Room for every answer, for pass 1, and for prefixes that are kept.
+    uint64_t tokens = (uint64_t)parallel * (e->longest_prompt + e->asking.params.max_tokens + 32) + 4096;
+    return cli_open_engine(e->common,
+                           &(zs_engine_params){.max_sessions = parallel, .kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX},
+                           &e->asking.stack, error);
+}
+
+static zs_status evaluate(evaluation *e, zs_error *error) {
+    const scorer_params scoring = {.command = e->reward_command, .timeout_ms = e->timeout_s * 1000, .unsafe_code = e->unsafe_code};
+    zs_status status = scorer_create(e->task->name, &scoring, &e->scorer, error);
+    if (!status) status = read_data(e, error);
+    if (!status) status = find_overlap(e, error);
+    if (!status) status = cli_open_model(e->common, e->asking.model, &e->asking.stack, error);
+    if (!status) status = make_questions(e, error);
+    if (!status) status = open_engine(e, error);
+    if (!status) status = make_settings(e, error);
+    if (!status) status = make_results(e, error);
+    if (!status) status = eval_log_open(e, error);
+    if (!status) status = ask_all(e, error);
+    return status ? status : tell(e, error);
+}
+
+static void close_evaluation(evaluation *e) {
+    if (e->log) fclose(e->log);
+    json_decref(e->settings);
+    for (size_t i = 0; i < e->strategy_count; i++) free(e->strategies[i].results);
+    for (size_t i = 0; e->questions && i < e->file.count; i++) shots_free(&e->questions[i]);
+    free(e->questions);
+    data_file_free(&e->file);
+    data_file_free(&e->shots_file);
+    data_file_free(&e->train_file);
+    scorer_destroy(&e->scorer);
+    asking_close(&e->asking);
+}
+
+static int unknown_task(const cli_command *command, const char *name) {
+    char problem[600];
+    size_t used = (size_t)snprintf(problem, sizeof problem, "there is no task %.60s; --task is one of", name);
+    for (size_t i = 0; task_get(i) && used < sizeof problem; i++)
+        used += (size_t)snprintf(problem + used, sizeof problem - used, "%s %s", i ? "," : "", task_get(i)->name);
+    return cli_usage(command, problem);
+}
+
+static int run(evaluation *e, const cli_command *command) {
+    if (!e->task_name) return cli_usage(command, "which task? give --task NAME");
+    if (!e->data) return cli_usage(command, "which data? give --data FILE");
+    e->task = task_find(e->task_name);
+    if (!e->task) return unknown_task(command, e->task_name);
+    if (e->parallel > 4096) return cli_usage(command, "--parallel is at most 4096");
+    int result = e->instruction ? cli_check_utf8(command, "the instruction", e->instruction) : CLI_DONE;
+    if (result) return result;
+    e->around.instruction = e->instruction && strcmp(e->instruction, "task") == 0 ? e->task->instruction : e->instruction;
+    if (!e->asking.max_tokens) e->asking.max_tokens = e->task->max_tokens;
+    result = asking_prepare(&e->asking, command, true);
+    if (!result) result = find_strategies(e, command);
+    zs_error error;
+    if (!result && evaluate(e, &error)) result = cli_fail(&error);
+    return result;
+}
+
+int cmd_eval(int argc, char **argv) {
+    cli_common common = {0};
+    evaluation e = {.common = &common};
+    const cli_option own[] = {
+        {"task", 0, CLI_STRING, &e.task_name, "NAME",
+         "gsm8k, math, arc-easy, arc-challenge, humaneval, mbpp, …, label, numeric, choice, code"},
+        {"data", 0, CLI_STRING, &e.data, "FILE", "questions: JSON Lines, or as published; gzip too"},
+        {"annotations", 0, CLI_STRING, &e.annotations, "FILE", "okvqa, vqav2: the file of answers"},
+        {"images", 0, CLI_STRING, &e.images, "DIR", "folder of the images; default: beside the data"},
+        {"output", 'o', CLI_STRING, &e.output, "NAME", "write NAME.md, NAME.json, NAME.results.jsonl; the last lets a run go on"},
+        {"limit", 0, CLI_UINT, &e.limit, "N", "only the first N questions"},
+        {"parallel", 0, CLI_UINT, &e.parallel, "N", "answers side by side; default 16"},
+        {"instruction", 0, CLI_STRING, &e.instruction, "TEXT", "put behind each question; \"task\": the task's own form"},
+        {"shots", 0, CLI_STRING, &e.shots_path, "FILE", "solved examples, put before each question"},
+        {"shot-count", 0, CLI_UINT, &e.shot_count, "N", "how many of them; default 3"},
+        {"train", 0, CLI_STRING, &e.train, "FILE", "training data: questions that are in it are counted and told"},
+        {"reward-command", 0, CLI_STRING, &e.reward_command, "CMD", "score by a command: JSON on its input, a number from 0 to 1"},
+        {"timeout", 0, CLI_UINT, &e.timeout_s, "S", "of generated code or the command, per answer; default 10"},
+        {"unsafe-code", 0, CLI_FLAG, &e.unsafe_code, NULL, "run generated code without bubblewrap"},
+        {"blind", 0, CLI_FLAG, &e.blind, NULL, "ask questions about images without them"},
+    };
+    enum { OWN = sizeof own / sizeof *own };
+    cli_option options[OWN + ASKING_OPTIONS];
+    memcpy(options, own, sizeof own);
+    asking_options(&e.asking, options + OWN);
+    for (size_t i = OWN; i < OWN + ASKING_OPTIONS; i++) {
+        if (options[i].value == &e.asking.strategy)
+            options[i] =
+                (cli_option){"strategy", 0, CLI_STRING, &e.strategies_text, "S[,S…]", "against the base: prompt, classifier, mix, fixed"};
+    }
+    const cli_command command = {
+        "eval",
+        "-m MODEL --task TASK --data FILE [--strategy S,…]",
+        "measures strategies on a data set, against the base model",
+        "zsigma eval -m smollm2.gguf --task numeric --data test.jsonl --experts assets/experts --strategy prompt -o math",
+        options,
+        &common};
+    int positional;
+    bool stop;
+    int result = cli_parse(&command, argc, argv, &positional, &stop);
+    if (result || stop) return result;
+    if (positional) return cli_usage(&command, "questions are given by --data");
+    result = run(&e, &command);
+    close_evaluation(&e);
+    return result;
+}
