@@ -12,20 +12,9 @@ static bool rows_fit(const op_recorder *recorder, const matrix *to, uint32_t fir
     return false;
 }
 
-void op_record_pack(const op_recorder *recorder, const op_pack *op) {
+/// Rows of one part, as op_record_pack's of a matrix in one.
+static void record_part(const op_recorder *recorder, uint32_t module, uint32_t units, const op_pack *op) {
     const matrix *to = op->to;
-    uint32_t module, units; // that an invocation packs
-    switch (to->type) {
-    case MATRIX_F16: module = SHADER_pack_f16, units = 1; break;
-    case MATRIX_Q8: module = SHADER_pack_q8, units = 8; break;
-    case MATRIX_Q4: module = SHADER_pack_q4, units = 4; break;
-    default: op_fail(recorder, "pack: no kernel makes matrices of type %s", matrix_type_name(to->type)); return;
-    }
-    if (!rows_fit(recorder, to, op->first, op->rows)) return;
-    if (op->x_stride % 4 || op->x_stride < to->padded) {
-        op_fail(recorder, "pack: rows of %u floats for a matrix [%u, %u]", op->x_stride, to->out, to->in);
-        return;
-    }
     PushPack push = {.x = op->x,
                      .words = to->address,
                      .out_rows = to->out,
@@ -43,6 +32,34 @@ void op_record_pack(const op_recorder *recorder, const op_pack *op) {
                             .groups = {wide, divide_up(groups, wide), 1},
                             .work = {.bytes = (4.0 + (double)matrix_bytes(to) / to->out / to->padded) * op->rows * to->padded},
                         });
+}
+
+void op_record_pack(const op_recorder *recorder, const op_pack *op) {
+    const matrix *to = op->to;
+    uint32_t module, units; // that an invocation packs
+    switch (to->type) {
+    case MATRIX_F16: module = SHADER_pack_f16, units = 1; break;
+    case MATRIX_Q8: module = SHADER_pack_q8, units = 8; break;
+    case MATRIX_Q4: module = SHADER_pack_q4, units = 4; break;
+    default: op_fail(recorder, "pack: no kernel makes matrices of type %s", matrix_type_name(to->type)); return;
+    }
+    if (!rows_fit(recorder, to, op->first, op->rows)) return;
+    if (op->x_stride % 4 || op->x_stride < to->padded) {
+        op_fail(recorder, "pack: rows of %u floats for a matrix [%u, %u]", op->x_stride, to->out, to->in);
+        return;
+    }
+    for (uint32_t p = 0; p < matrix_part_count(to); p++) {
+        const matrix part = matrix_part(to, p);
+        uint32_t begin = p * to->part_rows, end = begin + part.out; // of the part
+        uint32_t first = op->first > begin ? op->first : begin, last = op->first + op->rows < end ? op->first + op->rows : end;
+        if (first >= last) continue;
+        record_part(recorder, module, units,
+                    &(op_pack){.x = op->x + 4ull * (first - op->first) * op->x_stride,
+                               .to = &part,
+                               .x_stride = op->x_stride,
+                               .first = first - begin,
+                               .rows = last - first});
+    }
 }
 
 void op_record_compose(const op_recorder *recorder, const op_compose *op) {

@@ -12,11 +12,19 @@
 
 typedef struct compose_case {
     uint32_t out, rank, in, first, rows;
+    uint32_t part; // rows of a part of W'; 0: one part
 } compose_case;
 
 static const compose_case cases[] = {
-    {1, 1, 1, 0, 1},          {7, 7, 33, 0, 7},      {70, 33, 65, 0, 70},   {70, 65, 96, 64, 6},
-    {192, 192, 576, 64, 128}, {130, 96, 160, 0, 64}, {33, 32, 1536, 0, 33},
+    {1, 1, 1, 0, 1, 0},
+    {7, 7, 33, 0, 7, 0},
+    {70, 33, 65, 0, 70, 0},
+    {70, 65, 96, 64, 6, 0},
+    {192, 192, 576, 64, 128, 0},
+    {130, 96, 160, 0, 64, 0},
+    {33, 32, 1536, 0, 33, 0},
+    {200, 64, 96, 0, 192, 64},
+    {130, 33, 65, 64, 66, 96},
 };
 
 typedef struct compose_data {
@@ -31,7 +39,10 @@ typedef struct compose_data {
 static void record(harness *h, const op_recorder *recorder, void *user) {
     compose_data *d = user;
     harness_ignore(h, d->op.a, (size_t)d->op.rows * d->u.shape.padded * sizeof(float));
-    harness_ignore(h, d->to.address, (size_t)matrix_bytes(&d->to));
+    for (uint32_t p = 0; p < matrix_part_count(&d->to); p++) {
+        const matrix part = matrix_part(&d->to, p);
+        harness_ignore(h, part.address, (size_t)matrix_bytes(&part));
+    }
     op_record_compose(recorder, &d->op);
 }
 
@@ -93,24 +104,33 @@ static void allow_padding(const matrix *to, const uint8_t *after, uint8_t *expec
     if (end % 4) memcpy(expected + end, after + end, 4 - end % 4);
 }
 
-/// From what y became.
-static void check_packed(harness *h, const variant *of, void *user) {
-    (void)of;
-    const compose_data *d = user;
-    matrix padded = d->to;
+static void check_part(harness *h, const compose_data *d, uint32_t p, const uint8_t *blocks) {
+    matrix part = matrix_part(&d->to, p), padded = part;
     padded.in = padded.padded; // y is zero there
-    size_t bytes = (size_t)matrix_bytes(&d->to), count = (size_t)d->op.rows * d->to.padded;
-    uint8_t *expected = harness_alloc(h, bytes, 1), *blocks = harness_alloc(h, count, 2);
-    const uint8_t *after = harness_after(h, d->to.address);
+    size_t bytes = (size_t)matrix_bytes(&part), row_bytes = (size_t)tensor_type_bytes(d->to_type, padded.in);
+    uint8_t *expected = harness_alloc(h, bytes, 1);
+    const uint8_t *after = harness_after(h, part.address);
     memset(expected, 0xff, bytes);
-    round_rows(d->to_type, harness_after(h, d->op.y), count, blocks);
-    matrix_pack_rows(&padded, d->to_type, blocks, d->op.first, d->op.rows, expected);
-    allow_padding(&d->to, after, expected);
+    uint32_t begin = p * d->to.part_rows, first = d->op.first > begin ? d->op.first : begin, last = d->op.first + d->op.rows;
+    last = last < begin + part.out ? last : begin + part.out;
+    if (first < last)
+        matrix_pack_rows(&padded, d->to_type, blocks + (first - d->op.first) * row_bytes, first - begin, last - first, expected);
+    allow_padding(&part, after, expected);
     for (size_t i = 0; i < bytes; i++) {
         if (after[i] == expected[i]) continue;
         harness_fail(h, "byte %zu of the matrix is %02x, expected %02x", i, after[i], expected[i]);
         return;
     }
+}
+
+/// From what y became.
+static void check_packed(harness *h, const variant *of, void *user) {
+    (void)of;
+    const compose_data *d = user;
+    size_t count = (size_t)d->op.rows * d->to.padded;
+    uint8_t *blocks = harness_alloc(h, count, 2);
+    round_rows(d->to_type, harness_after(h, d->op.y), count, blocks);
+    for (uint32_t p = 0; p < matrix_part_count(&d->to); p++) check_part(h, d, p, blocks);
 }
 
 static expect *expect_y(harness *h, const compose_data *d) {
@@ -148,7 +168,11 @@ static void run_case(harness *h, const compose_case *c, uint32_t from, uint32_t 
     d->y = expect_y(h, d);
     weights_put(h, &d->u);
     weights_put(h, &d->vt);
-    d->to.address = harness_put(h, NULL, (size_t)matrix_bytes(&d->to));
+    d->to.part_rows = c->part;
+    for (uint32_t p = 0; p < matrix_part_count(&d->to); p++) {
+        const matrix part = matrix_part(&d->to, p);
+        matrix_set_part_address(&d->to, p, harness_put(h, NULL, (size_t)matrix_bytes(&part)));
+    }
     d->op.scales = harness_put(h, d->scales, rank * sizeof *d->scales);
     d->op.step = put_step(h, &(step_data){.rows = rows, .row_count = c->rows}).step;
     d->op.a = harness_put(h, NULL, (size_t)c->rows * d->u.shape.padded * sizeof(float));
@@ -165,8 +189,8 @@ void cases_compose(harness *h) {
                 const compose_case *c = &cases[i];
                 char name[48];
                 snprintf(name, sizeof name, "compose %s", tensor_type_get_info(to[t])->name);
-                if (harness_case(h, name, "of %s, [%u, %u] · [%u, %u], rows %u … %u", tensor_type_get_info(from[f])->name, c->out, c->rank,
-                                 c->rank, c->in, c->first, c->first + c->rows - 1))
+                if (harness_case(h, name, "of %s, [%u, %u] · [%u, %u], rows %u … %u%s", tensor_type_get_info(from[f])->name, c->out,
+                                 c->rank, c->rank, c->in, c->first, c->first + c->rows - 1, c->part ? ", parts" : ""))
                     run_case(h, c, from[f], to[t]);
             }
 }
