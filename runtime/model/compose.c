@@ -49,7 +49,7 @@ static uint32_t block_rows(const extent *e) {
     double rows = block_flops / (2.0 * e->rank * e->in);
     uint32_t block = rows < BLOCK_ROWS ? (uint32_t)rows / BLOCK_STEP * BLOCK_STEP : BLOCK_ROWS, all = round_up(e->out, BLOCK_STEP);
     if (block < BLOCK_STEP) block = BLOCK_STEP;
-    return block < all ? block : all;
+    return all == 0 || block < all ? block : all;
 }
 
 static uint32_t blocks_of(const extent *e) { return (e->out + block_rows(e) - 1) / block_rows(e); }
