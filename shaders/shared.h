@@ -326,6 +326,18 @@ STRUCT(PushLogprobsKlBack) {
     uint pad0;
 } END(PushLogprobsKlBack)
 
+// pack.comp: rows of f32 into a matrix' layout
+STRUCT(PushPack) {
+    ADDRESS(Vec4Ref) x; // [rows, x_stride], zero up to the padded width
+    ADDRESS(UintRef) words; // of the matrix
+    uint out_rows; // of the matrix
+    uint in_units; // padded inner dimension / 8
+    uint first; // row of the matrix that x's first becomes
+    uint rows;
+    uint x_stride;
+    uint pad0;
+} END(PushPack)
+
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
     REF(FloatRef) in_;
@@ -358,6 +370,7 @@ static_assert(sizeof(PushAttentionBack) == 96, "matches GLSL");
 static_assert(sizeof(PushLogprobsBack) == 40, "matches GLSL");
 static_assert(sizeof(PushPeak) == 24, "matches GLSL");
 static_assert(sizeof(PushLogprobsKlBack) == 72, "matches GLSL");
+static_assert(sizeof(PushPack) == 40, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");
 #endif
 #endif

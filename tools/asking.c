@@ -29,6 +29,7 @@ void asking_options(asking *a, cli_option *options) {
         {"top-p", 0, CLI_FLOAT, &a->top_p, "P", "sample among the likeliest tokens that make up P"},
         {"min-p", 0, CLI_FLOAT, &a->min_p, "P", "sample among tokens at least P as likely as the likeliest"},
         {"repetition-penalty", 0, CLI_FLOAT, &a->repetition_penalty, "R", "make tokens that occurred less likely; 1: off"},
+        {"plan", 0, CLI_FLAG, &a->plan, NULL, "print what the model would take where, and load nothing"},
         {"seed", 0, CLI_STRING, &a->seed, "N", "of the random numbers; default 0"},
         {0},
     };
@@ -135,6 +136,11 @@ static zs_status find_expert(asking *a, zs_error *error) {
     return status;
 }
 
+int asking_plan(const asking *a, const cli_command *command) {
+    if (!a->model) return cli_usage(command, "which model? give -m FILE");
+    return cli_plan(command->common, a->model, &(zs_plan_params){.tokens = a->max_tokens});
+}
+
 int asking_prepare(asking *a, const cli_command *command, bool several) {
     if (!a->model) return cli_usage(command, "which model? give -m FILE");
     int result = several ? CLI_DONE : choose_strategy(a, command);
@@ -153,7 +159,8 @@ int asking_open(asking *a, const cli_command *command) {
     int result = asking_prepare(a, command, false);
     if (result) return result;
     zs_error error;
-    return cli_open(command->common, a->model, NULL, &a->stack, &error) ? cli_fail(&error) : CLI_DONE;
+    return cli_open_planned(command->common, a->model, &(zs_plan_params){.tokens = a->max_tokens}, &a->stack, &error) ? cli_fail(&error)
+                                                                                                                      : CLI_DONE;
 }
 
 void asking_close(asking *a) {
@@ -191,6 +198,8 @@ void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t
     if (answer->category_count && (size_t)used < size) used += snprintf(text + used, size - (size_t)used, ")");
     if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE)
         used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
+    if ((size_t)used < size && answer->compose_ms > 0)
+        used += snprintf(text + used, size - (size_t)used, "  composed in %.0f ms", answer->compose_ms);
     if ((size_t)used < size)
         snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count,
                  answer->decode_tokens_per_s, answer->ended ? "" : ", cut short by -n or --ctx");

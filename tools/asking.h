@@ -9,7 +9,7 @@ typedef struct asking {
     const char *model, *experts_folder, *strategy, *dispatch, *expert_name, *alpha_list, *system, *seed;
     uint32_t max_tokens, top_k;
     float temperature, top_p, min_p, repetition_penalty;
-    bool transfer;
+    bool transfer, plan;
 
     cli_stack stack;
     zs_expert_set *experts;
@@ -19,7 +19,7 @@ typedef struct asking {
     bool open_line; // part of an answer was printed
 } asking;
 
-enum { ASKING_OPTIONS = 16 };
+enum { ASKING_OPTIONS = 17 };
 /// Fills options[ASKING_OPTIONS], ended by a zero.
 void asking_options(asking *a, cli_option *options);
 /// Reads experts, weights and sampling; several: the strategies are the caller's, by asking_set_strategy. CLI_DONE, or CLI_FAILED and
@@ -27,6 +27,8 @@ void asking_options(asking *a, cli_option *options);
 int asking_prepare(asking *a, const cli_command *command, bool several);
 /// Sets params.strategy by name after checking that its options were given.
 int asking_set_strategy(asking *a, const cli_command *command, const char *name);
+/// --plan: prints it; the exit status.
+int asking_plan(const asking *a, const cli_command *command);
 /// Opens everything the options name; CLI_DONE, or CLI_FAILED and CLI_USAGE after a message. asking_close in any case.
 int asking_open(asking *a, const cli_command *command);
 void asking_close(asking *a);

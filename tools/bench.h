@@ -11,7 +11,7 @@ typedef struct bench {
     const char *model_path, *arch, *type, *only, *experts_folder;
     uint32_t runs, prefill_tokens, decode_tokens, depth, pairs, layers;
     const char *compare; // an earlier run's --json
-    bool kernels, full, markdown;
+    bool kernels, full, markdown, plan;
 
     cli_common *common;
     cli_stack stack;
@@ -50,6 +50,8 @@ zs_status bench_memory(bench *b, zs_error *error);
 zs_status bench_experts(bench *b, zs_error *error);
 /// What pass 1 adds to an answer, where an earlier question was dispatched already.
 zs_status bench_two_pass(bench *b, zs_error *error);
+/// Composed mode for each type: making the weights, a decode step on them, and after how many tokens that has paid.
+zs_status bench_compose(bench *b, zs_error *error);
 zs_status bench_kernels(bench *b, zs_error *error);
 
 /// The figures of a file that bench --json wrote; the caller frees them.

@@ -158,41 +158,50 @@ zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error
     return zs_device_create(&params, device, error);
 }
 
-static void engine_options(const cli_common *common, zs_engine_params *params) {
+void cli_engine_options(const cli_common *common, zs_engine_params *params) {
+    cli_mode(common, params);
     if (common->ctx) params->context = common->ctx;
     if (common->precision) params->precision = strcmp(common->precision, "exact") == 0 ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
     if (common->kv) params->kv = strcmp(common->kv, "f32") == 0 ? ZS_KV_F32 : ZS_KV_F16;
 }
 
-static zs_status check_mode(const cli_common *common, const zs_model *model, const char *path, zs_error *error) {
-    const char *is = zs_model_get_info(model)->factored ? "factored" : "dense";
-    if (!common->mode || strcmp(common->mode, is) == 0) return ZS_OK;
-    if (strcmp(common->mode, "factored") == 0)
-        return zs_error_set(error, ZS_ERROR_ARGUMENT,
-                            "--mode factored: %s is a dense model; make it factored with: zsigma factor %s -o OUT.gguf", path, path);
-    return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                        "--mode dense: %s is a factored model; dense mode needs the model that it was made from", path);
-}
-
-zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error) {
+/// Device, and the model with its factors where the plan (NULL: on the device) has them.
+static zs_status open_model(const cli_common *common, const char *path, const zs_plan_params *params, cli_stack *stack, zs_error *error) {
     *stack = (cli_stack){0};
     cli_watch(NULL);
     zs_status status = ZS_OK;
     // A wrong file should be told before a device is looked for.
-    if (access(model_path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", model_path, strerror(errno));
+    if (access(path, R_OK)) status = zs_error_set(error, ZS_ERROR_IO, "cannot open %s: %s", path, strerror(errno));
     if (!status) status = cli_open_device(common, &stack->device, error);
+    if (!status && params) status = cli_make_plan(common, stack->device, path, params, &stack->plan, error);
     if (!status)
-        status = zs_model_load(stack->device, model_path,
-                               &(zs_model_params){.progress = cli_progress(common), .chat_template = common->chat_template}, &stack->model,
-                               error);
-    if (!status) status = check_mode(common, stack->model, model_path, error);
+        status = zs_model_load(
+            stack->device, path,
+            &(zs_model_params){.progress = cli_progress(common), .factors = stack->plan.factors, .chat_template = common->chat_template},
+            &stack->model, error);
+    if (!status && !params) status = cli_check_mode(common, zs_model_get_info(stack->model)->factored, path, error);
     if (status) cli_close(stack);
     return status;
 }
 
+zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error) {
+    return open_model(common, model_path, NULL, stack, error);
+}
+
+zs_status cli_open_model_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
+                                 zs_error *error) {
+    zs_plan_params params = *plan_params;
+    cli_engine_options(common, &params.engine);
+    return open_model(common, model_path, &params, stack, error);
+}
+
 zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
     zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
-    engine_options(common, &params);
+    cli_engine_options(common, &params);
+    if (stack->plan.mode) {
+        params.mode = stack->plan.mode;
+        params.composed = stack->plan.composed;
+    }
     zs_status status = zs_engine_create(stack->model, &params, &stack->engine, error);
     if (status)
         cli_close(stack);
@@ -201,10 +210,16 @@ zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engi
     return status;
 }
 
+zs_status cli_open_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
+                           zs_error *error) {
+    zs_status status = cli_open_model_planned(common, model_path, plan_params, stack, error);
+    return status ? status : cli_open_engine(common, &plan_params->engine, stack, error);
+}
+
 zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
                    zs_error *error) {
-    zs_status status = cli_open_model(common, model_path, stack, error);
-    return status ? status : cli_open_engine(common, engine_params, stack, error);
+    return cli_open_planned(common, model_path, &(zs_plan_params){.engine = engine_params ? *engine_params : (zs_engine_params){0}}, stack,
+                            error);
 }
 
 void cli_close(cli_stack *stack) {

@@ -76,6 +76,7 @@ typedef struct cli_stack {
     zs_device *device;
     zs_model *model;
     zs_engine *engine;
+    zs_plan plan; // all zero: none was made
 } cli_stack;
 zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error *error);
 /// Device and model, then the engine: for parameters that go by the model.
@@ -84,7 +85,27 @@ zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engi
 /// Both.
 zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
                    zs_error *error);
+zs_status cli_open_model_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
+                                 zs_error *error);
+/// Both, as planned for texts of plan_params->tokens.
+zs_status cli_open_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
+                           zs_error *error);
 void cli_close(cli_stack *stack);
+/// The common options that an engine has.
+void cli_engine_options(const cli_common *common, zs_engine_params *params);
+
+// planning.c
+/// --mode, as an engine knows it: auto and dense leave it open.
+void cli_mode(const cli_common *common, zs_engine_params *params);
+/// Whether a model can have the mode that was asked for.
+zs_status cli_check_mode(const cli_common *common, bool factored, const char *path, zs_error *error);
+/// Plans; reasons are told under --verbose.
+zs_status cli_make_plan(const cli_common *common, zs_device *device, const char *path, const zs_plan_params *params, zs_plan *plan,
+                        zs_error *error);
+/// Bytes per place on stdout.
+void cli_print_plan(const cli_common *common, const char *model, const zs_device *device, const zs_plan *plan);
+/// --plan: all of it, without loading anything.
+int cli_plan(const cli_common *common, const char *path, const zs_plan_params *params);
 
 /// Prints one JSON object to stdout and frees it.
 void cli_print_json(json_t *object);

@@ -7,6 +7,7 @@ typedef enum bench_needs {
     NEEDS_FILE = 1 << 0,     // a model file, which brings a tokenizer
     NEEDS_FACTORED = 1 << 1, // experts work on factors
     NEEDS_EXPERTS = 1 << 2,  // --experts
+    NEEDS_MIXTURE = 1 << 3,  // factored mode: experts side by side
 } bench_needs;
 
 static const struct {
@@ -21,8 +22,9 @@ static const struct {
     {.name = "prefill", .run = bench_prefill},
     {.name = "decode", .run = bench_decode},
     {.name = "batch", .run = bench_batch},
-    {.name = "experts", .run = bench_experts, .needs = NEEDS_FACTORED},
+    {.name = "experts", .run = bench_experts, .needs = NEEDS_FACTORED | NEEDS_MIXTURE},
     {.name = "two_pass", .run = bench_two_pass, .needs = NEEDS_FILE | NEEDS_FACTORED | NEEDS_EXPERTS},
+    {.name = "compose", .run = bench_compose, .needs = NEEDS_FACTORED, .by_name = true},
     {.name = "kernels", .run = bench_kernels, .by_name = true},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
@@ -47,16 +49,16 @@ static int check_only(const bench *b, const cli_command *command) {
         size_t length = strcspn(at, ","), i = 0;
         while (i < PARTS && !(strlen(parts[i].name) == length && strncmp(at, parts[i].name, length) == 0)) i++;
         if (i == PARTS)
-            return cli_usage(command, "--only is a list of start, memory, device, prefill, decode, batch, experts, two_pass and kernels");
+            return cli_usage(command,
+                             "--only is a list of start, memory, device, prefill, decode, batch, experts, two_pass, compose and kernels");
         if (parts[i].needs & NEEDS_EXPERTS && !b->experts_folder) return cli_usage(command, "--only two_pass needs --experts DIR");
         at += length + (at[length] == ',');
     }
     return CLI_DONE;
 }
 
-/// Room for the longest part: a prompt, a batch of answers, or pass 1 with its instructions.
-static zs_engine_params engine_params(const bench *b) {
-    const uint32_t most = zs_model_get_info(b->stack.model)->context;
+/// Room for the longest part: a prompt, a batch of answers, or pass 1 with its instructions. most: the model's context, where it is known.
+static zs_engine_params engine_params(const bench *b, uint32_t most) {
     uint32_t deepest = b->depth > BENCH_DEPTH ? b->depth : BENCH_DEPTH, prompt = b->prefill_tokens, batch = BENCH_BATCH;
     if (b->full) batch = BENCH_FULL_BATCH;
     if (b->full && deepest < BENCH_FULL_TOKENS) deepest = BENCH_FULL_TOKENS;
@@ -70,30 +72,60 @@ static zs_engine_params engine_params(const bench *b) {
                               .max_rows = b->prefill_tokens > 512 ? b->prefill_tokens : 0};
 }
 
+static zs_random_model_params random_params(const bench *b, bool factored) {
+    return (zs_random_model_params){
+        .arch = b->arch, .type = b->type, .layers = b->layers, .factored = factored, .progress = cli_progress(b->common)};
+}
+
+/// What is planned for: the engine as the parts need it, answers of --decode-tokens.
+static zs_plan_params plan_params(const bench *b) {
+    zs_plan_params params = {.engine = engine_params(b, UINT32_MAX), .tokens = b->decode_tokens};
+    cli_engine_options(b->common, &params.engine);
+    return params;
+}
+
+/// Random weights: dense ones unless --mode says otherwise. There is no file that factors could stay in.
 static zs_status make_model(bench *b, zs_error *error) {
-    const zs_random_model_params params = {.arch = b->arch,
-                                           .type = b->type,
-                                           .layers = b->layers,
-                                           .factored = b->common->mode && strcmp(b->common->mode, "factored") == 0,
-                                           .progress = cli_progress(b->common)};
+    bool factored = b->common->mode && strcmp(b->common->mode, "dense") != 0;
+    const zs_random_model_params params = random_params(b, factored);
+    zs_plan_params plan = plan_params(b);
+    plan.factors = ZS_PLACE_DEVICE;
     cli_watch(NULL);
     zs_status status = cli_open_device(b->common, &b->stack.device, error);
+    if (!status) status = zs_plan_random(b->stack.device, &params, &plan, &b->stack.plan, error);
     if (!status) status = zs_model_create_random(b->stack.device, &params, &b->stack.model, error);
     if (status) cli_close(&b->stack);
     return status;
 }
 
 static zs_status open_all(bench *b, zs_error *error) {
-    zs_status status = b->arch ? make_model(b, error) : cli_open_model(b->common, b->model_path, &b->stack, error);
+    zs_plan_params plan = plan_params(b);
+    zs_status status = b->arch ? make_model(b, error) : cli_open_model_planned(b->common, b->model_path, &plan, &b->stack, error);
     if (status) return status;
-    zs_engine_params params = engine_params(b);
+    zs_engine_params params = engine_params(b, zs_model_get_info(b->stack.model)->context);
     return cli_open_engine(b->common, &params, &b->stack, error);
+}
+
+/// --plan: with --arch of a factored model, unless --mode says dense.
+static int print_plan(const bench *b) {
+    zs_plan_params params = plan_params(b);
+    if (!b->arch) return cli_plan(b->common, b->model_path, &params);
+    const zs_random_model_params random = random_params(b, !b->common->mode || strcmp(b->common->mode, "dense") != 0);
+    zs_device *device = NULL;
+    zs_plan plan;
+    zs_error error;
+    zs_status status = cli_open_device(b->common, &device, &error);
+    if (!status) status = zs_plan_random(device, &random, &params, &plan, &error);
+    if (!status) cli_print_plan(b->common, b->arch, device, &plan);
+    zs_device_destroy(&device);
+    return status ? cli_fail(&error) : CLI_DONE;
 }
 
 /// What the part needs and the bench was not given; NULL when nothing is missing.
 static const char *missing(const bench *b, unsigned needs) {
     if (needs & NEEDS_FILE && !b->model_path) return "a model file";
     if (needs & NEEDS_FACTORED && !zs_model_get_info(b->stack.model)->factored) return "a factored model";
+    if (needs & NEEDS_MIXTURE && strcmp(zs_engine_get_info(b->stack.engine)->mode, "factored") != 0) return "factored mode";
     if (needs & NEEDS_EXPERTS && !b->experts_folder) return "--experts DIR";
     return NULL;
 }
@@ -200,18 +232,19 @@ int cmd_bench(int argc, char **argv) {
         {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
         {"arch", 0, CLI_STRING, &b.arch, "NAME", "no file: random weights in the shape of smollm2-135m, llama3-8b, …"},
         {"type", 0, CLI_STRING, &b.type, "TYPE",
-         "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode factored makes factors"},
+         "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode auto, factored and composed make factors"},
         {"layers", 0, CLI_UINT, &b.layers, "N", "with --arch: so many layers instead of the model's"},
         {"runs", 0, CLI_UINT, &b.runs, "N", "runs of each measurement, after one that warms up; default 5"},
         {"prefill-tokens", 0, CLI_UINT, &b.prefill_tokens, "N", "length of the prompt that is timed; default 512"},
         {"decode-tokens", 0, CLI_UINT, &b.decode_tokens, "N", "length of the answer that is timed; default 128"},
         {"depth", 0, CLI_UINT, &b.depth, "N", "time decoding behind N tokens too"},
-        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: start,memory,device,prefill,decode,batch,experts,two_pass,kernels"},
+        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: start,memory,device,prefill,decode,batch,experts,two_pass,compose,kernels"},
         {"experts", 0, CLI_STRING, &b.experts_folder, "DIR", "folder of experts: what choosing among them adds to an answer"},
         {"pairs", 0, CLI_UINT, &b.pairs, "N", "batches timed with and without experts; default 30"},
         {"full", 0, CLI_FLAG, &b.full, NULL, "also a prompt of 2048 tokens, decoding behind it, and 64 sessions together"},
         {"compare", 0, CLI_STRING, &b.compare, "FILE", "beside the figures of an earlier run, its --json"},
         {"markdown", 0, CLI_FLAG, &b.markdown, NULL, "the table of figures in Markdown"},
+        {"plan", 0, CLI_FLAG, &b.plan, NULL, "print what the model (with --arch: factored) would take where, and load nothing"},
         {"kernels", 0, CLI_FLAG, &b.kernels, NULL, "a table of kernel times for a prefill and a decode step too"},
         {0},
     };
@@ -234,5 +267,6 @@ int cmd_bench(int argc, char **argv) {
     if (!b.runs || !b.pairs || !b.prefill_tokens || !b.decode_tokens)
         return cli_usage(&command, "--runs, --pairs, --prefill-tokens and --decode-tokens are 1 or more");
     result = check_only(&b, &command);
-    return result ? result : run(&b);
+    if (result) return result;
+    return b.plan ? print_plan(&b) : run(&b);
 }

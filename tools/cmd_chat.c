@@ -104,6 +104,7 @@ int cmd_chat(int argc, char **argv) {
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
     if (positional) return cli_usage(&command, "chat takes its questions from standard input");
+    if (a.plan) return asking_plan(&a, &command);
     if (common.json) return cli_usage(&command, "chat has no --json; ask has");
     result = asking_open(&a, &command);
     if (!result) result = chat(&a, &common);

@@ -6,7 +6,7 @@
 typedef struct scoring {
     const char *model, *prompt, *answer, *expert;
     uint32_t top;
-    bool raw, transfer;
+    bool raw, transfer, plan;
 } scoring;
 
 typedef struct scored {
@@ -72,11 +72,13 @@ static void print_token(const zs_tokenizer *tokenizer, uint32_t id, float logpro
     fputc('\n', stdout);
 }
 
+static const zs_plan_params plan_params = {.engine = {.max_sessions = 1, .max_experts = 1}, .tokens = 1};
+
 static int run(const scoring *s, const cli_common *common) {
     zs_error error;
     cli_stack stack;
     scored result = {0};
-    zs_status status = cli_open(common, s->model, &(zs_engine_params){.max_sessions = 1, .max_experts = 1}, &stack, &error);
+    zs_status status = cli_open_planned(common, s->model, &plan_params, &stack, &error);
     if (!status) status = score(s, &stack, &result, &error);
     if (!status) {
         double sum = 0;
@@ -109,6 +111,7 @@ int cmd_score(int argc, char **argv) {
         {"raw", 0, CLI_FLAG, &s.raw, NULL, "the prompt is taken as it is, control tokens in it count"},
         {"top", 0, CLI_UINT, &s.top, "K", "tell the K likeliest first tokens too"},
         {"expert", 0, CLI_STRING, &s.expert, "FILE", "score under this expert"},
+        {"plan", 0, CLI_FLAG, &s.plan, NULL, "print what the model would take where, and load nothing"},
         {"transfer", 0, CLI_FLAG, &s.transfer, NULL, "accept an expert made for another model"},
         {0},
     };
@@ -124,6 +127,7 @@ int cmd_score(int argc, char **argv) {
     if (result || stop) return result;
     if (positional) return cli_usage(&command, "prompt and answer are given by --prompt and --answer");
     if (!s.model) return cli_usage(&command, "which model? give -m FILE");
+    if (s.plan) return cli_plan(&common, s.model, &plan_params);
     if (!s.prompt || !s.answer) return cli_usage(&command, "give --prompt and --answer");
     if (!*s.prompt || !*s.answer) return cli_usage(&command, "prompt and answer must not be empty");
     if ((result = cli_check_utf8(&command, "the prompt", s.prompt)) || (result = cli_check_utf8(&command, "the answer", s.answer)))

@@ -20,7 +20,7 @@ static option_list collect(const cli_command *command) {
         {"device", 0, CLI_STRING, &c->device, "NAME", "part of a device's name, its index or UUID (see zsigma devices)"},
         {"tier", 0, CLI_STRING, &c->tier, "TIER", "highest tier to use: strict, subgroup, storage, half, dot, matrix, matrix2"},
         {"precision", 0, CLI_STRING, &c->precision, "P", "exact (f32) or fast (f16 where it is safe); default: fast on GPUs"},
-        {"mode", 0, CLI_STRING, &c->mode, "MODE", "insist on factored or dense"},
+        {"mode", 0, CLI_STRING, &c->mode, "MODE", "auto (default), factored, composed[:f16|q8_0|q4_0], or dense"},
         {"ctx", 0, CLI_UINT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
         {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32 or f16"},
         {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME",
@@ -158,7 +158,10 @@ static int take_option(const cli_command *command, const option_list *list, int 
 /// The common options that name one of a few things; the command's name is told, because the value alone may be a typing error.
 static int check_choices(const cli_command *command) {
     static const char *const tiers[] = {CLI_TIERS, NULL}, *const precisions[] = {"exact", "fast", NULL},
-                             *const kvs[] = {"f32", "f16", NULL}, *const modes[] = {"factored", "dense", NULL};
+                             *const kvs[] = {"f32", "f16", NULL}, *const modes[] = {"auto",          "factored",
+                                                                                    "composed",      "composed:f16",
+                                                                                    "composed:q8_0", "composed:q4_0",
+                                                                                    "dense",         NULL};
     const cli_common *c = command->common;
     const struct {
         const char *option, *value, *const *allowed;

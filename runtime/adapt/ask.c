@@ -55,6 +55,8 @@ static zs_status run_pass1(zs_engine *engine, const char *question, const zs_ask
     zs_status status = ZS_OK;
     if (p->strategy == ZS_STRATEGY_CLASSIFIER)
         status = zs_engine_attach_expert(engine, zs_expert_set_dispatcher(p->experts), p->transfer, &dispatch.expert, error);
+    else if (engine_loaded_expert(engine, &dispatch.expert)) // composing the base only to ask it would cost more than the answer
+        expert_table_retain(&engine->experts, dispatch.expert);
     if (status) return status;
     status = dispatch_question(engine, question, &dispatch, &answer->categories, &chosen, error);
     zs_engine_detach_expert(engine, dispatch.expert);
@@ -202,6 +204,7 @@ static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask
     if (!status) status = zs_engine_run(engine, take_token, &a, error);
     if (!status) status = ask_finish(&a, answer, error);
     answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;
+    answer->compose_ms = engine->stats.compose_ms - before.compose_ms;
     answer->decode_ms = engine->stats.decode_ms - before.decode_ms;
     if (answer->decode_ms > 0)
         answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;

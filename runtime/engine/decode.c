@@ -8,7 +8,9 @@ typedef struct batch {
     uint32_t pending_count;
 } batch;
 
-static bool is_live(const zs_session *session) { return session && !session->done && session->seq.computed + 1 == session->seq.count; }
+static bool is_live(const zs_session *session) {
+    return session && !session->done && engine_serves(session->engine, session) && session->seq.computed + 1 == session->seq.count;
+}
 
 /// Whether a session ended, went or changed since the batch began: the steps go on without it.
 static bool is_outdated(const zs_engine *engine, const batch *b) {
@@ -57,8 +59,8 @@ static zs_status command_for(zs_engine *engine, uint32_t count, uint32_t longest
             .logit_rows = engine->decode.logit_rows_address,
             .logit_count = count,
         };
-        model_record(engine->model, engine->workspace, *slot, &step);
-        model_record_sample(engine->model, engine->workspace, *slot, &step, engine->samplers.address, engine->results.address, true);
+        model_record(engine->running, engine->workspace, *slot, &step);
+        model_record_sample(engine->running, engine->workspace, *slot, &step, engine->samplers.address, engine->results.address, true);
         status = gpu_command_end(*slot, error);
     }
     if (status) gpu_command_destroy(slot);
@@ -120,7 +122,10 @@ static zs_status read_step(zs_engine *engine, batch *b, zs_token_callback on_tok
 
 static bool work_waits(const zs_engine *engine, const batch *b) {
     uint32_t live = 0;
-    for (uint32_t i = 0; i < engine->params.max_sessions; i++) live += engine->sessions[i] && !engine->sessions[i]->done;
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
+        const zs_session *session = engine->sessions[i];
+        live += session && !session->done && engine_serves(engine, session);
+    }
     return live > b->count;
 }
 

@@ -15,13 +15,26 @@ double engine_now_ms(void) {
 
 // ---- creation ------------------------------------------------------------------------------------------------------
 
+static const struct {
+    matrix_type type;
+    const char *mode;
+} composed_types[] = {[ZS_COMPOSED_DEFAULT] = {MATRIX_F16, "composed:f16"},
+                      [ZS_COMPOSED_F16] = {MATRIX_F16, "composed:f16"},
+                      [ZS_COMPOSED_Q8_0] = {MATRIX_Q8, "composed:q8_0"},
+                      [ZS_COMPOSED_Q4_0] = {MATRIX_Q4, "composed:q4_0"}};
+enum { COMPOSED_TYPES = sizeof composed_types / sizeof *composed_types };
+
 static uint32_t or_default(uint32_t value, uint32_t fallback) { return value ? value : fallback; }
 
-static void choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p) {
+matrix_type engine_composed_type(zs_composed_type type) { return composed_types[type].type; }
+
+void engine_choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p) {
     bool cpu = gpu_device_caps(model->device)->cpu;
     uint32_t longest = model->config.context < 4096 ? model->config.context : 4096;
     if (asked) *p = *asked;
     if (p->precision == ZS_PRECISION_DEFAULT) p->precision = cpu ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+    if (p->mode == ZS_MODE_DEFAULT && model->info.factored)
+        p->mode = model->factors == ZS_PLACE_DEVICE ? ZS_MODE_FACTORED : ZS_MODE_COMPOSED;
     if (p->kv == ZS_KV_DEFAULT) p->kv = p->precision == ZS_PRECISION_EXACT ? ZS_KV_F32 : ZS_KV_F16;
     p->context = or_default(p->context, longest);
     p->max_sessions = or_default(p->max_sessions, 8);
@@ -46,19 +59,25 @@ static uint32_t page_count(const zs_engine_params *p) {
     return p->kv_tokens / KV_PAGE_TOKENS + (p->kv_tokens % KV_PAGE_TOKENS != 0) + p->max_sessions + 8;
 }
 
+engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p) {
+    model_workspace_params w = workspace_params(p);
+    uint64_t page = model_page_bytes(model, w.kv_f16);
+    return (engine_bytes){.workspace = model_workspace_bytes(running, &w),
+                          .experts = 4ull * (p->max_experts + 1) * model->scale_count,
+                          .kv = page * page_count(p),
+                          .page = page};
+}
+
 static zs_status check_memory(const zs_engine *e, zs_error *error) {
-    model_workspace_params w = workspace_params(&e->params);
-    uint64_t page = model_page_bytes(e->model, w.kv_f16);
-    uint64_t experts = 4ull * (e->params.max_experts + 1) * e->model->scale_count;
-    uint64_t workspace = model_workspace_bytes(e->model, &w), kv = page * page_count(&e->params),
-             free_bytes = gpu_device_memory_free(e->model->device);
-    if (workspace + experts + kv <= free_bytes) return ZS_OK;
-    uint64_t rest = workspace + experts + page * (e->params.max_sessions + 8);
-    uint64_t fits = rest < free_bytes ? (free_bytes - rest) / page * KV_PAGE_TOKENS / 2 : 0;
+    engine_bytes b = engine_sizes(e->model, e->running, &e->params);
+    uint64_t free_bytes = gpu_device_memory_free(e->model->device);
+    if (b.workspace + b.experts + b.kv <= free_bytes) return ZS_OK;
+    uint64_t rest = b.workspace + b.experts + b.page * (e->params.max_sessions + 8);
+    uint64_t fits = rest < free_bytes ? (free_bytes - rest) / b.page * KV_PAGE_TOKENS / 2 : 0;
     return zs_error_set(
         error, ZS_ERROR_DEVICE_MEMORY,
         "a context of %u tokens needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: --ctx %llu would fit",
-        e->params.context, (double)kv / 1e6, (double)(workspace + experts) / 1e6, (double)free_bytes / 1e6, (unsigned long long)fits);
+        e->params.context, (double)b.kv / 1e6, (double)(b.workspace + b.experts) / 1e6, (double)free_bytes / 1e6, (unsigned long long)fits);
 }
 
 static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, step_arrays *a, zs_error *error) {
@@ -106,6 +125,11 @@ static zs_status create_buffers(zs_engine *e, zs_error *error) {
     return status;
 }
 
+const char *engine_mode_name(zs_mode mode, zs_composed_type type) {
+    if (mode == ZS_MODE_COMPOSED) return composed_types[type].mode;
+    return mode == ZS_MODE_FACTORED ? "factored" : "dense";
+}
+
 static void fill_info(zs_engine *e) {
     const zs_engine_params *p = &e->params;
     model_workspace_params w = workspace_params(p);
@@ -116,11 +140,25 @@ static void fill_info(zs_engine *e) {
         .kv_tokens = p->kv_tokens,
         .precision = p->precision,
         .kv = p->kv,
-        .mode = e->model->info.factored ? "factored" : "dense",
+        .mode = engine_mode_name(p->mode, p->composed),
         .kv_bytes = e->pool.page_bytes * e->pool.page_count,
-        .workspace_bytes = model_workspace_bytes(e->model, &w),
-        .decode_dispatches_per_layer = model_layer_dispatches(e->model, e->workspace, true),
+        .workspace_bytes = model_workspace_bytes(e->running, &w),
+        .composed_bytes = e->composer ? model_composer_bytes(e->model, composed_types[p->composed].type, NULL) : 0,
+        .decode_dispatches_per_layer = model_layer_dispatches(e->running, e->workspace, true),
     };
+}
+
+static zs_status check_mode(const zs_model *model, const zs_engine_params *p, zs_error *error) {
+    if ((uint32_t)p->mode > ZS_MODE_COMPOSED || (uint32_t)p->composed >= COMPOSED_TYPES)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "mode %u with type %u is none that an engine has", (unsigned)p->mode,
+                            (unsigned)p->composed);
+    if (p->mode != ZS_MODE_DEFAULT && !model->info.factored)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is a dense model, it has no factors to be %s", model->path,
+                            p->mode == ZS_MODE_FACTORED ? "used" : "composed");
+    if (p->mode == ZS_MODE_FACTORED && model->factors != ZS_PLACE_DEVICE)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "factored mode needs the factors of %s on the device, and it was loaded without them",
+                            model->path);
+    return ZS_OK;
 }
 
 static zs_status check_params(const zs_model *model, const zs_engine_params *p, zs_error *error) {
@@ -142,15 +180,33 @@ static zs_status check_params(const zs_model *model, const zs_engine_params *p, 
     return ZS_OK;
 }
 
+static zs_status create_composer(zs_engine *e, zs_error *error) {
+    matrix_type type = composed_types[e->params.composed].type;
+    uint64_t bytes = model_composer_bytes(e->model, type, NULL), free_bytes = gpu_device_memory_free(e->model->device);
+    if (bytes > free_bytes)
+        return zs_error_set(
+            error, ZS_ERROR_DEVICE_MEMORY,
+            "composed weights as %s need %.0f MB and %.0f MB are free: use a smaller type, or keep the factors in host memory "
+            "or in the file",
+            matrix_type_name(type), (double)bytes / 1e6, (double)free_bytes / 1e6);
+    zs_status status = model_composer_create(e->model, type, &e->composer, error);
+    if (!status) e->running = model_composed(e->composer);
+    return status;
+}
+
 zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_engine **out, zs_error *error) {
     zs_engine *e = calloc(1, sizeof *e);
     if (!e) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
     e->model = model;
-    choose_params(model, params, &e->params);
+    engine_choose_params(model, params, &e->params);
     model_workspace_params w = workspace_params(&e->params);
-    zs_status status = check_params(model, &e->params, error);
+    e->running = model;
+    zs_status status = check_mode(model, &e->params, error);
+    if (!status) status = check_params(model, &e->params, error);
+    if (!status && e->params.mode == ZS_MODE_COMPOSED) status = create_composer(e, error);
     if (!status) status = check_memory(e, error);
     if (status) {
+        model_composer_destroy(&e->composer);
         free(e);
         return status;
     }
@@ -159,7 +215,7 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
     e->sessions = calloc(e->params.max_sessions, sizeof *e->sessions);
     e->decode_commands = calloc(e->params.max_sessions + 1, sizeof *e->decode_commands);
     if (!e->cache || !e->sessions || !e->decode_commands) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
-    if (!status) status = model_workspace_create(model, &w, &e->workspace, error);
+    if (!status) status = model_workspace_create(e->running, &w, &e->workspace, error);
     if (!status) status = expert_table_create(model, e->params.max_experts, &e->experts, error);
     if (!status) status = kv_pool_create(model->device, model_page_bytes(model, w.kv_f16), page_count(&e->params), &e->pool, error);
     if (!status) status = create_buffers(e, error);
@@ -188,6 +244,7 @@ void zs_engine_destroy(zs_engine **handle) {
     kv_pool_destroy(&e->pool);
     expert_table_destroy(&e->experts);
     model_workspace_destroy(&e->workspace);
+    model_composer_destroy(&e->composer);
     free(e->cache);
     free(e->sessions);
     free(e->decode_commands);
@@ -234,7 +291,8 @@ zs_status zs_engine_run(zs_engine *engine, zs_token_callback on_token, void *use
     zs_status status = ZS_OK;
     for (bool worked = true; worked && !status;) {
         bool decoded = false;
-        status = engine_prefill(engine, on_token, user, &worked, error);
+        status = engine_turn(engine, error);
+        if (!status) status = engine_prefill(engine, on_token, user, &worked, error);
         if (!status) status = engine_decode(engine, on_token, user, &decoded, error);
         worked = worked || decoded;
     }

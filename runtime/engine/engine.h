@@ -4,7 +4,7 @@
 
 #include "engine/expert_table.h"
 #include "engine/sequence.h"
-#include "model/model.h"
+#include "model/compose.h"
 
 #include <stdatomic.h>
 
@@ -34,7 +34,10 @@ typedef struct step_arrays {
 
 struct zs_engine {
     zs_model *model;
-    zs_engine_params params; // as chosen
+    const zs_model *running;  // what steps compute with: the model, or its composed form
+    model_composer *composer; // composed mode only
+    uint64_t loaded;          // serial of the expert whose weights are composed; 0: none
+    zs_engine_params params;  // as chosen
     zs_engine_info info;
     zs_engine_stats stats;
     atomic_bool cancelled;
@@ -82,6 +85,25 @@ session_ref session_refer(const zs_session *session);
 zs_session *session_find(const zs_engine *engine, session_ref ref);
 /// ZS_ERROR_ARGUMENT when the session's expert was detached under it.
 zs_status session_check_expert(const zs_session *session, zs_error *error);
+
+/// What an engine takes on the device.
+typedef struct engine_bytes {
+    uint64_t workspace, experts, kv, page;
+} engine_bytes;
+/// Of a model or its shape; running: what steps compute with. p as chosen.
+engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p);
+/// Fills in what was left open.
+void engine_choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p);
+/// The device's type and the name of a mode with composed weights.
+matrix_type engine_composed_type(zs_composed_type type);
+const char *engine_mode_name(zs_mode mode, zs_composed_type type);
+
+/// Whether a session's turn is now: in composed mode, when its expert's weights are loaded.
+bool engine_serves(const zs_engine *engine, const zs_session *session);
+/// Composed mode: when no session with work is served, loads the expert of the first one.
+zs_status engine_turn(zs_engine *engine, zs_error *error);
+/// Table id of the expert whose weights are loaded, which may be idle; false when there is none or nothing is composed.
+bool engine_loaded_expert(const zs_engine *engine, uint32_t *id);
 
 /// Writes a sequence's page addresses into a row of the page table, from page `first` on.
 void engine_write_pages(zs_engine *engine, uint32_t row, const sequence *seq, uint32_t first);

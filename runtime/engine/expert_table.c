@@ -86,6 +86,8 @@ zs_status expert_table_attach(expert_table *table, const float *row, uint32_t *i
     return ZS_OK;
 }
 
+void expert_table_retain(expert_table *table, uint32_t id) { table->rows[id].attached += id > 0; }
+
 void expert_table_detach(expert_table *table, uint32_t id) {
     if (id == 0 || id >= table->count || !table->rows[id].attached) return;
     table->rows[id].attached--;

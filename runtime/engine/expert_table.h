@@ -24,6 +24,8 @@ void expert_table_destroy(expert_table *table);
 /// Puts row[scale_count] into the table, or finds an equal one, idle or not, so that prefixes cached under it stay good;
 /// nothing submitted may be running. ZS_ERROR_ARGUMENT when full.
 zs_status expert_table_attach(expert_table *table, const float *row, uint32_t *id, zs_error *error);
+/// One more use of a row that is there, idle or not.
+void expert_table_retain(expert_table *table, uint32_t id);
 void expert_table_detach(expert_table *table, uint32_t id);
 /// 0 when no such row is attached.
 uint64_t expert_table_serial(const expert_table *table, uint32_t id);

@@ -2,7 +2,7 @@
 
 uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t first_row, uint32_t limit, uint32_t *spans) {
     uint32_t left = run->end - run->seq->computed, count = left < limit ? left : limit;
-    uint32_t span_rows = model_span_rows(engine->workspace, engine->model);
+    uint32_t span_rows = model_span_rows(engine->workspace, engine->running);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t position = run->seq->computed + i;
         engine->prefill.rows[first_row + i] =
@@ -17,7 +17,8 @@ uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t f
 
 static bool needs_prefill(const zs_session *session) {
     // A decoded session lacks only its newest token, which the next decode step takes in.
-    return session && !session->done && (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count);
+    return session && !session->done && engine_serves(session->engine, session) &&
+           (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count);
 }
 
 /// One step: as many rows of waiting sessions as fit. sampled[i] tells which sessions finished their prompt, in logit order.
@@ -49,9 +50,9 @@ static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *
     gpu_command_set_profiling(engine->prefill_command, engine->profiling);
     zs_status status = gpu_command_begin(engine->prefill_command, error);
     if (status) return status;
-    model_record(engine->model, engine->workspace, engine->prefill_command, &step);
+    model_record(engine->running, engine->workspace, engine->prefill_command, &step);
     if (step.logit_count)
-        model_record_sample(engine->model, engine->workspace, engine->prefill_command, &step, engine->samplers.address,
+        model_record_sample(engine->running, engine->workspace, engine->prefill_command, &step, engine->samplers.address,
                             engine->results.address, false);
     return gpu_command_end(engine->prefill_command, error);
 }

@@ -17,12 +17,15 @@ static int compare_items(const zs_score_item *a, const zs_score_item *b) {
     return memcmp(a->prefix, b->prefix, a->prefix_count * sizeof *a->prefix);
 }
 
-/// Stable insertion of equal items next to the first of their kind; lists are short.
+/// Stable insertion of equal items next to the first of their kind, and of those under one expert side by side; lists are short.
 static void group_items(size_t *order, const zs_score_item *items, size_t count) {
     for (size_t i = 0; i < count; i++) {
         size_t at = i;
+        bool equal = false;
         for (size_t j = 0; j < i; j++) {
-            if (compare_items(&items[order[j]], &items[i]) == 0) at = j + 1;
+            bool same = compare_items(&items[order[j]], &items[i]) == 0;
+            if (same || (!equal && items[order[j]].expert == items[i].expert)) at = j + 1;
+            equal = equal || same;
         }
         memmove(order + at + 1, order + at, (i - at) * sizeof *order);
         order[at] = i;
@@ -71,9 +74,9 @@ static zs_status run_step(zs_engine *engine, score_step *s, zs_error *error) {
     zs_status status = engine_check_cancelled(engine, error);
     if (!status) status = gpu_command_begin(engine->prefill_command, error);
     if (status) return status;
-    model_record(engine->model, engine->workspace, engine->prefill_command, &s->step);
+    model_record(engine->running, engine->workspace, engine->prefill_command, &s->step);
     if (s->step.logit_count)
-        model_record_logprobs(engine->model, engine->workspace, engine->prefill_command, &s->step, engine->prefill.targets_address,
+        model_record_logprobs(engine->running, engine->workspace, engine->prefill_command, &s->step, engine->prefill.targets_address,
                               engine->results.address + logprobs_offset(engine));
     status = gpu_command_end(engine->prefill_command, error);
     if (!status) status = engine_submit(engine, engine->prefill_command, error);
@@ -218,7 +221,8 @@ static zs_status run_branches(score_run *r, size_t first, size_t count, size_t *
 static zs_status run_group(score_run *r, size_t first, size_t count, zs_token_logprob *top, size_t top_count, zs_error *error) {
     zs_engine *engine = r->engine;
     sequence prefix;
-    zs_status status = sequence_create(engine->params.context, &prefix, error);
+    zs_status status = zs_engine_load_expert(engine, r->items[r->order[first]].expert, error);
+    if (!status) status = sequence_create(engine->params.context, &prefix, error);
     if (status) return status;
     status = run_prefix(r, first, count, &prefix, top, top_count, error);
     for (size_t next = 0; next < count && !status;) status = run_branches(r, first, count, &next, &prefix, error);

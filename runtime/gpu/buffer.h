@@ -35,6 +35,8 @@ zs_status gpu_upload_create(zs_device *device, gpu_upload **upload, zs_error *er
 /// the upload comes. Directly into mapped memory where the buffer is mapped. offset and size are multiples of 4.
 zs_status gpu_upload_map(gpu_upload *upload, const gpu_buffer *buffer, uint64_t offset, uint64_t size, void **host, zs_error *error);
 uint64_t gpu_upload_max(const gpu_upload *upload);
+/// Waits until all that was mapped so far is on the device.
+zs_status gpu_upload_wait(gpu_upload *upload, zs_error *error);
 /// Waits until all is on the device; frees the upload, also on failure.
 zs_status gpu_upload_finish(gpu_upload **upload, zs_error *error);
 

@@ -41,6 +41,8 @@ void gpu_log(const zs_device *device, zs_log_level level, const char *format, ..
 zs_status gpu_device_wait(zs_device *device, uint64_t value, zs_error *error);
 /// The timeline's value now: what is done.
 uint64_t gpu_device_done(zs_device *device);
+/// How long some work takes, by what the device's earlier submits took or, before there were any, by its type.
+double gpu_device_estimate_ms(zs_device *device, double bytes, double flops);
 /// Bytes of device memory held by this zs_device's buffers.
 uint64_t gpu_device_memory_used(const zs_device *device);
 /// Device-local bytes that can still be had (budget extension, memory_limit).

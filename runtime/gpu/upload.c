@@ -95,6 +95,15 @@ zs_status gpu_upload_map(gpu_upload *upload, const gpu_buffer *buffer, uint64_t 
     return ZS_OK;
 }
 
+zs_status gpu_upload_wait(gpu_upload *upload, zs_error *error) {
+    record_pending(upload);
+    zs_status status = send(upload, error);
+    for (uint32_t i = 0; i < SLOTS && !status; i++) {
+        if (upload->slots[i].value) status = gpu_device_wait(upload->device, upload->slots[i].value, error);
+    }
+    return status;
+}
+
 zs_status gpu_upload_finish(gpu_upload **upload, zs_error *error) {
     gpu_upload *u = *upload;
     if (!u) return ZS_OK;

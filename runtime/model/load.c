@@ -17,32 +17,41 @@ static char *copy_string(const char *s) {
     return copy;
 }
 
-static uint64_t tensor_device_bytes(const gguf_tensor *tensor, uint32_t group) {
+matrix model_tensor_matrix(const gguf_tensor *tensor, const op_policy *policy) {
+    if (!tensor) return (matrix){0};
+    uint64_t needed;
+    matrix shape =
+        matrix_of(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1], policy->weight_group);
+    matrix_split(&shape, policy->part_limit, &needed); // where it can't be, loading says so
+    return shape;
+}
+
+static uint64_t tensor_device_bytes(const gguf_tensor *tensor, const op_policy *policy) {
     if (!tensor) return 0;
     if (tensor->dims == 1) return tensor->elements * sizeof(float);
-    matrix shape = matrix_of(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1], group);
+    matrix shape = model_tensor_matrix(tensor, policy);
     return matrix_bytes(&shape);
 }
 
-/// What the weights will take on the device; file bytes for the progress.
-static uint64_t weight_bytes(const model_file *file, uint32_t group, uint64_t *file_bytes) {
-    uint64_t bytes = tensor_device_bytes(file->embedding, group) + tensor_device_bytes(file->output_norm, group);
+uint64_t model_weight_bytes(const op_policy *policy, const model_file *file, zs_place factors, uint64_t *file_bytes) {
+    uint64_t bytes = tensor_device_bytes(file->embedding, policy) + tensor_device_bytes(file->output_norm, policy);
     *file_bytes = file->embedding->size;
     if (!file->config.tied) {
-        bytes += tensor_device_bytes(file->head, group);
+        bytes += tensor_device_bytes(file->head, policy);
         *file_bytes += file->head->size;
     }
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *layer = &file->layers[i];
-        for (uint32_t m = 0; m < 3; m++) bytes += tensor_device_bytes(layer->biases[m], group);
+        for (uint32_t m = 0; m < 3; m++) bytes += tensor_device_bytes(layer->biases[m], policy);
         const gguf_tensor *norms[] = {layer->attention_norm,      layer->ffn_norm,     layer->q_norm, layer->k_norm,
                                       layer->attention_post_norm, layer->ffn_post_norm};
-        for (size_t n = 0; n < sizeof norms / sizeof *norms; n++) bytes += tensor_device_bytes(norms[n], group);
+        for (size_t n = 0; n < sizeof norms / sizeof *norms; n++) bytes += tensor_device_bytes(norms[n], policy);
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const gguf_tensor *parts[] = {layer->matrices[m].dense, layer->matrices[m].u, layer->matrices[m].vt};
             for (size_t p = 0; p < 3; p++) {
-                bytes += tensor_device_bytes(parts[p], group);
-                *file_bytes += parts[p] ? parts[p]->size : 0;
+                bool here = p == 0 || factors == ZS_PLACE_DEVICE;
+                if (here) bytes += tensor_device_bytes(parts[p], policy);
+                if (here || factors == ZS_PLACE_HOST) *file_bytes += parts[p] ? parts[p]->size : 0;
             }
         }
     }
@@ -71,6 +80,24 @@ static zs_status read_sigma(const zs_model *model, const model_matrix *from, mod
     return ZS_OK;
 }
 
+static zs_status load_factors(const zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, zs_error *error) {
+    zs_status status = ZS_OK;
+    switch (model->factors) {
+    case ZS_PLACE_DEFAULT:
+    case ZS_PLACE_DEVICE:
+        status = model_upload_matrix(upload, from->vt, NULL, &to->vt, error);
+        return status ? status : model_upload_matrix(upload, from->u, from, &to->u, error);
+    case ZS_PLACE_HOST:
+        status = model_upload_host(upload, from->vt, NULL, &to->vt, &to->host_vt, error);
+        return status ? status : model_upload_host(upload, from->u, from, &to->u, &to->host_u, error);
+    case ZS_PLACE_FILE:
+        to->vt = model_tensor_matrix(from->vt, &model->policy);
+        to->u = model_tensor_matrix(from->u, &model->policy);
+        return ZS_OK;
+    }
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "factors are kept on the device, in host memory or in the file");
+}
+
 static zs_status load_weight(zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, char **names,
                              zs_error *error) {
     *to = (model_weight){.factored = from->dense == NULL, .out = from->out, .in = from->in, .rank = from->rank};
@@ -89,9 +116,7 @@ static zs_status load_weight(zs_model *model, model_upload *upload, const model_
     model->info.matrices++;
     model->info.ranks += to->rank;
     zs_status status = read_sigma(model, from, to, error);
-    if (!status) status = model_upload_matrix(upload, from->vt, NULL, &to->vt, error);
-    if (!status) status = model_upload_matrix(upload, from->u, from, &to->u, error);
-    return status;
+    return status ? status : load_factors(model, upload, from, to, error);
 }
 
 /// The fused kernels take gate and up in one dispatch.
@@ -159,12 +184,13 @@ static zs_status load_layers(zs_model *model, model_upload *upload, const model_
 }
 
 static zs_status load_tensors(zs_model *model, const model_file *file, const zs_model_params *params, zs_error *error) {
-    uint64_t file_bytes, bytes = weight_bytes(file, model->policy.weight_group, &file_bytes);
+    uint64_t file_bytes, bytes = model_weight_bytes(&model->policy, file, model->factors, &file_bytes);
     model->info.weight_bytes = bytes;
     zs_status status = check_memory(model->device, model->path, bytes, error);
     if (status) return status;
     model_upload *upload = NULL;
-    model_warm *warm = model_warm_start(model->device, &model->policy, file);
+    // Where weights are composed, other kernels will serve.
+    model_warm *warm = model->factors == ZS_PLACE_DEVICE ? model_warm_start(model->device, &model->policy, file) : NULL;
     status = model_upload_create(model, params, file_bytes, &upload, error);
     if (!status) status = model_upload_matrix(upload, file->embedding, NULL, &model->embedding, error);
     if (!status && !file->config.tied) status = model_upload_matrix(upload, file->head, NULL, &model->head, error);
@@ -222,6 +248,7 @@ zs_status model_from_file(zs_device *device, const char *path, const model_file 
     model->device = device;
     model->config = file->config;
     model->id = next_id();
+    model->factors = params && file->config.factored && params->factors ? params->factors : ZS_PLACE_DEVICE;
     model->policy = op_policy_of(device);
     zs_status status = op_policy_measure(device, &model->policy, error);
     if (!status) status = allocate(model, file, path, error);
@@ -240,11 +267,18 @@ zs_status model_from_file(zs_device *device, const char *path, const model_file 
 }
 
 zs_status zs_model_load(zs_device *device, const char *path, const zs_model_params *params, zs_model **out, zs_error *error) {
-    model_file file = {0};
-    zs_status status = model_file_open(path, &file, error);
-    if (status) return status;
-    status = model_from_file(device, path, &file, params, out, error);
-    model_file_close(&file);
+    model_file *file = calloc(1, sizeof *file);
+    if (!file) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
+    zs_status status = model_file_open(path, file, error);
+    if (!status) {
+        status = model_from_file(device, path, file, params, out, error);
+        if (!status && (*out)->factors == ZS_PLACE_FILE) {
+            (*out)->file = file;
+            return ZS_OK;
+        }
+        model_file_close(file);
+    }
+    free(file);
     return status;
 }
 
@@ -254,8 +288,15 @@ void zs_model_destroy(zs_model **handle) {
     *handle = NULL;
     for (uint32_t i = 0; i < model->buffer_count; i++) gpu_buffer_destroy(model->device, &model->buffers[i]);
     for (uint32_t i = 0; model->layers && i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) free(model->layers[i].weights[m].sigma);
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            model_weight *w = &model->layers[i].weights[m];
+            free(w->sigma);
+            free(w->host_u);
+            free(w->host_vt);
+        }
     }
+    if (model->file) model_file_close(model->file);
+    free(model->file);
     zs_tokenizer_destroy(&model->tokenizer);
     free(model->buffers);
     free(model->layers);

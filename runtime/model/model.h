@@ -14,9 +14,10 @@ typedef struct model_weight {
     matrix dense; // [out, in]
     matrix u, vt; // [out, r], [r, in]
     uint32_t out, in, rank;
-    uint32_t scale_offset; // of its σ ⊙ z in a row of the scale table (factored only)
-    const char *canonical; // "model.layers.0.mlp.gate_proj", owned by the model
-    float *sigma;          // [rank] on the host (factored only)
+    uint32_t scale_offset;  // of its σ ⊙ z in a row of the scale table (factored only)
+    const char *canonical;  // "model.layers.0.mlp.gate_proj", owned by the model
+    float *sigma;           // [rank] on the host (factored only)
+    void *host_u, *host_vt; // u and vt in the device's layout (ZS_PLACE_HOST only)
     bool has_sketch;
     float sketch[8];
 } model_weight;
@@ -40,6 +41,8 @@ struct zs_model {
     uint32_t scale_count; // floats in a row of the scale table: Σ ranks, each rounded up to 4
     gpu_buffer *buffers;  // what holds all of the above
     uint32_t buffer_count;
+    zs_place factors;    // where u and vt lie; with another place than the device they have no addresses
+    model_file *file;    // open, for factors that stay in it (ZS_PLACE_FILE), or NULL
     float *rope_factors; // [head_dim / 2] on the host, each divides a rotary frequency; NULL: none
     char *names;         // canonical names
     char *path;          // for messages
@@ -50,6 +53,16 @@ struct zs_model {
 /// Brings a file that was opened onto the device; path is for messages. A file may have no tokenizer.
 zs_status model_from_file(zs_device *device, const char *path, const model_file *file, const zs_model_params *params, zs_model **model,
                           zs_error *error);
+/// The device layout of a file's tensor, without an address; all zero for NULL.
+matrix model_tensor_matrix(const gguf_tensor *tensor, const op_policy *policy);
+/// What a file's weights take on the device with its factors in that place; file_bytes: what is read of the file at once.
+uint64_t model_weight_bytes(const op_policy *policy, const model_file *file, zs_place factors, uint64_t *file_bytes);
+/// A model without weights in the shape of a file's: sizes can be asked of it. To be destroyed like another. policy: as of another shape;
+/// NULL: measured.
+zs_status model_shape_create(zs_device *device, const model_file *file, zs_place factors, const op_policy *policy, zs_model **model,
+                             zs_error *error);
+/// Makes the factored matrices of a shape dense ones of a type.
+void model_shape_compose(zs_model *shape, matrix_type type);
 /// Writes σ of every factored matrix into row[scale_count] (host): the base model's row of the scale table.
 void model_base_scales(const zs_model *model, float *row);
 

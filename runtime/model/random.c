@@ -114,11 +114,11 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 enum { SKETCH_FLOATS = 8 };
 
 /// Tensors point into one array, as those of a mapped file do; vectors are the only ones with data.
-typedef struct random_file {
+struct random_file {
     model_file file;
     uint32_t type;
     float *ones, *sigma; // [the longest vector]
-} random_file;
+};
 
 static gguf_tensor *next_tensor(random_file *r, const char *name) {
     gguf_tensor *tensor = &r->file.gguf.tensors[r->file.gguf.tensor_count++];
@@ -232,14 +232,35 @@ static zs_status choose(const zs_random_model_params *params, random_file *r, zs
     return ZS_OK;
 }
 
+zs_status random_file_create(const zs_random_model_params *params, random_file **file, zs_error *error) {
+    random_file *r = calloc(1, sizeof *r);
+    if (!r) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a random model");
+    zs_status status = choose(params, r, error);
+    if (!status && !describe(r)) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a random model");
+    if (status)
+        random_file_destroy(&r);
+    else
+        *file = r;
+    return status;
+}
+
+const model_file *random_file_get(const random_file *file) { return &file->file; }
+
+void random_file_destroy(random_file **file) {
+    random_file *r = *file;
+    if (!r) return;
+    *file = NULL;
+    model_file_close(&r->file);
+    free(r->ones);
+    free(r->sigma);
+    free(r);
+}
+
 zs_status zs_model_create_random(zs_device *device, const zs_random_model_params *params, zs_model **model, zs_error *error) {
-    random_file r = {0};
-    zs_status status = choose(params, &r, error);
-    if (!status && !describe(&r)) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a random model");
+    random_file *r = NULL;
+    zs_status status = random_file_create(params, &r, error);
     if (!status)
-        status = model_from_file(device, r.file.config.name, &r.file, &(zs_model_params){.progress = params->progress}, model, error);
-    model_file_close(&r.file);
-    free(r.ones);
-    free(r.sigma);
+        status = model_from_file(device, r->file.config.name, &r->file, &(zs_model_params){.progress = params->progress}, model, error);
+    random_file_destroy(&r);
     return status;
 }

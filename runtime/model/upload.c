@@ -132,20 +132,21 @@ static zs_status pack_and_send(model_upload *up, const gguf_tensor *tensor, cons
     return status ? status : send_piece(up, buffer, part, &piece, at, error);
 }
 
-/// The tensor's rows first … as `part`, a buffer of its own.
-static zs_status upload_part(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, uint32_t first, matrix *part,
-                             zs_error *error) {
-    gpu_buffer *buffer = NULL;
-    zs_status status = add_buffer(up->model, matrix_bytes(part), tensor->name, &buffer, error);
-    if (status) return status;
-    part->address = buffer->address;
+/// Rows of a piece when pieces have at most `limit` bytes.
+static uint32_t rows_within(const matrix *weight, uint64_t limit) {
+    matrix row = matrix_of(weight->type, 1, weight->in, 1);
+    uint32_t whole = weight->group > 16 ? weight->group : 16; // whole groups, and whole words in every plane
+    uint32_t rows = (uint32_t)(limit / matrix_bytes(&row)) / whole * whole;
+    return rows ? rows : whole;
+}
 
+/// The tensor's rows first … as `part`, into a buffer.
+static zs_status send_rows(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, uint32_t first, const matrix *part,
+                           const gpu_buffer *buffer, zs_error *error) {
     size_t src_row = (size_t)(tensor->size / tensor->shape[0]);
-    matrix row = matrix_of(part->type, 1, part->in, 1);
     uint64_t limit = buffer->mapped || gpu_upload_max(up->ring) > CHUNK_BYTES ? CHUNK_BYTES : gpu_upload_max(up->ring);
-    uint32_t whole = part->group > 16 ? part->group : 16; // whole groups, and whole words in every plane
-    uint32_t step = (uint32_t)(limit / matrix_bytes(&row)) / whole * whole;
-    if (step == 0) step = whole;
+    uint32_t step = rows_within(part, limit);
+    zs_status status = ZS_OK;
     for (uint32_t at = 0; at < part->out && !status; at += step) {
         rows_range rows = {.file = first + at, .matrix = at, .count = part->out - at < step ? part->out - at : step};
         status = buffer->mapped ? pack(up, tensor, permutation, part, rows, buffer->mapped, error)
@@ -153,6 +154,16 @@ static zs_status upload_part(model_upload *up, const gguf_tensor *tensor, const 
         if (!status) status = report(up, (double)rows.count * (double)src_row, error);
     }
     return status;
+}
+
+/// The same into a buffer of its own.
+static zs_status upload_part(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, uint32_t first, matrix *part,
+                             zs_error *error) {
+    gpu_buffer *buffer = NULL;
+    zs_status status = add_buffer(up->model, matrix_bytes(part), tensor->name, &buffer, error);
+    if (status) return status;
+    part->address = buffer->address;
+    return send_rows(up, tensor, permutation, first, part, buffer, error);
 }
 
 static zs_status split(const model_upload *up, const gguf_tensor *tensor, uint64_t limit, matrix *weight, zs_error *error) {
@@ -166,13 +177,18 @@ static zs_status split(const model_upload *up, const gguf_tensor *tensor, uint64
                         (double)needed / mib, zs_device_get_info(up->model->device)->name, (double)limit / mib);
 }
 
+/// The device's layout of a tensor, in one piece.
+static zs_status shape_of(const model_upload *up, const gguf_tensor *tensor, matrix *weight, zs_error *error) {
+    *weight = model_tensor_matrix(tensor, &up->model->policy);
+    weight->part_rows = 0;
+    if (weight->type != MATRIX_TYPES) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);
+}
+
 zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight,
                               zs_error *error) {
-    const op_policy *policy = &up->model->policy;
-    *weight = matrix_of(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1], policy->weight_group);
-    if (weight->type == MATRIX_TYPES)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: tensor %s has a type that no kernel reads", up->model->path, tensor->name);
-    zs_status status = split(up, tensor, policy->part_limit, weight, error);
+    zs_status status = shape_of(up, tensor, weight, error);
+    if (!status) status = split(up, tensor, up->model->policy.part_limit, weight, error);
     for (uint32_t p = 0; p < matrix_part_count(weight) && !status; p++) {
         matrix part = matrix_part(weight, p);
         status = upload_part(up, tensor, permutation, p * weight->part_rows, &part, error);
@@ -181,6 +197,50 @@ zs_status model_upload_matrix(model_upload *up, const gguf_tensor *tensor, const
     gguf_tensor_release(tensor);
     return status;
 }
+
+zs_status model_upload_into(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight,
+                            const gpu_buffer *buffer, zs_error *error) {
+    zs_status status = shape_of(up, tensor, weight, error);
+    if (status) return status;
+    weight->address = buffer->address;
+    status = send_rows(up, tensor, permutation, 0, weight, buffer, error);
+    gguf_tensor_release(tensor);
+    return status;
+}
+
+zs_status model_upload_host(model_upload *up, const gguf_tensor *tensor, const model_matrix *permutation, matrix *weight, void **host,
+                            zs_error *error) {
+    zs_status status = shape_of(up, tensor, weight, error);
+    if (status) return status;
+    uint8_t *packed = malloc(matrix_bytes(weight));
+    if (!packed)
+        return zs_error_set(error, ZS_ERROR_MEMORY, "no host memory for the %.0f MB of %s: leave the factors in the file",
+                            (double)matrix_bytes(weight) / 1e6, tensor->name);
+    *host = packed;
+    size_t src_row = (size_t)(tensor->size / weight->out);
+    uint32_t step = rows_within(weight, CHUNK_BYTES);
+    for (uint32_t first = 0; first < weight->out && !status; first += step) {
+        rows_range rows = {.file = first, .matrix = first, .count = weight->out - first < step ? weight->out - first : step};
+        status = pack(up, tensor, permutation, weight, rows, packed, error);
+        if (!status) status = report(up, (double)rows.count * (double)src_row, error);
+    }
+    gguf_tensor_release(tensor);
+    return status;
+}
+
+zs_status model_upload_packed(model_upload *up, const matrix *weight, const void *host, const gpu_buffer *buffer, zs_error *error) {
+    uint64_t bytes = matrix_bytes(weight), most = gpu_upload_max(up->ring);
+    zs_status status = ZS_OK;
+    for (uint64_t at = 0; at < bytes && !status; at += most) {
+        uint64_t size = bytes - at < most ? bytes - at : most;
+        void *to;
+        status = gpu_upload_map(up->ring, buffer, at, size, &to, error);
+        if (!status) memcpy(to, (const uint8_t *)host + at, size);
+    }
+    return status;
+}
+
+zs_status model_upload_wait(model_upload *up, zs_error *error) { return gpu_upload_wait(up->ring, error); }
 
 zs_status model_upload_vector(model_upload *up, const gguf_tensor *tensor, uint64_t *address, zs_error *error) {
     size_t bytes = (size_t)(tensor->elements + 31) / 32 * 32 * sizeof(float);

@@ -24,21 +24,12 @@ struct model_warm {
 /// Stands for a device address where zero means that something is absent; nothing reads it.
 enum { ANY_ADDRESS = 256, ROWS = 32 };
 
-static matrix shape_of(const gguf_tensor *tensor, const op_policy *policy) {
-    if (!tensor) return (matrix){0};
-    uint64_t needed;
-    matrix shape =
-        matrix_of(matrix_type_from_gguf(tensor->type), (uint32_t)tensor->shape[0], (uint32_t)tensor->shape[1], policy->weight_group);
-    matrix_split(&shape, policy->part_limit, &needed); // where it can't be, loading says so
-    return shape;
-}
-
 static void fill_model(part *w, uint32_t which, zs_device *device, const model_file *file) {
     const op_policy *policy = &w->workspace.policy;
     w->model = (zs_model){.device = device, .config = file->config, .layers = &w->layer, .output_norm = ANY_ADDRESS};
     w->model.config.layers = which == LAYER ? 1 : 0;
-    w->model.embedding = shape_of(file->embedding, policy);
-    w->model.head = file->config.tied ? w->model.embedding : shape_of(file->head, policy);
+    w->model.embedding = model_tensor_matrix(file->embedding, policy);
+    w->model.head = file->config.tied ? w->model.embedding : model_tensor_matrix(file->head, policy);
     w->layer.attention_norm = w->layer.ffn_norm = ANY_ADDRESS;
     if (file->config.head_norms) w->layer.q_norm = w->layer.k_norm = ANY_ADDRESS;
     if (file->config.post_norms) w->layer.attention_post_norm = w->layer.ffn_post_norm = ANY_ADDRESS;
@@ -47,9 +38,9 @@ static void fill_model(part *w, uint32_t which, zs_device *device, const model_f
         const model_matrix *from = &file->layers[0].matrices[m];
         w->layer.weights[m] = (model_weight){
             .factored = from->dense == NULL,
-            .dense = shape_of(from->dense, policy),
-            .u = shape_of(from->u, policy),
-            .vt = shape_of(from->vt, policy),
+            .dense = model_tensor_matrix(from->dense, policy),
+            .u = model_tensor_matrix(from->u, policy),
+            .vt = model_tensor_matrix(from->vt, policy),
             .out = from->out,
             .in = from->in,
             .rank = from->rank,

@@ -142,6 +142,32 @@ typedef struct op_logprobs {
 } op_logprobs;
 void op_record_logprobs(const op_recorder *recorder, const op_logprobs *op);
 
+// ---- making weights ------------------------------------------------------------------------------------------------
+
+/// Rows first … of a matrix from x f32 [rows, x_stride], zero up to the padded width; rounded as ggml's reference does: f16 to nearest
+/// even, Q8 d = max|x| / 127, Q4 d = the value of largest magnitude / −8 (matrix.h).
+typedef struct op_pack {
+    uint64_t x;
+    const matrix *to;     // F16, Q8 or Q4
+    uint32_t x_stride;    // floats
+    uint32_t first, rows; // multiples of op_pack_rows, but for the matrix' last rows
+} op_pack;
+void op_record_pack(const op_recorder *recorder, const op_pack *op);
+/// Rows that are packed together: no word of the matrix is shared with others.
+uint32_t op_pack_rows(const matrix *to);
+
+/// Rows first … of W' = U diag(s) Vᵀ: a = those rows of U ⊙ s; y = a Vᵀ; packed. f32 up to the packing. Four operations with barriers
+/// between them.
+typedef struct op_compose {
+    const matrix *u, *vt; // [out, r], [r, in]
+    const matrix *to;     // [out, in]: F16, Q8 or Q4
+    uint64_t scales;      // f32 [r]: s = σ ⊙ z
+    uint64_t step;        // a Step whose rows[i].token is first + i
+    uint64_t a, y;        // scratch: f32 [rows, r padded to 32], [rows, in padded to 32]
+    uint32_t first, rows; // as op_pack's
+} op_compose;
+void op_record_compose(const op_recorder *recorder, const op_compose *op);
+
 // ---- the backward pass ---------------------------------------------------------------------------------------------
 
 /// Parts of a row, side by side, and where each one's factors lie in a row of scales; offsets in floats.

@@ -100,6 +100,9 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (!model->info.factored)
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "%s is a dense model and has no z to take a gradient by: make a factored one with zsigma factor", model->path);
+    if (model->factors != ZS_PLACE_DEVICE)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "a gradient needs the factors of %s on the device, and it was loaded without them",
+                            model->path);
     train_limits limits;
     zs_status status = check_architecture(model, error);
     if (!status) status = choose_limits(model, params, &limits, error);

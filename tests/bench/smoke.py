@@ -45,12 +45,36 @@ class Figures(program.TinyTest):
         self.check(result, {**SPEEDS, **DEVICE, **MEMORY, **EXPERTS, **TWO_PASS, **START})
         self.assertEqual(result["mode"], "factored")
 
+    def test_composed(self):
+        result = self.ok_json("bench", "-m", self.factored, *SMALL, "--only", "compose")
+        figures = {"decode_step_factored": "ms"}
+        for name in ["f16", "q8_0", "q4_0"]:
+            figures.update({f"compose_{name}": "ms", f"decode_step_{name}": "ms", f"break_even_{name}": "tokens"})
+        self.assertEqual({name: figure["unit"] for name, figure in result["figures"].items()}, figures)
+        for name, figure in result["figures"].items():
+            self.assertTrue(figure["value"] > 0 or name.startswith("break_even"), name)
+        result = self.ok_json("bench", "-m", self.factored, *SMALL, "--mode", "composed:q8_0")
+        self.check(result, {**SPEEDS, **MEMORY, **START})
+        self.assertEqual(result["mode"], "composed:q8_0")
+
+    def test_plan_of_a_model_that_no_device_holds(self):
+        plan = self.ok_json("bench", "--arch", "llama3-70b", "--plan")
+        on_device = plan["bytes"]["device"]
+        self.assertGreater(on_device["total"], 40e9)
+        # 80 layers of 8192 wide, ffn 28672, kv heads 1024: (out + in) · rank values of f16.
+        values = sum((out + into) * min(out, into) for out, into in [(8192, 8192)] * 2 + [(1024, 8192)] * 2 + [(28672, 8192)] * 2 + [(8192, 28672)])
+        self.assertEqual(on_device["factors"] + plan["bytes"]["host"] + plan["bytes"]["file"], 80 * 2 * values)
+        dense = self.ok_json("bench", "--arch", "llama3-70b", "--plan", "--mode", "dense")["bytes"]["device"]
+        self.assertEqual((dense["factors"], dense["composed"]), (0, 0))
+        composed = self.ok_json("bench", "--arch", "llama3-70b", "--plan", "--mode", "composed:f16")["bytes"]["device"]
+        self.assertEqual(composed["composed"] + composed["weights"], dense["weights"])
+
     def test_dense_has_no_experts(self):
         self.check(self.ok_json("bench", "-m", self.dense, *SMALL), {**SPEEDS, **DEVICE, **MEMORY, **START})
 
     def test_random_weights(self):
         by = ["bench", "--arch", "smollm2-135m", "--layers", "2", "--type", "q8_0", "--only", "decode", "--runs", "1", "--decode-tokens", "2", "--json"]
-        for mode in ["dense", "factored"]:
+        for mode in ["dense", "factored", "composed:q4_0"]:
             result = self.ok_json(*by, "--mode", mode)
             self.assertEqual((result["model"], result["mode"], result["type"]), ("smollm2-135m", mode, "q8"))
             self.check(result, {"decode_2": "tokens/s", "decode_dispatches_per_layer": "dispatches"})

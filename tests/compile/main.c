@@ -142,6 +142,7 @@ static zs_status compile_all(zs_device *device, zs_error *error) {
             if (!status) status = compile_record(device, &shapes[shape], (matrix_type)type, false, kv_f16, false, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, kv_f16, true, error);
             if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, !kv_f16, false, error);
+            if (!status && factors) status = compile_record_compose(device, &shapes[shape], (matrix_type)type, error);
             if (!status && !shapes[shape].gemma) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, false, error);
             if (!status && factors && !shapes[shape].gemma)
                 status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, true, error);

@@ -114,6 +114,30 @@ zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_t
     return status;
 }
 
+zs_status compile_record_compose(zs_device *device, const compile_shape *shape, matrix_type type, zs_error *error) {
+    static const matrix_type types[] = {MATRIX_F16, MATRIX_Q8, MATRIX_Q4};
+    const op_policy policy = op_policy_of(device);
+    const matrix u = matrix_somewhere(type, shape->ffn, shape->hidden, policy.weight_group),
+                 vt = matrix_somewhere(type, shape->hidden, shape->hidden, policy.weight_group);
+    gpu_command *command = NULL;
+    zs_status status = gpu_command_create(device, "compile", &command, error);
+    if (!status) status = gpu_command_begin(command, error);
+    for (size_t i = 0; i < sizeof types / sizeof *types && !status; i++) {
+        const matrix to = matrix_somewhere(types[i], shape->ffn, shape->hidden, policy.weight_group);
+        op_record_compose(&(op_recorder){.command = command, .policy = policy}, &(op_compose){.u = &u,
+                                                                                              .vt = &vt,
+                                                                                              .to = &to,
+                                                                                              .scales = SOMEWHERE,
+                                                                                              .step = SOMEWHERE,
+                                                                                              .a = SOMEWHERE,
+                                                                                              .y = SOMEWHERE,
+                                                                                              .rows = op_pack_rows(&to)});
+    }
+    if (!status) status = gpu_command_end(command, error);
+    gpu_command_destroy(&command);
+    return status;
+}
+
 /// A buffer of any size without memory; its handle is passed to functions that do nothing.
 static gpu_buffer buffer_somewhere(void) {
     return (gpu_buffer){.handle = (VkBuffer)(uintptr_t)SOMEWHERE, .address = SOMEWHERE, .size = UINT64_MAX / 2};

@@ -17,6 +17,9 @@ typedef struct compile_shape {
 zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, bool kv_f16, bool deterministic,
                          zs_error *error);
 
+/// Weights composed of factors of this type, as every type that there is.
+zs_status compile_record_compose(zs_device *device, const compile_shape *shape, matrix_type type, zs_error *error);
+
 /// The same for the gradient of a few sequences by z.
 zs_status compile_record_gradient(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, zs_error *error);
 

@@ -89,6 +89,35 @@ class Ask(program.TinyTest):
         self.refused(1, "zsigma factor", by=["ask", "-m", self.dense, "--mode", "factored", "Hello"])
         self.refused(1, self.factored, by=["ask", "-m", self.factored, "--mode", "dense", "Hello"])
 
+    def test_composed(self):
+        factored = self.ask()
+        for asked, mode in [("composed", "composed:f16"), ("composed:f16", "composed:f16"), ("composed:q8_0", "composed:q8_0"), ("composed:q4_0", "composed:q4_0")]:
+            answer = self.ask("--mode", asked)
+            self.assertEqual(answer["mode"], mode)
+            self.assertGreater(answer["compose_ms"], 0)
+            if mode == "composed:f16":
+                self.assertEqual(answer["tokens"], factored["tokens"])
+        self.assertEqual((self.ask("--mode", "auto")["mode"], factored["compose_ms"]), ("factored", 0))
+        self.refused(1, "--mode composed:q8_0", "zsigma factor", by=["ask", "-m", self.dense, "--mode", "composed:q8_0", "Hello"])
+
+    def test_plan(self):
+        plan = self.ok_json("ask", "-m", self.factored, "--plan")
+        size = plan["bytes"]["device"]
+        self.assertEqual((plan["mode"], plan["factors"], plan["fits"]), ("factored", "device", True))
+        self.assertEqual(size["total"], sum(size[part] for part in ["weights", "factors", "composed", "experts", "kv", "workspace"]))
+        self.assertEqual((size["composed"], plan["bytes"]["host"], plan["bytes"]["file"]), (0, 0, 0))
+        composed = self.ok_json("chat", "-m", self.factored, "--plan", "--mode", "composed:q8_0")
+        self.assertEqual((composed["mode"], composed["bytes"]["device"]["factors"]), ("composed:q8_0", size["factors"]))
+        self.assertGreater(composed["bytes"]["device"]["composed"], 0)
+        self.assertEqual(self.ok_json("score", "-m", self.dense, "--plan")["mode"], "dense")
+        text = self.ok("ask", "-m", self.factored, "--plan").out
+        self.assertIn(str(size["factors"]), text)
+        reason = plan["reasons"][-1].split(", with all else")[0]  # what is free changes from one moment to the next
+        self.assertIn(reason, text)
+        self.assertIn(reason, self.ok("ask", "-m", self.factored, "-n", "2", "Hello", "--verbose").err)
+        self.refused(1, "zsigma factor", by=["ask", "-m", self.dense, "--plan", "--mode", "composed"])
+        self.refused(2, "nothing is asked", by=["ask", "-m", self.factored, "--plan", "Hello"])
+
     def test_context(self):
         long = "word " * 200
         self.refused(1, "256", by=["ask", "-m", self.factored, long])

@@ -22,6 +22,7 @@ void cases_attention(harness *h);
 void cases_attention_rows(harness *h);
 void cases_sample(harness *h);
 void cases_logprobs(harness *h);
+void cases_compose(harness *h);
 
 /// A Step in the arena; members not given are 0.
 typedef struct step_data {

@@ -22,6 +22,7 @@ static const struct {
     {"attention_rows", cases_attention_rows},
     {"sample", cases_sample},
     {"logprobs", cases_logprobs},
+    {"compose", cases_compose},
     {"linear_back", cases_linear_back},
     {"scale", cases_scale},
     {"silu_mul", cases_silu_mul},

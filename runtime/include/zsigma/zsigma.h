@@ -169,8 +169,17 @@ zs_status zs_tokenizer_encode_chat(const zs_tokenizer *tokenizer, const zs_messa
 
 typedef struct zs_model zs_model;
 
+/// Where a factored model's U and Vᵀ are kept. Elsewhere than on the device they serve to compose weights from only (ZS_MODE_COMPOSED).
+typedef enum zs_place {
+    ZS_PLACE_DEFAULT = 0, // on the device; a plan chooses
+    ZS_PLACE_DEVICE,
+    ZS_PLACE_HOST, // in host memory
+    ZS_PLACE_FILE, // in the model's file, which stays mapped; it must not change
+} zs_place;
+
 typedef struct zs_model_params {
     zs_progress progress;
+    zs_place factors;          // of a factored model; a dense one has none
     const char *chat_template; // a family (chatml, qwen2, llama2, llama3, mistral, vicuna, gemma) instead of the model's own; NULL: that
 } zs_model_params;
 
@@ -264,17 +273,34 @@ typedef enum zs_precision {
 
 typedef enum zs_kv_type { ZS_KV_DEFAULT = 0 /* by precision */, ZS_KV_F32, ZS_KV_F16 } zs_kv_type;
 
+/// How z is applied to a factored model.
+typedef enum zs_mode {
+    ZS_MODE_DEFAULT = 0, // factored where the factors lie on the device, else composed; dense for a dense model
+    ZS_MODE_FACTORED,    // as an epilogue between Vᵀ and U: any mix of experts in a step, switching for nothing
+    ZS_MODE_COMPOSED,    // W' = U diag(σ ⊙ z) Vᵀ made dense for one expert at a time; another one's turn makes it anew
+} zs_mode;
+
+/// Of composed weights. Quantised ones are rounded once, from f32, as ggml does.
+typedef enum zs_composed_type {
+    ZS_COMPOSED_DEFAULT = 0, // f16; a plan chooses
+    ZS_COMPOSED_F16,
+    ZS_COMPOSED_Q8_0,
+    ZS_COMPOSED_Q4_0,
+} zs_composed_type;
+
 typedef struct zs_engine zs_engine;
 
 typedef struct zs_engine_params {
     zs_precision precision;
     zs_kv_type kv;
-    uint32_t context;      // longest sequence in tokens; 0: min(model's, 4096)
-    uint32_t max_sessions; // sessions that may be live at once; 0: 8
-    uint32_t kv_tokens;    // tokens the KV pool holds over all sessions and cached prefixes; 0: 2 · context
-    uint32_t max_experts;  // rows of the expert table besides the base; 0: 16
-    uint32_t max_rows;     // rows of one prefill step; 0: chosen by device
-    bool deterministic;    // a row's bits do not depend on the other rows of its step
+    zs_mode mode;
+    zs_composed_type composed; // ZS_MODE_COMPOSED
+    uint32_t context;          // longest sequence in tokens; 0: min(model's, 4096)
+    uint32_t max_sessions;     // sessions that may be live at once; 0: 8
+    uint32_t kv_tokens;        // tokens the KV pool holds over all sessions and cached prefixes; 0: 2 · context
+    uint32_t max_experts;      // rows of the expert table besides the base; 0: 16
+    uint32_t max_rows;         // rows of one prefill step; 0: chosen by device
+    bool deterministic;        // a row's bits do not depend on the other rows of its step
 } zs_engine_params;
 
 /// Memory is sized first: what does not fit is ZS_ERROR_DEVICE_MEMORY with the numbers and what would fit.
@@ -290,8 +316,9 @@ typedef struct zs_engine_info {
     uint32_t context, max_sessions, max_rows, kv_tokens;
     zs_precision precision;
     zs_kv_type kv;
-    const char *mode; // "dense", "factored"
+    const char *mode; // "dense", "factored", "composed:f16", "composed:q8_0", "composed:q4_0"
     uint64_t kv_bytes, workspace_bytes;
+    uint64_t composed_bytes; // composed weights and what makes them
     uint32_t decode_dispatches_per_layer;
 } zs_engine_info;
 const zs_engine_info *zs_engine_get_info(const zs_engine *engine);
@@ -301,6 +328,46 @@ const zs_engine_info *zs_engine_get_info(const zs_engine *engine);
 zs_status zs_engine_attach_expert(zs_engine *engine, const zs_expert *expert, bool transfer, uint32_t *id, zs_error *error);
 /// Frees a table row; no live session may use it.
 void zs_engine_detach_expert(zs_engine *engine, uint32_t id);
+/// Composed mode: makes the weights of an expert (0: the base model) now, if they are not the loaded ones; zs_engine_run and
+/// zs_engine_score do it when the turn comes. Nothing to do in the other modes. Errors: ZS_ERROR_ARGUMENT (no such id), ZS_ERROR_CANCELLED,
+/// and those of the device; the next use of an expert makes its weights anew.
+zs_status zs_engine_load_expert(zs_engine *engine, uint32_t id, zs_error *error);
+
+// ---- plans ---------------------------------------------------------------------------------------------------------
+
+typedef struct zs_plan_params {
+    zs_engine_params engine; // as the engine will be created; mode and composed, where given, are kept to
+    zs_place factors;        // where given, kept to
+    uint32_t tokens;         // expected to be made between two changes of expert; 0: 256
+} zs_plan_params;
+
+/// How a model would be run on a device, and what that takes where. Bytes are those of one engine.
+typedef struct zs_plan {
+    zs_mode mode; // ZS_MODE_DEFAULT for a dense model
+    zs_composed_type composed;
+    zs_place factors;
+    char mode_name[16]; // as zs_engine_info.mode
+    bool fits;
+    uint64_t free_bytes, device_bytes;  // free on the device; the sum of the next six
+    uint64_t weight_bytes;              // what is not factored: embedding, norms, head, dense matrices
+    uint64_t factor_bytes;              // U and Vᵀ, if they lie there
+    uint64_t composed_bytes;            // W'
+    uint64_t expert_bytes;              // the table of σ ⊙ z
+    uint64_t kv_bytes, workspace_bytes; // work space: activations, and what composing needs
+    uint64_t host_bytes;                // factors in host memory
+    uint64_t file_bytes;                // factors that stay in the file
+    double compose_flops, compose_ms;   // of making W' once, estimated; 0 for a dense model
+    double break_even_tokens;           // so many tokens after a change of expert composed mode has caught up; 0: it never does
+    uint32_t reason_count;
+    char reasons[6][192];
+} zs_plan;
+
+/// Decides on mode, composed type and the factors' place by bytes, operations, expected tokens and free memory; nothing is loaded or
+/// allocated on the device. zs_model_load and zs_engine_create are then given what was chosen. A plan that does not fit is told by `fits`;
+/// errors: those of reading the file, and ZS_ERROR_ARGUMENT (a mode that the model cannot have).
+zs_status zs_plan_file(zs_device *device, const char *path, const zs_plan_params *params, zs_plan *plan, zs_error *error);
+
+// ---- sessions ------------------------------------------------------------------------------------------------------
 
 typedef struct zs_sampling {
     float temperature;        // 0: greedy, ties to the lowest id
@@ -345,7 +412,8 @@ bool zs_session_is_done(const zs_session *session);
 /// call zs_engine_run or zs_engine_score.
 typedef bool (*zs_token_callback)(void *user, zs_session *session, uint32_t token);
 
-/// Steps all sessions with work together until each is done. One recorded command buffer per decode step, submitted
+/// Steps all sessions with work together until each is done; in composed mode those under one expert, then those under another,
+/// beginning with the one whose weights are loaded. One recorded command buffer per decode step, submitted
 /// ahead. Errors: ZS_ERROR_NUMERIC (NaN logits; that session is
 /// stopped), ZS_ERROR_CANCELLED, ZS_ERROR_CONTEXT (kv_tokens used up), ZS_ERROR_DEVICE_LOST, ZS_ERROR_TIMEOUT. After an error
 /// another call goes on with the sessions that are not done.
@@ -374,6 +442,8 @@ typedef struct zs_engine_stats {
     uint64_t prefill_tokens, cached_tokens, decode_tokens, steps, submits;
     double prefill_ms, decode_ms; // wall clock
     double gpu_busy_ms;           // by timestamps
+    uint32_t composes;            // how often weights were composed
+    double compose_ms;            // wall clock
 } zs_engine_stats;
 const zs_engine_stats *zs_engine_get_stats(const zs_engine *engine);
 void zs_engine_reset_stats(zs_engine *engine);
@@ -383,7 +453,7 @@ void zs_engine_reset_stats(zs_engine *engine);
 typedef enum zs_strategy {
     ZS_STRATEGY_NONE,       // base weights
     ZS_STRATEGY_FIXED,      // params.expert
-    ZS_STRATEGY_PROMPT,     // pass 1 under the base weights
+    ZS_STRATEGY_PROMPT,     // pass 1 under the base weights; in composed mode under those that are loaded, the base if none are
     ZS_STRATEGY_CLASSIFIER, // pass 1 under the dispatcher expert
     ZS_STRATEGY_MIX,        // params.alpha
 } zs_strategy;
@@ -424,6 +494,7 @@ typedef struct zs_answer {
     size_t category_count;
     double *alpha; // per expert of the set (mix), else NULL
     double pass1_ms, prefill_ms, decode_ms;
+    double compose_ms; // of the answer's expert, in composed mode; what pass 1 needed is in pass1_ms
     double decode_tokens_per_s;
     bool ended; // an end token came (else: max_tokens, context or callback)
 } zs_answer;

@@ -315,6 +315,9 @@ typedef struct zs_random_model_params {
 /// no tokenizer (zs_model_get_tokenizer gives NULL), so zs_ask refuses it. Errors: ZS_ERROR_ARGUMENT (unknown arch or type), and
 /// those of zs_model_load.
 zs_status zs_model_create_random(zs_device *device, const zs_random_model_params *params, zs_model **model, zs_error *error);
+/// Plans as zs_plan_file does for a model that would be made so; with factored false and no mode asked for, for a dense one.
+zs_status zs_plan_random(zs_device *device, const zs_random_model_params *random, const zs_plan_params *params, zs_plan *plan,
+                         zs_error *error);
 /// i-th known arch; NULL when i is out of range.
 const char *zs_random_model_arch(uint32_t i);
 
