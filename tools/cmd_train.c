@@ -40,12 +40,13 @@ static bool is_rewarded(const train_options *o) {
 static const char *find_problem(const train_options *o) {
     const cli_common *common = o->common;
     if (!o->model) return "which model? give -m FILE";
-    if (!o->task) return "--task is sft (the answers as they are), or a task whose answers can be scored (--help lists them)";
-    if (strcmp(o->task, "sft") != 0 && !o->scored)
-        return "--task is sft (the answers as they are), or a task whose answers can be scored (--help lists them)";
+    if (!o->task) return "--task is sft (the answers as they are), classify, or a task whose answers can be scored (--help lists them)";
+    if (strcmp(o->task, "sft") != 0 && !o->classify && !o->scored)
+        return "--task is sft (the answers as they are), classify, or a task whose answers can be scored (--help lists them)";
     if (o->scored && o->scored->images) return "training on questions about images is not possible";
-    if (!o->scored && is_rewarded(o)) return "answers are not made or scored under --task sft";
-    if (o->scored && o->gradient) return "--dump-gradient belongs to --task sft";
+    if (!o->scored && is_rewarded(o)) return "answers are not made or scored under --task sft and classify";
+    if (!o->classify != !o->experts) return "--task classify and --experts DIR, whose experts' names are the categories, belong together";
+    if ((o->scored || o->classify) && o->gradient) return "--dump-gradient belongs to --task sft";
     if (!is_one_of(o->preset, "paper", "authors", NULL)) return "--preset is paper or authors";
     if (!is_one_of(o->kl_direction, "policy-base", "base-policy", NULL)) return "--kl-direction is policy-base or base-policy";
     if (!o->data) return "which data? give --data FILE";
@@ -63,9 +64,9 @@ static const char *find_problem(const train_options *o) {
     return NULL;
 }
 
-/// "sft: the answers as they are; or reinforcement on: gsm8k, …"
+/// What --task takes.
 static void list_tasks(char *text, size_t size) {
-    int length = snprintf(text, size, "sft: the answers as they are; or, to learn from scores:");
+    int length = snprintf(text, size, "sft: the answers as they are; classify: pass 1; or, to learn from scores:");
     const task *t;
     for (size_t i = 0; (t = task_get(i)) && length < (int)size; i++) {
         if (!t->images) length += snprintf(text + length, size - (size_t)length, " %s", t->name);
@@ -83,6 +84,7 @@ int cmd_train(int argc, char **argv) {
         {"task", 0, CLI_STRING, &o.task, "TASK", tasks},
         {"data", 0, CLI_STRING, &o.data, "FILE", "JSON Lines: {\"prompt\" or \"messages\", \"answer\"}"},
         {"valid", 0, CLI_STRING, &o.valid, "FILE", "other such lines, by which the best values are kept"},
+        {"experts", 0, CLI_STRING, &o.experts, "DIR", "classify: the answers are its experts' names, or other"},
         {"init", 0, CLI_STRING, &o.init, "FILE", "begin at this expert; default: the base model"},
         {"transfer", 0, CLI_FLAG, &o.transfer, NULL, "accept an expert made for another model"},
         {"name", 0, CLI_STRING, &o.name, "NAME", "of the expert; default: the file's"},
@@ -131,6 +133,7 @@ int cmd_train(int argc, char **argv) {
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
     if (positional) return cli_usage(&command, "the data is given by --data");
+    o.classify = o.task && strcmp(o.task, "classify") == 0;
     o.scored = o.task ? task_find(o.task) : NULL;
     const char *problem = find_problem(&o);
     if (problem) return cli_usage(&command, problem);

@@ -49,10 +49,22 @@ static bool encode(train_data *data, const data_item *line, const zs_tokenizer *
     size_t prompt_count = 0, answer_count = 0;
     zs_error error;
     char reason[128];
-    zs_status status = zs_tokenizer_encode_chat(tokenizer, line->messages, line->message_count, true, &prompt, &prompt_count, &error);
-    if (!status && !data->task)
+    zs_status status;
+    if (data->categories) {
+        zs_train_item question = {0};
+        status = zs_dispatch_encode(tokenizer, data->categories, line->messages[line->message_count - 1].content,
+                                    line->category ? line->category : line->answer, &question, &error);
+        prompt = (uint32_t *)(uintptr_t)question.prompt;
+        answer = (uint32_t *)(uintptr_t)question.answer;
+        prompt_count = question.prompt_count;
+        answer_count = question.answer_count;
+    } else {
+        status = zs_tokenizer_encode_chat(tokenizer, line->messages, line->message_count, true, &prompt, &prompt_count, &error);
+    }
+    bool as_it_is = !data->task && !data->categories;
+    if (!status && as_it_is)
         status = zs_tokenizer_encode(tokenizer, line->answer, strlen(line->answer), false, &answer, &answer_count, &error);
-    if (!status && end && !data->task) status = append(&answer, &answer_count, *end, &error);
+    if (!status && end && as_it_is) status = append(&answer, &answer_count, *end, &error);
     if (!status && prompt_count + answer_count <= context) {
         *item = (zs_train_item){prompt, prompt_count, answer, answer_count};
         return true;
@@ -81,6 +93,26 @@ zs_status train_data_encode(train_data *data, const zs_model *model, uint32_t co
     if (data->count) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_FORMAT,
                         "%s has no line that can be used: {\"prompt\": …, \"answer\": …} is expected, one object a line", data->path);
+}
+
+zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, zs_error *error) {
+    *valid = (train_data){.path = data->path, .count = 0};
+    valid->items = calloc(data->count + 1, sizeof *valid->items);
+    valid->lines = calloc(data->count + 1, sizeof *valid->lines);
+    if (!valid->items || !valid->lines) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+    uint64_t state = seed;
+    size_t wanted = data->count / 5;
+    for (; valid->count < wanted; valid->count++) {
+        state = state * 6364136223846793005u + 1442695040888963407u; // Knuth's MMIX generator; its high bits
+        size_t drawn = (size_t)((state >> 33) % data->count--);
+        valid->items[valid->count] = data->items[drawn];
+        valid->lines[valid->count] = data->lines[drawn];
+        data->items[drawn] = data->items[data->count];
+        data->lines[drawn] = data->lines[data->count];
+    }
+    if (wanted) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_FORMAT, "%s has %zu lines that can be used, too few to keep a fifth for validation: give --valid",
+                        data->path, data->count);
 }
 
 void train_data_free(train_data *data) {

@@ -11,8 +11,9 @@ typedef struct train_data {
     zs_train_item *items; // [count]: the lines that are used
     size_t *lines;        // [count]: places in file.items
     size_t count;
-    uint32_t left_out; // lines, each told
-    const task *task;  // NULL: answers are learnt as they are
+    uint32_t left_out;               // lines, each told
+    const task *task;                // NULL: answers are learnt as they are
+    const zs_expert_set *categories; // answers are these experts' names, learnt behind pass 1's prompt; NULL: none
 } train_data;
 
 /// Reads and checks a file, before any model is there; under a task, what its scorer can use.
@@ -21,6 +22,8 @@ zs_status train_data_read(const char *path, const task *under, train_data *data,
 /// Else end_token: it is part of the answers.
 /// ZS_ERROR_FORMAT when no line is left.
 zs_status train_data_encode(train_data *data, const zs_model *model, uint32_t context, uint32_t room, bool end_token, zs_error *error);
+/// Moves every fifth line, drawn by seed, to `valid`, which is empty.
+zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, zs_error *error);
 void train_data_free(train_data *data);
 /// Lines of `data` whose prompt is one of `other`'s.
 size_t train_data_overlap(const train_data *data, const train_data *other);

@@ -12,6 +12,7 @@ typedef struct training {
     cli_stack stack;
     train_data data, valid;
     zs_expert *init;
+    zs_expert_set *categories; // of a dispatcher
     zs_trainer *trainer;
     train_reward reward;
     char *checkpoint, *name;
@@ -99,6 +100,8 @@ static zs_status read_data(training *t, zs_error *error) {
     const train_options *o = t->options;
     zs_status status = train_data_read(o->data, o->scored, &t->data, error);
     if (!status && o->valid) status = train_data_read(o->valid, o->scored, &t->valid, error);
+    if (!status && o->classify) status = zs_expert_set_load(o->experts, &t->categories, error);
+    t->data.categories = t->valid.categories = t->categories;
     return status;
 }
 
@@ -107,10 +110,11 @@ static zs_status encode_data(training *t, zs_error *error) {
     uint32_t context = train_context(o, t->stack.model);
     zs_status status = train_data_encode(&t->data, t->stack.model, context, o->max_tokens, true, error);
     if (!status && o->valid) status = train_data_encode(&t->valid, t->stack.model, context, o->max_tokens, true, error);
-    if (status || !o->valid) return status;
+    if (!status && o->classify && !o->valid) status = train_data_split(&t->data, o->seed, &t->valid, error);
+    if (status || !t->valid.count) return status;
     size_t both = train_data_overlap(&t->valid, &t->data);
     if (both)
-        cli_error("warning: %zu of the %zu questions in %s are in %s too: the validation says too much", both, t->valid.count, o->valid,
+        cli_error("warning: %zu of the %zu questions for validation are in %s too: the validation says too much", both, t->valid.count,
                   o->data);
     return ZS_OK;
 }
@@ -130,6 +134,7 @@ static zs_status create_trainer(training *t, zs_error *error) {
         .matrices = matrices_of(o->matrices),
         .name = o->name ? o->name : t->name,
         .description = o->description,
+        .dispatcher = o->classify,
         .batch = o->batch,
         .steps = o->steps,
         .learning_rate = (double)o->rate,
@@ -239,6 +244,7 @@ zs_status train_expert(const train_options *options, zs_error *error) {
     zs_trainer_destroy(&t.trainer);
     train_reward_close(&t.reward);
     zs_expert_destroy(&t.init);
+    zs_expert_set_destroy(&t.categories);
     train_data_free(&t.data);
     train_data_free(&t.valid);
     free(t.checkpoint);

@@ -257,6 +257,46 @@ class Reinforced(program.TinyTest):
         self.assertEqual(json.loads(result.out)["left_out"], 2)
 
 
+class Dispatcher(program.TinyTest):
+    def setUp(self):
+        super().setUp()
+        self.experts = self.path("experts")
+        os.mkdir(self.experts)
+        for seed, name in enumerate(["maths", "codes"]):
+            expert_files.tiny(self.experts, name, seed=seed)
+        self.data = self.write("labelled.jsonl", "".join(
+            json.dumps({"prompt": f"{words} {i}", "answer": name}) + "\n"
+            for i in range(8) for words, name in [("how many are", "maths"), ("print(", "codes"), ("hello", "other")]))
+
+    def train(self, *more):
+        return ["train", "-m", self.factored, "--task", "classify", "--experts", self.experts, "--data", self.data, "--batch", "6", "--rate", "0.02",
+                "-o", os.path.join(self.experts, "dispatcher.safetensors"), *more]
+
+    def believed(self, strategy):
+        """Mean probability of the right category, over questions that were not trained on."""
+        asked, total = [("how many are 70", "maths"), ("print( 70", "codes"), ("hello 70", "other")], 0
+        for question, name in asked:
+            answer = self.ok_json("ask", "-m", self.factored, "--experts", self.experts, "--strategy", strategy, "-n", "1", question)
+            total += answer["categories"][name] / len(asked)
+        return total
+
+    def test_it_is_used(self):
+        report = self.ok_json(*self.train("--steps", "40"))
+        self.assertEqual(report["lines"], 20)  # of 24: the others are held back
+        self.assertGreater(report["best_valid"], report["first_valid"])
+        shown = self.ok_json("expert", "show", os.path.join(self.experts, "dispatcher.safetensors"))
+        self.assertEqual((shown["name"], shown["role"]), ("dispatcher", "dispatcher"))
+        self.assertGreater(self.believed("classifier"), self.believed("prompt") + 0.1)
+
+    def test_labels(self):
+        self.data = self.write("labelled.jsonl", "".join(json.dumps({"prompt": "x", "answer": name}) + "\n" for name in ["maths", "cooking"] * 5))
+        result = self.ok(*self.train("--steps", "1", "--json"))
+        self.assertEqual(json.loads(result.out)["left_out"], 5)
+        self.assertIn("'cooking' is no category; codes, maths, other are", result.err)
+        self.data = self.write("labelled.jsonl", json.dumps({"prompt": "x", "answer": "maths"}) + "\n")
+        self.refused(1, "a fifth for validation", by=self.train("--force"))
+
+
 class Usage(program.ProgramTest):
     def test_wrong_use(self):
         whole = ["train", "-m", "m", "--task", "sft", "--data", "d", "--dump-gradient", "g"]
@@ -265,6 +305,7 @@ class Usage(program.ProgramTest):
                             (whole[:7] + ["-o", "x", "--form", "cube"], "--form is"), (whole[:7] + ["-o", "x", "--matrices", "some"], "--matrices is"),
                             (whole[:7] + ["-o", "x", "--max-mult", "2"], "--form sigmoid"), (whole[:7] + ["-o", "x", "--init", "i", "--form", "scale"], "--init says"),
                             (whole[:3] + whole[5:], "--task is sft"), (whole[:4] + ["cooking"] + whole[5:], "--task is sft"),
+                            (whole[:4] + ["classify"] + whole[5:], "--experts DIR"), (whole[:7] + ["-o", "x", "--experts", "d"], "--experts DIR"),
                             (whole[:4] + ["gsm8k"] + whole[5:], "belongs to --task sft"), (whole[:4] + ["vqav2"] + whole[5:], "about images"),
                             (whole[:7] + ["-o", "x", "--greedy"], "not made or scored"), (whole[:4] + ["label", "--data", "d", "-o", "x", "--preset", "mine"], "--preset is"),
                             (whole[:4] + ["label", "--data", "d", "-o", "x", "--kl-direction", "up"], "--kl-direction is"), (whole + ["more"], "given by --data"),
