@@ -3,15 +3,23 @@
 #define TOOLS_TRAIN_H
 
 #include "cli.h"
+#include "scorer.h"
 #include "train_data.h"
 
 typedef struct train_options {
     const cli_common *common;
-    const char *model, *task, *data, *valid, *output, *init, *expert, *gradient, *log, *plot;
-    const char *name, *description, *form, *matrices;
+    const char *model, *task, *data, *valid, *output, *init, *expert, *experts, *gradient, *log, *plot;
+    const char *name, *description, *form, *matrices, *preset, *kl_direction;
     bool transfer, constant_rate, deterministic;
+    bool classify; // a dispatcher for the experts in a folder
     uint32_t batch, steps, valid_every, checkpoint_every, patience, seed;
     float rate, clip, weight_decay, max_mult;
+    // Of reinforcement.
+    const task *scored; // NULL: the answers as they are
+    const char *reward_command;
+    bool greedy, unsafe_code;
+    uint32_t rollouts, max_tokens, sessions, timeout_s;
+    float temperature, kl, wrong;
 } train_options;
 
 /// Tokens of prompt and answer that are used: the model's context, or less by --ctx.

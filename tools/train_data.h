@@ -2,7 +2,7 @@
 #ifndef TOOLS_TRAIN_DATA_H
 #define TOOLS_TRAIN_DATA_H
 
-#include "data_file.h"
+#include "task.h"
 #include "zsigma/zsigma_lab.h"
 
 typedef struct train_data {
@@ -11,14 +11,19 @@ typedef struct train_data {
     zs_train_item *items; // [count]: the lines that are used
     size_t *lines;        // [count]: places in file.items
     size_t count;
-    uint32_t left_out; // lines, each told
+    uint32_t left_out;               // lines, each told
+    const task *task;                // NULL: answers are learnt as they are
+    const zs_expert_set *categories; // answers are these experts' names, learnt behind pass 1's prompt; NULL: none
 } train_data;
 
-/// Reads and checks a file, before any model is there.
-zs_status train_data_read(const char *path, train_data *data, zs_error *error);
-/// Turns lines into ids; those that do not fit into context tokens are left out and told. end_token: it is part of the answers.
+/// Reads and checks a file, before any model is there; under a task, what its scorer can use.
+zs_status train_data_read(const char *path, const task *under, train_data *data, zs_error *error);
+/// Turns lines into ids; those that do not fit into context tokens are left out and told, under a task by their prompts and `room` tokens.
+/// Else end_token: it is part of the answers.
 /// ZS_ERROR_FORMAT when no line is left.
-zs_status train_data_encode(train_data *data, const zs_model *model, uint32_t context, bool end_token, zs_error *error);
+zs_status train_data_encode(train_data *data, const zs_model *model, uint32_t context, uint32_t room, bool end_token, zs_error *error);
+/// Moves every fifth line, drawn by seed, to `valid`, which is empty.
+zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, zs_error *error);
 void train_data_free(train_data *data);
 /// Lines of `data` whose prompt is one of `other`'s.
 size_t train_data_overlap(const train_data *data, const train_data *other);

@@ -1,6 +1,6 @@
 /// From a data file to an expert file.
-#include "train.h"
 #include "train_log.h"
+#include "train_reward.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,9 @@ typedef struct training {
     cli_stack stack;
     train_data data, valid;
     zs_expert *init;
+    zs_expert_set *categories; // of a dispatcher
     zs_trainer *trainer;
+    train_reward reward;
     char *checkpoint, *name;
     train_log log;
     double start; // of this run
@@ -33,13 +35,21 @@ static double now_seconds(void) {
 static void show(const training *t, const zs_train_figures *f) {
     const cli_common *common = t->options->common;
     double elapsed = now_seconds() - t->start;
-    if (f->evaluated)
+    bool scored = t->options->scored;
+    if (f->evaluated && scored)
+        cli_note(common, "step %u of %u: validation score %.4f%s", f->step, f->steps, f->valid, f->best ? ", the best" : "");
+    else if (f->evaluated)
         cli_note(common, "step %u of %u: validation log-probability %.4f a token%s", f->step, f->steps, f->valid,
                  f->best ? ", the best" : "");
     if (common->quiet || !isatty(STDERR_FILENO) || f->step <= t->first_step) return;
     double left = elapsed / (f->step - t->first_step) * (f->steps - f->step);
-    fprintf(stderr, "\r\033[Kstep %u/%u  log-probability %.4f  gradient %.3g  rate %.2g  %.0f tokens/s  %.0f s left", f->step, f->steps,
-            f->logprob, f->gradient_norm, f->rate, (double)t->tokens / elapsed, left);
+    if (scored)
+        fprintf(stderr, "\r\033[Kstep %u/%u  reward %.3f  KL %.3g  gradient %.3g  %.0f tokens/s made, %.0f learnt  %.0f s left", f->step,
+                f->steps, f->reward, f->kl, f->gradient_norm, (double)f->answer_tokens / f->rollout_ms * 1e3,
+                (double)f->tokens / f->learn_ms * 1e3, left);
+    else
+        fprintf(stderr, "\r\033[Kstep %u/%u  log-probability %.4f  gradient %.3g  rate %.2g  %.0f tokens/s  %.0f s left", f->step, f->steps,
+                f->logprob, f->gradient_norm, f->rate, (double)t->tokens / elapsed, left);
     if (f->step == f->steps) fputs("\r\033[K", stderr);
     fflush(stderr);
 }
@@ -88,20 +98,23 @@ static zs_status make_names(training *t, zs_error *error) {
 
 static zs_status read_data(training *t, zs_error *error) {
     const train_options *o = t->options;
-    zs_status status = train_data_read(o->data, &t->data, error);
-    if (!status && o->valid) status = train_data_read(o->valid, &t->valid, error);
+    zs_status status = train_data_read(o->data, o->scored, &t->data, error);
+    if (!status && o->valid) status = train_data_read(o->valid, o->scored, &t->valid, error);
+    if (!status && o->classify) status = zs_expert_set_load(o->experts, &t->categories, error);
+    t->data.categories = t->valid.categories = t->categories;
     return status;
 }
 
 static zs_status encode_data(training *t, zs_error *error) {
     const train_options *o = t->options;
     uint32_t context = train_context(o, t->stack.model);
-    zs_status status = train_data_encode(&t->data, t->stack.model, context, true, error);
-    if (!status && o->valid) status = train_data_encode(&t->valid, t->stack.model, context, true, error);
-    if (status || !o->valid) return status;
+    zs_status status = train_data_encode(&t->data, t->stack.model, context, o->max_tokens, true, error);
+    if (!status && o->valid) status = train_data_encode(&t->valid, t->stack.model, context, o->max_tokens, true, error);
+    if (!status && o->classify && !o->valid) status = train_data_split(&t->data, o->seed, &t->valid, error);
+    if (status || !t->valid.count) return status;
     size_t both = train_data_overlap(&t->valid, &t->data);
     if (both)
-        cli_error("warning: %zu of the %zu questions in %s are in %s too: the validation says too much", both, t->valid.count, o->valid,
+        cli_error("warning: %zu of the %zu questions for validation are in %s too: the validation says too much", both, t->valid.count,
                   o->data);
     return ZS_OK;
 }
@@ -121,6 +134,7 @@ static zs_status create_trainer(training *t, zs_error *error) {
         .matrices = matrices_of(o->matrices),
         .name = o->name ? o->name : t->name,
         .description = o->description,
+        .dispatcher = o->classify,
         .batch = o->batch,
         .steps = o->steps,
         .learning_rate = (double)o->rate,
@@ -130,6 +144,17 @@ static zs_status create_trainer(training *t, zs_error *error) {
         .valid_every = o->valid_every,
         .patience = o->patience,
         .seed = o->seed,
+        .reward = o->scored ? train_reward_score : NULL,
+        .reward_user = &t->reward,
+        .engine = t->stack.engine,
+        .right = 1,
+        .wrong = -(double)o->wrong,
+        .rollouts = o->rollouts,
+        .greedy = o->greedy,
+        .temperature = o->temperature,
+        .max_tokens = o->max_tokens,
+        .kl = strcmp(o->kl_direction, "policy-base") == 0 ? ZS_KL_POLICY_BASE : ZS_KL_BASE_POLICY,
+        .kl_weight = (double)o->kl,
         .checkpoint = t->checkpoint,
         .checkpoint_every = o->checkpoint_every,
         .deterministic = o->deterministic,
@@ -146,15 +171,17 @@ static zs_status set_up(training *t, zs_error *error) {
         return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", o->output);
     zs_status status = make_names(t, error);
     if (!status) status = read_data(t, error);
+    if (!status && o->scored) status = train_reward_open(o, &t->data, &t->valid, &t->reward, error);
     if (!status && o->init) status = zs_expert_load(o->init, &t->init, error);
     if (!status) status = cli_open_model(o->common, o->model, &t->stack, error);
     if (!status) status = encode_data(t, error);
+    if (!status && o->scored) status = train_open_engine(o, &t->data, &t->valid, &t->stack, error);
     if (!status) status = create_trainer(t, error);
     if (status) return status;
     zs_trainer_info info = zs_trainer_get_info(t->trainer);
     t->first_step = info.step;
     if (info.resumed) cli_note(o->common, "%s: going on at step %u of %u", t->checkpoint, info.step, info.steps);
-    return train_log_open(o->log, info.step, o->common->force, &t->log, error);
+    return train_log_open(o->log, info.step, o->scored != NULL, o->common->force, &t->log, error);
 }
 
 // ---- the result ----------------------------------------------------------------------------------------------------
@@ -167,7 +194,7 @@ static void report(const training *t) {
         json_t *object =
             json_pack("{s:s, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:f}", "output", o->output, "step", (json_int_t)info.step, "steps",
                       (json_int_t)info.steps, "resumed", info.resumed, "stopped_early", info.stopped, "lines", (json_int_t)t->data.count,
-                      "left_out", (json_int_t)(t->data.left_out + t->valid.left_out), "tokens", (json_int_t)t->tokens, "seconds", seconds);
+                      "left_out", (json_int_t)t->data.left_out + t->valid.left_out, "tokens", (json_int_t)t->tokens, "seconds", seconds);
         if (info.has_best) {
             json_object_set_new(object, "best_step", json_integer(info.best_step));
             json_object_set_new(object, "first_valid", json_real(info.first_valid));
@@ -178,8 +205,8 @@ static void report(const training *t) {
         printf("%s: %u steps in %.1f s, %.1f tokens/s%s\n", o->output, info.step - t->first_step, seconds, (double)t->tokens / seconds,
                info.stopped ? "; stopped early, because the validation got no better" : "");
         if (info.has_best)
-            printf("validation log-probability a token: %.4f before, %.4f at step %u, whose values are kept\n", info.first_valid,
-                   info.best_valid, info.best_step);
+            printf("validation %s: %.4f before, %.4f at step %u, whose values are kept\n", o->scored ? "score" : "log-probability a token",
+                   info.first_valid, info.best_valid, info.best_step);
     }
 }
 
@@ -215,7 +242,9 @@ zs_status train_expert(const train_options *options, zs_error *error) {
     if (!status) report(&t);
     train_log_close(&t.log);
     zs_trainer_destroy(&t.trainer);
+    train_reward_close(&t.reward);
     zs_expert_destroy(&t.init);
+    zs_expert_set_destroy(&t.categories);
     train_data_free(&t.data);
     train_data_free(&t.valid);
     free(t.checkpoint);

@@ -36,8 +36,8 @@ static zs_status keep_until(const char *path, uint32_t step, zs_error *error) {
     return status ? status : whole_file_commit(&kept, error);
 }
 
-zs_status train_log_open(const char *path, uint32_t step, bool force, train_log *log, zs_error *error) {
-    *log = (train_log){.path = path};
+zs_status train_log_open(const char *path, uint32_t step, bool scored, bool force, train_log *log, zs_error *error) {
+    *log = (train_log){.path = path, .scored = scored};
     if (!path) return ZS_OK;
     if (step == 0 && !force && access(path, F_OK) == 0)
         return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
@@ -57,8 +57,18 @@ zs_status train_log_write(train_log *log, const zs_train_figures *f, zs_error *e
         json_object_set_new(line, "tokens", json_integer((json_int_t)f->tokens));
         json_object_set_new(line, "learn_ms", json_real(f->learn_ms));
     }
+    if (f->answers) {
+        json_object_set_new(line, "score", json_real(f->score));
+        json_object_set_new(line, "reward", json_real(f->reward));
+        json_object_set_new(line, "kl", json_real(f->kl));
+        json_object_set_new(line, "answers", json_integer(f->answers));
+        json_object_set_new(line, "cut", json_integer(f->cut));
+        json_object_set_new(line, "failed", json_integer(f->failed));
+        json_object_set_new(line, "answer_tokens", json_integer((json_int_t)f->answer_tokens));
+        json_object_set_new(line, "rollout_ms", json_real(f->rollout_ms));
+    }
     if (f->evaluated) {
-        json_object_set_new(line, "valid", json_real(f->valid));
+        json_object_set_new(line, log->scored ? "valid_score" : "valid", json_real(f->valid));
         json_object_set_new(line, "best", json_boolean(f->best));
         json_object_set_new(line, "evaluate_ms", json_real(f->evaluate_ms));
     }

@@ -19,7 +19,9 @@ typedef struct panel {
 } panel;
 
 static const panel panels[] = {
+    {"score of answers", {{"score", "sampled", "#8899aa"}, {"valid_score", "validation, greedy", "#cc4411"}}},
     {"log-probability per answer token", {{"logprob", "training", "#8899aa"}, {"valid", "validation", "#cc4411"}}},
+    {"KL divergence per answer token", {{"kl", NULL, "#884488"}}},
     {"norm of the gradient", {{"gradient_norm", NULL, "#336699"}}},
     {"learning rate", {{"rate", NULL, "#338844"}}},
 };

@@ -3,6 +3,7 @@
 #include "adapt/expert.h"
 #include "adapt/text_stream.h"
 #include "engine/engine.h"
+#include "zsigma/zsigma_lab.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -72,9 +73,11 @@ typedef struct label {
 } label;
 
 typedef struct scoring {
-    zs_engine *engine;
-    const dispatch_params *params;
-    label *labels; // [count]
+    const zs_tokenizer *tokenizer;
+    const zs_expert_set *experts;
+    zs_engine *engine;             // where labels are scored
+    const dispatch_params *params; // likewise
+    label *labels;                 // [count]
     uint32_t count;
     size_t common; // tokens that all labels begin with
 } scoring;
@@ -84,11 +87,10 @@ static const char *category_name(const zs_expert_set *experts, uint32_t i) {
 }
 
 static zs_status encode_labels(scoring *s, zs_error *error) {
-    const zs_tokenizer *tokenizer = s->engine->model->tokenizer;
     for (uint32_t i = 0; i < s->count; i++) {
         char text[96];
-        int length = snprintf(text, sizeof text, "\\boxed{%s}", category_name(s->params->experts, i));
-        zs_status status = zs_tokenizer_encode(tokenizer, text, (size_t)length, false, &s->labels[i].ids, &s->labels[i].count, error);
+        int length = snprintf(text, sizeof text, "\\boxed{%s}", category_name(s->experts, i));
+        zs_status status = zs_tokenizer_encode(s->tokenizer, text, (size_t)length, false, &s->labels[i].ids, &s->labels[i].count, error);
         if (status) return status;
     }
     s->common = s->labels[0].count - 1;
@@ -104,12 +106,11 @@ static zs_status encode_labels(scoring *s, zs_error *error) {
 
 /// The chat up to where labels begin to differ.
 static zs_status encode_prefix(const scoring *s, const char *question, uint32_t **ids, size_t *count, zs_error *error) {
-    char *prompt = make_prompt(s->params->experts, question);
+    char *prompt = make_prompt(s->experts, question);
     if (!prompt) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     uint32_t *chat = NULL;
     size_t chat_count = 0;
-    zs_status status =
-        zs_tokenizer_encode_chat(s->engine->model->tokenizer, &(zs_message){"user", prompt}, 1, true, &chat, &chat_count, error);
+    zs_status status = zs_tokenizer_encode_chat(s->tokenizer, &(zs_message){"user", prompt}, 1, true, &chat, &chat_count, error);
     free(prompt);
     if (status) return status;
     uint32_t *all = realloc(chat, (chat_count + s->common + 1) * sizeof *all);
@@ -196,7 +197,12 @@ static void fill_probabilities(const scoring *s, zs_category *categories) {
 
 static zs_status dispatch_by_score(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories,
                                    uint32_t count, zs_error *error) {
-    scoring s = {.engine = engine, .params = params, .labels = calloc(count, sizeof *s.labels), .count = count};
+    scoring s = {.tokenizer = engine->model->tokenizer,
+                 .experts = params->experts,
+                 .engine = engine,
+                 .params = params,
+                 .labels = calloc(count, sizeof *s.labels),
+                 .count = count};
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     zs_status status = encode_labels(&s, error);
     if (!status) status = find_priors(&s, error);
@@ -204,6 +210,48 @@ static zs_status dispatch_by_score(zs_engine *engine, const char *question, cons
     if (!status) fill_probabilities(&s, categories);
     for (uint32_t i = 0; i < count; i++) free(s.labels[i].ids);
     free(s.labels);
+    return status;
+}
+
+// ---- for training --------------------------------------------------------------------------------------------------
+
+/// The labels' number of a category; those there are come into the error.
+static zs_status find_category(const zs_expert_set *experts, const char *category, uint32_t *which, zs_error *error) {
+    char known[512] = "";
+    uint32_t count = zs_expert_set_count(experts) + 1;
+    for (uint32_t i = 0; i < count; i++) {
+        *which = i;
+        if (strcasecmp(category_name(experts, i), category) == 0) return ZS_OK;
+        size_t length = strlen(known);
+        snprintf(known + length, sizeof known - length, "%s%s", i ? ", " : "", category_name(experts, i));
+    }
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "'%.60s' is no category; %s are", category, known);
+}
+
+zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set *experts, const char *question, const char *category,
+                             zs_train_item *item, zs_error *error) {
+    scoring s = {.tokenizer = tokenizer, .experts = experts, .count = zs_expert_set_count(experts) + 1};
+    uint32_t which = 0, *prompt = NULL, *answer = NULL;
+    size_t prompt_count = 0, answer_count = 0;
+    zs_status status = find_category(experts, category, &which, error);
+    if (status) return status;
+    s.labels = calloc(s.count, sizeof *s.labels);
+    if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a question");
+    status = encode_labels(&s, error);
+    if (!status) status = encode_prefix(&s, question, &prompt, &prompt_count, error);
+    if (!status) {
+        answer_count = s.labels[which].count - s.common;
+        answer = malloc(answer_count * sizeof *answer);
+        if (!answer) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a question");
+    }
+    if (!status) {
+        memcpy(answer, s.labels[which].ids + s.common, answer_count * sizeof *answer);
+        *item = (zs_train_item){prompt, prompt_count, answer, answer_count};
+        prompt = NULL;
+    }
+    for (uint32_t i = 0; i < s.count; i++) free(s.labels[i].ids);
+    free(s.labels);
+    free(prompt);
     return status;
 }
 

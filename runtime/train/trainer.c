@@ -76,11 +76,12 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size) {
     return hash;
 }
 
+static uint64_t hash_number(uint64_t hash, uint64_t number) { return (hash ^ number) * 0x100000001b3u; }
+
 static uint64_t hash_items(const zs_train_item *items, size_t count, bool answers) {
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < count; i++) {
-        const size_t counts[2] = {items[i].prompt_count, answers ? items[i].answer_count : 0};
-        hash = hash_bytes(hash, counts, sizeof counts);
+        hash = hash_number(hash_number(hash, items[i].prompt_count), answers ? items[i].answer_count : 0);
         hash = hash_bytes(hash, items[i].prompt, items[i].prompt_count * sizeof *items[i].prompt);
         if (answers) hash = hash_bytes(hash, items[i].answer, items[i].answer_count * sizeof *items[i].answer);
     }

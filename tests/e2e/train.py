@@ -87,8 +87,8 @@ class Gradient(program.TinyTest):
         self.refused(1, "zsigma factor", by=self.train(self.data(*LINES), model=self.dense))
 
 
-def questions(first, count):
-    return "".join(json.dumps({"prompt": f"say {i}", "answer": "the end"}) + "\n" for i in range(first, first + count))
+def questions(first, count, answer="the end"):
+    return "".join(json.dumps({"prompt": f"say {i}", "answer": answer}) + "\n" for i in range(first, first + count))
 
 
 class Supervised(program.TinyTest):
@@ -206,6 +206,97 @@ class Supervised(program.TinyTest):
         self.assertNotIn("\r", result.err)
 
 
+class Reinforced(program.TinyTest):
+    """Rewarded is what begins with a letter."""
+
+    LETTER = "grep -q '\"answer\": *\"[A-Za-z]' && echo 1 || echo 0"
+
+    def train(self, *more, task="label", data=None):
+        data = data or self.write("data.jsonl", questions(0, 6, "1"))  # the command is shown it too
+        return ["train", "-m", self.factored, "--task", task, "--data", data, "-o", self.path("drilled.safetensors"), "--batch", "3", "--rollouts", "6",
+                "--steps", "5", "--rate", "0.05", "-n", "2", *more]
+
+    def test_it_learns(self):
+        valid = self.write("valid.jsonl", questions(50, 4, "1"))
+        report = self.ok_json(*self.train("--valid", valid, "--reward-command", self.LETTER, "--kl", "0.01", "--log", self.path("log"), "--plot", self.path("plot.svg")))
+        self.assertGreaterEqual(report["best_valid"], report["first_valid"])
+        with open(self.path("log"), encoding="utf-8") as file:
+            log = [json.loads(line) for line in file]
+        self.assertGreater(log[5]["score"], log[1]["score"])
+        self.assertAlmostEqual(log[5]["reward"], 2 * log[5]["score"] - 1, places=6)
+        self.assertEqual(log[5]["valid_score"], report["best_valid"])
+        self.assertEqual((log[5]["answers"], log[5]["failed"]), (18, 0))
+        self.assertGreater(log[5]["kl"], 1e-4)
+        with open(self.path("plot.svg"), encoding="utf-8") as file:
+            self.assertIn("KL divergence", file.read())
+
+    def test_settings(self):
+        for more in [["--greedy", "--kl", "0"], ["--preset", "paper", "--steps", "1"], ["--preset", "authors", "--steps", "1"],
+                     ["--wrong", "0.1", "--kl-direction", "base-policy", "--deterministic", "--sessions", "2", "--temp", "0.7", "--precision", "fast"]]:
+            self.ok(*self.train("--force", "--steps", "1", *more))
+            os.remove(self.path("drilled.safetensors"))
+
+    def test_the_authors_form(self):
+        self.ok(*self.train("--preset", "authors", "--steps", "1"))
+        self.ok("score", "-m", self.factored, "--prompt", "a", "--answer", "b", "--expert", self.path("drilled.safetensors"))
+        with open(self.path("drilled.safetensors"), "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        self.assertEqual((header["__metadata__"]["parameterisation"], header["__metadata__"]["normalise"]), ("sigmoid", "trace"))
+        self.assertFalse([name for name in header if "self_attn" in name])
+
+    def test_a_scorer_that_fails(self):
+        self.refused(1, "could be scored", by=self.train("--reward-command", "exit 3"))
+        self.refused(1, "could be scored", by=self.train("--reward-command", "sleep 60", "--timeout", "1", "--rollouts", "1", "--batch", "1"))
+        self.refused(1, "could be scored", by=self.train("--reward-command", "echo nan"))
+        self.assertFalse(os.path.exists(self.path("drilled.safetensors")))
+
+    def test_lines_that_a_task_cannot_use(self):
+        mixed = self.write("mixed.jsonl", json.dumps({"prompt": "a", "answer": "no number"}) + "\n" + json.dumps({"prompt": "a", "answer": "7"}) + "\n"
+                           + json.dumps({"prompt": "x " * 400, "answer": "7"}) + "\n")
+        result = self.ok(*self.train("--steps", "1", "--json", task="numeric", data=mixed))
+        self.assertEqual(json.loads(result.out)["left_out"], 2)
+
+
+class Dispatcher(program.TinyTest):
+    def setUp(self):
+        super().setUp()
+        self.experts = self.path("experts")
+        os.mkdir(self.experts)
+        for seed, name in enumerate(["maths", "codes"]):
+            expert_files.tiny(self.experts, name, seed=seed)
+        self.data = self.write("labelled.jsonl", "".join(
+            json.dumps({"prompt": f"{words} {i}", "answer": name}) + "\n"
+            for i in range(8) for words, name in [("how many are", "maths"), ("print(", "codes"), ("hello", "other")]))
+
+    def train(self, *more):
+        return ["train", "-m", self.factored, "--task", "classify", "--experts", self.experts, "--data", self.data, "--batch", "6", "--rate", "0.02",
+                "-o", os.path.join(self.experts, "dispatcher.safetensors"), *more]
+
+    def believed(self, strategy):
+        """Mean probability of the right category, over questions that were not trained on."""
+        asked, total = [("how many are 70", "maths"), ("print( 70", "codes"), ("hello 70", "other")], 0
+        for question, name in asked:
+            answer = self.ok_json("ask", "-m", self.factored, "--experts", self.experts, "--strategy", strategy, "-n", "1", question)
+            total += answer["categories"][name] / len(asked)
+        return total
+
+    def test_it_is_used(self):
+        report = self.ok_json(*self.train("--steps", "40"))
+        self.assertEqual(report["lines"], 20)  # of 24: the others are held back
+        self.assertGreater(report["best_valid"], report["first_valid"])
+        shown = self.ok_json("expert", "show", os.path.join(self.experts, "dispatcher.safetensors"))
+        self.assertEqual((shown["name"], shown["role"]), ("dispatcher", "dispatcher"))
+        self.assertGreater(self.believed("classifier"), self.believed("prompt") + 0.1)
+
+    def test_labels(self):
+        self.data = self.write("labelled.jsonl", "".join(json.dumps({"prompt": "x", "answer": name}) + "\n" for name in ["maths", "cooking"] * 5))
+        result = self.ok(*self.train("--steps", "1", "--json"))
+        self.assertEqual(json.loads(result.out)["left_out"], 5)
+        self.assertIn("'cooking' is no category; codes, maths, other are", result.err)
+        self.data = self.write("labelled.jsonl", json.dumps({"prompt": "x", "answer": "maths"}) + "\n")
+        self.refused(1, "a fifth for validation", by=self.train("--force"))
+
+
 class Usage(program.ProgramTest):
     def test_wrong_use(self):
         whole = ["train", "-m", "m", "--task", "sft", "--data", "d", "--dump-gradient", "g"]
@@ -213,7 +304,11 @@ class Usage(program.ProgramTest):
                             (whole[:7] + ["-o", "x", "--expert", "e"], "--init"), (whole[:7] + ["-o", "x", "--plot", "p"], "--log FILE"),
                             (whole[:7] + ["-o", "x", "--form", "cube"], "--form is"), (whole[:7] + ["-o", "x", "--matrices", "some"], "--matrices is"),
                             (whole[:7] + ["-o", "x", "--max-mult", "2"], "--form sigmoid"), (whole[:7] + ["-o", "x", "--init", "i", "--form", "scale"], "--init says"),
-                            (whole[:3] + whole[5:], "--task is sft"), (whole[:4] + ["classify"] + whole[5:], "--task is sft"), (whole + ["more"], "given by --data"),
+                            (whole[:3] + whole[5:], "--task is sft"), (whole[:4] + ["cooking"] + whole[5:], "--task is sft"),
+                            (whole[:4] + ["classify"] + whole[5:], "--experts DIR"), (whole[:7] + ["-o", "x", "--experts", "d"], "--experts DIR"),
+                            (whole[:4] + ["gsm8k"] + whole[5:], "belongs to --task sft"), (whole[:4] + ["vqav2"] + whole[5:], "about images"),
+                            (whole[:7] + ["-o", "x", "--greedy"], "not made or scored"), (whole[:4] + ["label", "--data", "d", "-o", "x", "--preset", "mine"], "--preset is"),
+                            (whole[:4] + ["label", "--data", "d", "-o", "x", "--kl-direction", "up"], "--kl-direction is"), (whole + ["more"], "given by --data"),
                             (whole + ["--precision", "fast"], "precision exact"), (whole + ["--kv", "f16"], "precision exact")]:
             self.refused(2, message, by=by)
 
