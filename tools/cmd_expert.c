@@ -12,6 +12,7 @@ int cmd_expert(int argc, char **argv) {
         {"name", 0, CLI_STRING, &o.name, "NAME", "import: the expert's name; default: the output's"},
         {"description", 0, CLI_STRING, &o.description, "TEXT", "import: what kind of questions it is for"},
         {"keys", 0, CLI_STRING, &o.keys, "KEYS", "export: policy or names; default: policy where it holds the matrices"},
+        {"svg", 0, CLI_STRING, &o.svg, "FILE", "compare: and draw it there"},
         {"rescale", 0, CLI_FLAG, &o.rescale, NULL, "export: accept that the authors' code keeps the sum of singular values"},
         {0},
     };
@@ -27,7 +28,7 @@ int cmd_expert(int argc, char **argv) {
     if (result || stop) return result;
     const char *action = positional ? argv[0] : "";
     if (positional == 2 && strcmp(action, "show") == 0) return expert_show(&common, argv[1]);
-    if (positional == 3 && strcmp(action, "compare") == 0) return expert_compare(&common, argv[1], argv[2]);
+    if (positional == 3 && strcmp(action, "compare") == 0) return expert_compare(&common, argv[1], argv[2], o.svg);
     if (positional == 2 && strcmp(action, "import") == 0) return expert_import(&command, &o, argv[1]);
     if (positional == 2 && strcmp(action, "export") == 0) return expert_export(&command, &o, argv[1]);
     return cli_usage(&command, "show FILE, compare FILE FILE, import FILE or export FILE is expected");

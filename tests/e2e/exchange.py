@@ -1,6 +1,7 @@
 """zsigma expert import and export: files as the paper's authors' code writes them (tests/golden/torch_files.py made the fixtures)."""
 import math
 import os
+import xml.etree.ElementTree
 
 import expert_files
 import program
@@ -53,6 +54,23 @@ class Exchange(program.TinyTest):
             self.ok("expert", "export", expert, "-o", output)
             with open(output, "rb") as file:
                 self.assertIn(key, file.read())
+
+    def test_compare_by_layer(self):
+        """Known differences: ± 0.5 in one matrix, none elsewhere; a matrix that only one has is left out."""
+        def shift(tensors):
+            values = tensors["model.layers.1.mlp.up_proj.z"]
+            tensors["model.layers.1.mlp.up_proj.z"] = [z + (0.5 if i % 2 else -0.5) for i, z in enumerate(values)]
+            del tensors["model.layers.0.mlp.down_proj.z"]
+
+        first, second, svg = self.make("first"), self.make("second", edit=shift), self.path("z.svg")
+        layers = self.ok_json("expert", "compare", first, second, "--svg", svg)["layers"]
+        self.assertAlmostEqual(layers["up_proj"][1], 0.5, places=6)
+        self.assertEqual((layers["up_proj"][0], layers["gate_proj"], layers["down_proj"]), (0, [0, 0], [None, 0]))
+        root = xml.etree.ElementTree.parse(svg).getroot()
+        self.assertEqual(len(root.findall(".//{*}rect/{*}title")), 5)
+        self.assertIn("layer 1: 0.5000", [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")])
+        self.refused(1, "exists", by=["expert", "compare", first, second, "--svg", svg])
+        self.assertIn("0.5000", self.ok("expert", "compare", first, second).out)
 
     def test_refused(self):
         plain, output = self.make("plain"), self.path("out.pt")
