@@ -60,6 +60,7 @@ typedef struct zs_merge_params {
     bool force;           // replace an existing output
     bool transfer;        // accept an expert of another base model
     zs_progress progress; // done and total in floating-point operations; false cancels
+    zs_log log;           // told when the expert or the model has no sketches, so that the base cannot be checked
 } zs_merge_params;
 
 /// Writes W' = U diag(σ ⊙ z) Vᵀ of every factored matrix, with everything else of the model, as a dense GGUF file that llama.cpp and
