@@ -90,8 +90,9 @@ static zs_status tensor_error(const torch_file *file, const torch_tensor *t, con
 static zs_status find_storage(torch_file *file, const char *folder, size_t folder_size, const pickle_value *id, torch_tensor *t,
                               uint64_t *elements, zs_error *error) {
     const pickle_value *tuple = id->count ? id->items[0] : NULL;
-    if (id->kind != PICKLE_PERSISTENT || tuple->kind != PICKLE_TUPLE || tuple->count != 5 || !pickle_text_is(tuple->items[0], "storage") ||
-        tuple->items[1]->kind != PICKLE_GLOBAL || tuple->items[2]->kind != PICKLE_TEXT || tuple->items[2]->text_size > 100)
+    if (!tuple || id->kind != PICKLE_PERSISTENT || tuple->kind != PICKLE_TUPLE || tuple->count != 5 ||
+        !pickle_text_is(tuple->items[0], "storage") || tuple->items[1]->kind != PICKLE_GLOBAL || tuple->items[2]->kind != PICKLE_TEXT ||
+        tuple->items[2]->text_size > 100)
         return tensor_error(file, t, "has no proper storage", error);
     uint32_t type = 0;
     while (type < TYPES && strcmp(types[type].global, tuple->items[1]->text) != 0) type++;

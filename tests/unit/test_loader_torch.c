@@ -8,6 +8,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +145,7 @@ static void test_pickles(void **state) {
         zs_status status;
         const char *part;
     } cases[] = {
-#define CASE(text, status, part) {text, sizeof text - 1, status, part}
+#define CASE(text, status, part) {(text), sizeof(text) - 1, (status), (part)}
         CASE("", ZS_ERROR_FORMAT, "ends too early"),
         CASE("\x80\x02", ZS_ERROR_FORMAT, "ends too early"),
         CASE("\x80\x04}.", ZS_ERROR_UNSUPPORTED, "protocol 4"),
@@ -315,7 +316,7 @@ static void test_archives(void **state) {
     static const struct {
         const char *file, *part; // the last place of these bytes (an entry of the directory is 46 bytes long before its name)
         size_t part_size;
-        int skip; // from there
+        ptrdiff_t skip; // from there
         const char *bytes;
         size_t size;
         zs_status status;
@@ -356,7 +357,7 @@ static void test_archives(void **state) {
         zs_error error = {0};
         expert_file expert;
         for (at = size - cases[i].part_size; at > 0 && memcmp(data + at, cases[i].part, cases[i].part_size) != 0; at--) continue;
-        memcpy(data + (int)at + cases[i].skip, cases[i].bytes, cases[i].size);
+        memcpy(data + (ptrdiff_t)at + cases[i].skip, cases[i].bytes, cases[i].size);
         zs_status status = authors_file_load_memory(data, size, &expert, &error);
         if (status != cases[i].status || !strstr(error.message, cases[i].message)) fail_msg("case %zu: %d '%s'", i, status, error.message);
         free(data);
