@@ -35,7 +35,7 @@ int cmd_merge(int argc, char **argv) {
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
-    zs_merge_params params = {.force = common.force, .transfer = transfer, .progress = cli_progress(&common)};
+    zs_merge_params params = {.force = common.force, .transfer = transfer, .progress = cli_progress(&common), .log = cli_log(&common)};
     if (positional) return cli_usage(&command, "no other arguments are expected");
     if (!model) return cli_usage(&command, "which model? give -m FILE");
     if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");

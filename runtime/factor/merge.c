@@ -37,6 +37,14 @@ static const model_matrix *find_factored(const work *w, const char *canonical) {
     return NULL;
 }
 
+static void warn_unchecked(const work *w) {
+    char text[512];
+    if (!w->params->log.write) return;
+    snprintf(text, sizeof text, "expert %.100s: the base model cannot be checked, because the expert or %.200s has no sketches",
+             w->expert.name, w->input);
+    w->params->log.write(w->params->log.user, ZS_LOG_WARNING, text);
+}
+
 /// Sketches of the matrices that both have.
 static zs_status check_base(const work *w, zs_error *error) {
     size_t count = 0, room = w->expert.matrix_count + 1;
@@ -53,6 +61,7 @@ static zs_status check_base(const work *w, zs_error *error) {
     free(a);
     free(b);
     if (!room_found) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while merging %s", w->input);
+    if (count == 0 && w->expert.matrix_count) warn_unchecked(w);
     if (cosine >= same_base || w->params->transfer) return ZS_OK;
     return zs_error_set(
         error, ZS_ERROR_MISMATCH,

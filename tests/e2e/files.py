@@ -106,6 +106,11 @@ class WrongExperts(program.TinyTest):
     def test_without_sketches_is_accepted_with_a_warning(self):
         result = self.ok("ask", "-m", self.factored, "--expert", expert_files.tiny(self.folder, "plain"), "-n", "1", "Hello")
         self.assertIn("cannot be checked", result.err)
+        plain = os.path.join(self.folder, "plain.safetensors")
+        merged = self.ok("merge", "-m", self.factored, "--expert", plain, "-o", self.path("merged.gguf"))
+        self.assertIn("warning", merged.err)
+        self.assertIn("cannot be checked", merged.err)
+        self.assertNotIn("cannot be checked", self.ok("merge", "-m", self.factored, "-o", self.path("base.gguf")).err)
 
     def test_not_a_number(self):
         def spoil(tensors):

@@ -60,6 +60,7 @@ typedef struct zs_merge_params {
     bool force;           // replace an existing output
     bool transfer;        // accept an expert of another base model
     zs_progress progress; // done and total in floating-point operations; false cancels
+    zs_log log;           // told when the expert or the model has no sketches, so that the base cannot be checked
 } zs_merge_params;
 
 /// Writes W' = U diag(σ ⊙ z) Vᵀ of every factored matrix, with everything else of the model, as a dense GGUF file that llama.cpp and
@@ -68,6 +69,37 @@ typedef struct zs_merge_params {
 /// without transfer, of another base), ZS_ERROR_NUMERIC (a product overflows, named), ZS_ERROR_EXISTS, ZS_ERROR_IO, …
 zs_status zs_merge_file(const char *model, const char *expert, const char *output, const zs_merge_params *params, uint32_t *matrices,
                         zs_error *error);
+
+// ---- the authors' files ----------------------------------------------------------------------------------------------
+
+/// What their files do not hold: names for people, and the sketches of the base model, which come from a model's file (its shapes are
+/// held against the expert's) or from another expert of the same base. Neither: the base cannot be checked later.
+typedef struct zs_import_params {
+    const char *name, *description; // NULL: ""
+    const char *model;              // a factored model's file, or NULL
+    const zs_expert *like;          // or NULL
+} zs_import_params;
+
+/// Reads an expert that the paper's authors' code wrote: policy_params.pt, learnable_params.pt, or a mix. Parameterisation sigmoid and
+/// normalise trace; a mix is summed and stored as z. Errors: ZS_ERROR_FORMAT, ZS_ERROR_UNSUPPORTED (a pickle of anything but tensors,
+/// named), ZS_ERROR_MISMATCH (not the model's matrices or ranks), …
+zs_status zs_expert_import(const char *path, const zs_import_params *params, zs_expert **expert, zs_error *error);
+
+typedef enum zs_export_keys {
+    ZS_KEYS_AUTO = 0, // policy where the matrices are just gate, up and down of every layer
+    ZS_KEYS_POLICY,   // learnable_params_module_list.{i}, bf16, as policy_params.pt
+    ZS_KEYS_NAMES,    // parameter names, f32, as learnable_params.pt
+} zs_export_keys;
+
+typedef struct zs_export_params {
+    zs_export_keys keys;
+    bool rescale; // accept that an expert of normalise none is rescaled there
+    bool force;   // replace an existing file
+} zs_export_params;
+
+/// Writes p = logit(c · m), by which the authors' code gives the same weights (it divides c out). Errors: ZS_ERROR_ARGUMENT (normalise
+/// none without rescale; matrices that a policy does not hold), ZS_ERROR_UNSUPPORTED (multipliers that are not above 0), ZS_ERROR_EXISTS.
+zs_status zs_expert_export(const zs_expert *expert, const char *path, const zs_export_params *params, zs_error *error);
 
 // ---- gradients -----------------------------------------------------------------------------------------------------
 
