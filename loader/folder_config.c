@@ -265,5 +265,5 @@ zs_status folder_config_read(const json_t *root, const char *folder, folder_conf
     add_f32(keys, c, "attention.layer_norm_rms_epsilon", epsilon);
     status = read_rope(text, which, c, keys, error);
     if (!status) status = read_window(text, which, c, keys, error);
-    return status || !c->family ? status : folder_vision_read(root, c->family, keys, error);
+    return status || !c->family ? status : folder_vision_read(root, folder, c->family, keys, error);
 }

@@ -1,5 +1,6 @@
 #include "loader/folder_vision.h"
 
+#include "loader/image_keys.h"
 #include "loader/json_file.h"
 #include "loader/vision_file.h"
 
@@ -182,7 +183,22 @@ static zs_status read_projector(const json_t *root, const char *family, gguf_wri
     return status;
 }
 
-zs_status folder_vision_read(const json_t *root, const char *family, gguf_writer *keys, zs_error *error) {
+/// The preprocessor's tiles are what the tower was made for.
+static zs_status read_images(const json_t *vision, const char *folder, const tower_defaults *d, gguf_writer *keys, zs_error *error) {
+    image_config images;
+    uint32_t side;
+    zs_status status = image_config_read_folder(folder, &images, error);
+    if (!status) status = json_file_count(vision, "image_size", d->image_size, &side, error);
+    if (status) return status;
+    if (images.tile != side)
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "config.json: vision_config: image_size is %u and the preprocessor makes images of %u, which is not supported",
+                            side, images.tile);
+    image_keys_write(&images, keys);
+    return ZS_OK;
+}
+
+zs_status folder_vision_read(const json_t *root, const char *folder, const char *family, gguf_writer *keys, zs_error *error) {
     const json_t *vision = json_file_get(root, "vision_config");
     bool idefics3 = strcmp(family, "idefics3") == 0;
     uint32_t layers = 0, token;
@@ -195,5 +211,5 @@ zs_status folder_vision_read(const json_t *root, const char *family, gguf_writer
     const char *key = json_file_get(root, "image_token_id") ? "image_token_id" : "image_token_index";
     if (!status) status = json_file_count(root, key, idefics3 ? 128257 : 32000, &token, error);
     if (!status) gguf_writer_add_u32(keys, VISION_TOKEN_KEY, token);
-    return status;
+    return status ? status : read_images(vision, folder, idefics3 ? &siglip : &clip, keys, error);
 }

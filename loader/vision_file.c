@@ -1,19 +1,21 @@
 #include "loader/vision_file.h"
 
+#include "loader/image_keys.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 64, MOST = 1 << 20, MOST_PATCHES = 1 << 16 };
+enum { NAME_BYTES = 64, MOST = 1 << 20, MOST_PATCHES = 1 << 14 };
 
 static const char *path_of(const model_file *file) { return file->gguf.map.path ? file->gguf.map.path : "model data"; }
 
 static bool string_is(gguf_string s, const char *text) { return s.size == strlen(text) && memcmp(s.data, text, s.size) == 0; }
 
-uint32_t vision_config_side(const vision_config *config) { return config->image_size / config->patch_size; }
+uint32_t vision_config_side(const vision_config *config) { return config->image.tile / config->image.patch; }
 
 uint32_t vision_config_features(const vision_config *config) {
-    uint32_t side = vision_config_side(config) / config->scale_factor;
+    uint32_t side = vision_config_side(config) / config->image.shuffle;
     return side * side;
 }
 
@@ -34,16 +36,16 @@ static const char *newline_name(const model_file *file) {
 }
 
 static zs_status read_family(const model_file *file, vision_config *c, zs_error *error) {
-    static const char *const names[] = {[VISION_LLAVA] = "llava", [VISION_LLAVA_NEXT] = "llava_next", [VISION_IDEFICS3] = "idefics3"};
+    static const char *const names[] = {[IMAGE_LLAVA] = "llava", [IMAGE_LLAVA_NEXT] = "llava_next", [IMAGE_IDEFICS3] = "idefics3"};
     gguf_string name = {0};
     if (gguf_get_string(&file->gguf, VISION_FAMILY_KEY, &name)) {
         for (uint32_t i = 0; i < 3; i++) {
-            c->family = (vision_family)i;
+            c->image.family = (image_family)i;
             if (string_is(name, names[i])) return ZS_OK;
         }
     } else if (gguf_get_string(&file->gguf, "clip.projector_type", &name) ||
                gguf_get_string(&file->gguf, "clip.vision.projector_type", &name)) {
-        c->family = string_is(name, "idefics3") ? VISION_IDEFICS3 : newline_name(file) ? VISION_LLAVA_NEXT : VISION_LLAVA;
+        c->image.family = string_is(name, "idefics3") ? IMAGE_IDEFICS3 : newline_name(file) ? IMAGE_LLAVA_NEXT : IMAGE_LLAVA;
         if (string_is(name, "idefics3") || string_is(name, "mlp")) return ZS_OK;
     }
     return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
@@ -56,7 +58,7 @@ static zs_status read_activation(const model_file *file, vision_config *c, zs_er
     static const char *const names[] = {
         [VISION_QUICK_GELU] = "quick_gelu", [VISION_GELU] = "gelu", [VISION_GELU_TANH] = "gelu_pytorch_tanh"};
     gguf_string name;
-    bool gelu = c->family == VISION_IDEFICS3;
+    bool gelu = c->image.family == IMAGE_IDEFICS3;
     if (!gguf_get_string(&file->gguf, VISION_ACTIVATION_KEY, &name)) {
         gguf_get_bool(&file->gguf, "clip.use_gelu", &gelu);
         c->activation = gelu ? VISION_GELU_TANH : VISION_QUICK_GELU;
@@ -78,8 +80,8 @@ static zs_status read_layers(const model_file *file, vision_config *c, zs_error 
     uint64_t layer = 0;
     zs_status status = read_count(file, "clip.vision.block_count", &count, error);
     if (status) return status;
-    c->layers = c->family == VISION_IDEFICS3 || count % 2 ? count : count - 1;
-    if (list && c->family != VISION_IDEFICS3) {
+    c->layers = c->image.family == IMAGE_IDEFICS3 || count % 2 ? count : count - 1;
+    if (list && c->image.family != IMAGE_IDEFICS3) {
         if (list->type != GGUF_ARRAY || list->count != 1 || !gguf_array_u64(list, 0, &layer) || layer == 0 || layer > count)
             return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: key clip.vision.feature_layer is not one of the %u layers", path_of(file),
                                 count);
@@ -93,30 +95,32 @@ static zs_status read_layers(const model_file *file, vision_config *c, zs_error 
 static zs_status check_sizes(const model_file *file, const vision_config *c, zs_error *error) {
     uint32_t head_dim = c->hidden / c->heads, side = vision_config_side(c);
     bool fits = c->hidden % c->heads == 0 && head_dim % 4 == 0 && head_dim <= 256 && c->ffn > 0 && side > 0 &&
-                side % c->scale_factor == 0 && (uint64_t)side * side <= MOST_PATCHES && c->patch_size <= 256;
+                side % c->image.shuffle == 0 && (uint64_t)side * side <= MOST_PATCHES && c->image.patch <= 256;
     if (fits && c->norm_eps >= 0 && c->norm_eps < 1) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
                         "%s: a tower of %u heads over %u columns, for images of %u in patches of %u, %u × %u of which are one feature, is "
                         "not supported",
-                        path_of(file), c->heads, c->hidden, c->image_size, c->patch_size, c->scale_factor, c->scale_factor);
+                        path_of(file), c->heads, c->hidden, c->image.tile, c->image.patch, c->image.shuffle, c->image.shuffle);
 }
 
 static zs_status read_config(const model_file *file, vision_config *c, zs_error *error) {
     zs_status status = read_family(file, c, error);
     if (!status) status = read_activation(file, c, error);
     if (!status) status = read_layers(file, c, error);
-    if (!status) status = read_count(file, "clip.vision.image_size", &c->image_size, error);
-    if (!status) status = read_count(file, "clip.vision.patch_size", &c->patch_size, error);
+    if (!status) status = read_count(file, "clip.vision.image_size", &c->image.tile, error);
+    if (!status) status = read_count(file, "clip.vision.patch_size", &c->image.patch, error);
     if (!status) status = read_count(file, "clip.vision.embedding_length", &c->hidden, error);
     if (!status) status = read_count(file, "clip.vision.feed_forward_length", &c->ffn, error);
     if (!status) status = read_count(file, "clip.vision.attention.head_count", &c->heads, error);
-    c->scale_factor = 1;
-    if (!status && c->family == VISION_IDEFICS3) status = read_count(file, "clip.vision.projector.scale_factor", &c->scale_factor, error);
+    c->image.shuffle = 1;
+    if (!status && c->image.family == IMAGE_IDEFICS3)
+        status = read_count(file, "clip.vision.projector.scale_factor", &c->image.shuffle, error);
     if (status) return status;
     if (!gguf_get_f32(&file->gguf, "clip.vision.attention.layer_norm_epsilon", &c->norm_eps))
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: key clip.vision.attention.layer_norm_epsilon is missing", path_of(file));
     gguf_get_u32(&file->gguf, VISION_TOKEN_KEY, &c->image_token);
-    return check_sizes(file, c, error);
+    status = check_sizes(file, c, error);
+    return status ? status : image_keys_read(&file->gguf, &c->image, error);
 }
 
 // ---- tensors -------------------------------------------------------------------------------------------------------
@@ -145,7 +149,7 @@ static zs_status find_norm(const model_file *file, const char *prefix, uint32_t 
 static zs_status find_patch(const model_file *file, vision_file *v, zs_error *error) {
     const vision_config *c = &v->config;
     const gguf_tensor *t = gguf_find_tensor(&file->gguf, "v.patch_embd.weight");
-    uint32_t p = c->patch_size;
+    uint32_t p = c->image.patch;
     if (!t) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor v.patch_embd.weight is missing", path_of(file));
     if (t->dims != 4 || t->shape[0] != c->hidden || t->shape[1] != 3 || t->shape[2] != p || t->shape[3] != p)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s has not the shape [%u, 3, %u, %u]", path_of(file), gguf_tensor_origin(t),
@@ -201,7 +205,7 @@ static zs_status find_layer(const model_file *file, vision_file *v, uint32_t ind
 static zs_status find_projector(const model_file *file, vision_file *v, zs_error *error) {
     static const char *const mlp[2] = {"mm.0", "mm.2"}, *const fc[1] = {"mm.model.fc"};
     const vision_config *c = &v->config;
-    bool idefics3 = c->family == VISION_IDEFICS3;
+    bool idefics3 = c->image.family == IMAGE_IDEFICS3;
     const char *const *names = idefics3 ? fc : mlp;
     char name[NAME_BYTES];
     v->projector_count = idefics3 ? 1 : 2;
@@ -218,13 +222,13 @@ static zs_status find_projector(const model_file *file, vision_file *v, zs_error
         model_matrix *matrix = &v->projector[i];
         char canonical[NAME_BYTES];
         matrix->out = c->text_hidden;
-        matrix->in = i ? c->text_hidden : c->hidden * c->scale_factor * c->scale_factor;
+        matrix->in = i ? c->text_hidden : c->hidden * c->image.shuffle * c->image.shuffle;
         snprintf(canonical, sizeof canonical, "projector.%u", i);
         status = model_file_find_matrix(file, names[i], canonical, matrix, error);
         snprintf(name, sizeof name, "%s.bias", names[i]);
         if (!status) status = find(file, name, matrix->out, 0, true, &v->projector_bias[i], error);
     }
-    if (!status && c->family == VISION_LLAVA_NEXT)
+    if (!status && c->image.family == IMAGE_LLAVA_NEXT)
         status = find(file, newline_name(file) ? newline_name(file) : VISION_NEWLINE_TENSOR, c->text_hidden, 0, false, &v->newline, error);
     return status;
 }
@@ -234,7 +238,7 @@ static zs_status read_all(const model_file *file, vision_file *v, zs_error *erro
     if (!status) status = find_patch(file, v, error);
     if (!status) status = find_norm(file, "v.pre_ln", v->config.hidden, true, &v->pre_norm, error);
     // LLaVA takes a layer's output as it is.
-    if (!status && v->config.family == VISION_IDEFICS3)
+    if (!status && v->config.image.family == IMAGE_IDEFICS3)
         status = find_norm(file, "v.post_ln", v->config.hidden, false, &v->post_norm, error);
     if (!status && !(v->layers = calloc(v->config.layers, sizeof *v->layers)))
         status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));

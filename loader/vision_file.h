@@ -3,6 +3,7 @@
 #ifndef LOADER_VISION_FILE_H
 #define LOADER_VISION_FILE_H
 
+#include "loader/image_config.h"
 #include "loader/model_file.h"
 
 /// Keys of our own: which family's preprocessing and prompt ("llava", "llava_next", "idefics3"), the tower's activation as transformers
@@ -12,18 +13,15 @@
 #define VISION_TOKEN_KEY "zsigma.vision.image_token"
 #define VISION_NEWLINE_TENSOR "model.image_newline"
 
-typedef enum vision_family { VISION_LLAVA, VISION_LLAVA_NEXT, VISION_IDEFICS3 } vision_family;
 typedef enum vision_activation { VISION_QUICK_GELU, VISION_GELU, VISION_GELU_TANH } vision_activation;
 
 typedef struct vision_config {
-    vision_family family;
+    image_config image; // how it wants its images; tells the family
     vision_activation activation;
-    uint32_t image_size, patch_size; // pixels of a side
     uint32_t hidden, ffn, heads;
-    uint32_t layers;       // that are computed
-    uint32_t scale_factor; // Idefics3: patches of a side that become one feature; else 1
-    uint32_t text_hidden;  // width of a feature
-    uint32_t image_token;  // 0: not told
+    uint32_t layers;      // that are computed
+    uint32_t text_hidden; // width of a feature
+    uint32_t image_token; // 0: not told
     float norm_eps;
     bool class_token; // before the patches; not among the features
 } vision_config;

@@ -102,7 +102,7 @@ STRUCT(PushLinear) {
 #define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
 #define LINEAR_BIAS 64u // added to the sum; not together with LINEAR_NORM
 
-// half_rows.comp: rows of f32 as matmul_matrix.comp takes them, in place of x and, undo, of norm
+// half_rows.comp: rows of f32 as matmul_matrix.comp takes them in place of x, with undo behind them
 STRUCT(PushHalfRows) {
     REF(ConstVec4Ref) x;
     REF(ConstVec4Ref) norm; // [width], zero behind the norm's; or 0

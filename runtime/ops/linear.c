@@ -218,7 +218,6 @@ static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t
     if (op->silu_mul && tile > 4 * policy->matrix.m) tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
     push->x = op->operands;
     push->x_stride = width;
-    push->norm = operand_undo(op);
     dispatch->key = (gpu_kernel_key){
         .module = matrix_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
