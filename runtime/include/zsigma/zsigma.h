@@ -188,7 +188,7 @@ typedef struct zs_model_info {
     char architecture[64];
     char name[128];
     bool factored;
-    bool images; // takes images beside text
+    bool images;          // takes images beside text
     char weight_type[16]; // of the first layer's matrices or factors on the device: "f16", "q8", "q4", …
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context; // context: the longest the model was made for
     uint32_t matrices;                                                       // adapted matrices
@@ -391,11 +391,11 @@ typedef struct zs_prompt {
     uint32_t expert; // table id: under whose z the tower sees, where it is factored
 } zs_prompt;
 
-/// Token ids of a prompt, images encoded: the rows of features that stand for an image have ids of their own, from the vocabulary's size on.
-/// Sessions and zs_engine_score take them like others. An image that the engine still keeps is not encoded again. Images are kept as long
-/// as a session has them in its tokens; others make room for new ones when more rows than the context has are needed, and their ids are not
-/// known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another number of marks than
-/// of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
+/// Token ids of a prompt, images encoded: the rows of features that stand for an image have ids of their own, from the vocabulary's size
+/// on. Sessions and zs_engine_score take them like others. An image that the engine still keeps is not encoded again. Images are kept as
+/// long as a session has them in its tokens; others make room for new ones when more rows than the context has are needed, and their ids
+/// are not known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another number of
+/// marks than of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error);
 
 typedef struct zs_session zs_session;
