@@ -260,6 +260,20 @@ zs_status vision_file_read(const model_file *file, uint32_t text_hidden, vision_
     return status;
 }
 
+const model_matrix *vision_file_matrix(const vision_file *file, uint32_t i, const gguf_tensor **bias) {
+    const gguf_tensor *unused;
+    uint32_t layer = i / VISION_MATRICES, m = i % VISION_MATRICES, p = i - file->config.layers * VISION_MATRICES;
+    if (!bias) bias = &unused;
+    *bias = NULL;
+    if (layer < file->config.layers) {
+        *bias = file->layers[layer].biases[m];
+        return &file->layers[layer].matrices[m];
+    }
+    if (p >= file->projector_count) return NULL;
+    *bias = file->projector_bias[p];
+    return &file->projector[p];
+}
+
 void vision_file_close(vision_file **handle) {
     vision_file *v = *handle;
     if (!v) return;

@@ -57,6 +57,10 @@ typedef struct vision_file {
 uint32_t vision_config_side(const vision_config *config);
 uint32_t vision_config_features(const vision_config *config);
 
+/// The i-th matrix: the layers', VISION_Q … VISION_FC2, then the projector's; NULL past the last. *bias (may be NULL): what is added to its
+/// result, or NULL.
+const model_matrix *vision_file_matrix(const vision_file *file, uint32_t i, const gguf_tensor **bias);
+
 /// Reads the tower out of `file`, whose keys and tensors are open; *vision stays NULL when it has none. text_hidden: width of the decoder's
 /// embeddings, which the projector must give (else ZS_ERROR_MISMATCH). Free with vision_file_close.
 zs_status vision_file_read(const model_file *file, uint32_t text_hidden, vision_file **vision, zs_error *error);

@@ -3,18 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/// The i-th matrix of the file in the order of zs_model.tower_weights, with the bias that goes with it; NULL past the last.
+/// The biases of q, k and v go together (vision_qkv_bias); the others with their matrices.
 static const model_matrix *matrix_at(const vision_file *file, uint32_t i, const gguf_tensor **bias) {
-    uint32_t layer = i / VISION_MATRICES, m = i % VISION_MATRICES;
-    *bias = NULL;
-    if (layer < file->config.layers) {
-        if (m >= VISION_OUT) *bias = file->layers[layer].biases[m]; // those of q, k and v go together (vision_qkv_bias)
-        return &file->layers[layer].matrices[m];
-    }
-    i -= file->config.layers * VISION_MATRICES;
-    if (i >= file->projector_count) return NULL;
-    *bias = file->projector_bias[i];
-    return &file->projector[i];
+    const model_matrix *m = vision_file_matrix(file, i, bias);
+    if (i < file->config.layers * VISION_MATRICES && i % VISION_MATRICES < VISION_OUT) *bias = NULL;
+    return m;
 }
 
 uint64_t load_tower_bytes(const vision_file *file, const op_policy *policy, uint64_t *file_bytes) {
