@@ -1,5 +1,6 @@
 #include "loader/model_features.h"
 #include "loader/model_folder.h"
+#include "loader/vision_file.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -95,7 +96,7 @@ static zs_status read_config(model_file *file, zs_error *error) {
 /// A tensor by name, which the model is known to use from then on; NULL when absent.
 static const gguf_tensor *use(const model_file *file, const char *name) {
     const gguf_tensor *t = gguf_find_tensor(&file->gguf, name);
-    if (t) file->used[t - file->gguf.tensors] = true;
+    if (t && file->used) file->used[t - file->gguf.tensors] = true;
     return t;
 }
 
@@ -149,25 +150,36 @@ static zs_status find_sketch(const model_file *file, const char *prefix, model_m
     return ZS_OK;
 }
 
-static zs_status find_matrix(const model_file *file, uint32_t layer, uint32_t which, model_matrix *m, zs_error *error) {
-    char prefix[NAME_BYTES], name[NAME_BYTES + 16];
-    snprintf(prefix, sizeof prefix, "blk.%u.%s", layer, gguf_names[which]);
+zs_status model_file_find_matrix(const model_file *file, const char *prefix, const char *canonical, model_matrix *m, zs_error *error) {
+    char name[NAME_BYTES + 16];
+    size_t size = strlen(canonical) + 1;
     snprintf(name, sizeof name, "%s.weight", prefix);
-    char *canonical = malloc(NAME_BYTES);
-    if (!canonical) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
-    snprintf(canonical, NAME_BYTES, "model.layers.%u.%s", layer, canonical_names[which]);
-    m->canonical = canonical;
+    char *copy = malloc(size);
+    if (!copy) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
+    m->canonical = memcpy(copy, canonical, size);
     m->rank = m->out < m->in ? m->out : m->in;
     zs_status status = find(file, name, m->out, m->in, true, &m->dense, error);
-    if (status) return status;
-    if (m->dense) {
-        if (which == MODEL_Q && !file->rows_in_halves) m->permute_heads = file->config.heads;
-        if (which == MODEL_K && !file->rows_in_halves) m->permute_heads = file->config.kv_heads;
-        return ZS_OK;
-    }
+    if (status || m->dense) return status;
     if (!file->config.factored) return zs_error_set(error, ZS_ERROR_FORMAT, "%s: tensor %s is missing", path_of(file), name);
     status = find_factors(file, prefix, m, error);
     return status ? status : find_sketch(file, prefix, m, error);
+}
+
+void model_matrix_free(model_matrix *matrix) {
+    free((void *)(uintptr_t)matrix->canonical);
+    free((void *)(uintptr_t)matrix->sketch);
+    *matrix = (model_matrix){0};
+}
+
+static zs_status find_matrix(const model_file *file, uint32_t layer, uint32_t which, model_matrix *m, zs_error *error) {
+    char prefix[NAME_BYTES], canonical[NAME_BYTES];
+    snprintf(prefix, sizeof prefix, "blk.%u.%s", layer, gguf_names[which]);
+    snprintf(canonical, sizeof canonical, "model.layers.%u.%s", layer, canonical_names[which]);
+    zs_status status = model_file_find_matrix(file, prefix, canonical, m, error);
+    if (status || !m->dense || file->rows_in_halves) return status;
+    if (which == MODEL_Q) m->permute_heads = file->config.heads;
+    if (which == MODEL_K) m->permute_heads = file->config.kv_heads;
+    return ZS_OK;
 }
 
 /// q, k and v have biases or none has.
@@ -268,6 +280,7 @@ static zs_status parse(model_file *file, zs_error *error) {
     if (!status && !file->used) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path_of(file));
     if (!status) status = find_tensors(file, error);
     if (!status) status = check_vocabulary(file, error);
+    if (!status) status = vision_file_read(file, file->config.hidden, &file->vision, error);
     if (!status) status = model_features_check_tensors(file, file->used, error);
     free(file->used);
     file->used = NULL;
@@ -287,14 +300,41 @@ zs_status model_file_open_memory(const void *data, size_t size, model_file *file
     return status ? status : parse(file, error);
 }
 
+static zs_status read_beside(model_file *beside, const char *path, const model_file *file, zs_error *error) {
+    gguf_string architecture;
+    zs_status status = gguf_open(path, &beside->gguf, error);
+    if (status) return status;
+    bool clip = gguf_get_string(&beside->gguf, "general.architecture", &architecture) && string_is(architecture, "clip");
+    if (!clip || !gguf_find_value(&beside->gguf, "clip.vision.block_count"))
+        return zs_error_set(error, ZS_ERROR_FORMAT, "%s is no file of an image tower (general.architecture clip, with clip.vision.… keys)",
+                            path);
+    return vision_file_read(beside, file->config.hidden, &beside->vision, error);
+}
+
+zs_status model_file_add_images(model_file *file, const char *path, zs_error *error) {
+    if (file->vision) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has an image tower of its own: leave %s out", path_of(file), path);
+    model_file *beside = calloc(1, sizeof *beside);
+    if (!beside) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path);
+    zs_status status = read_beside(beside, path, file, error);
+    if (status) {
+        model_file_close(beside);
+        free(beside);
+        return status;
+    }
+    file->vision = beside->vision;
+    beside->vision = NULL;
+    file->beside = beside;
+    return ZS_OK;
+}
+
 void model_file_close(model_file *file) {
     for (uint32_t i = 0; file->layers && i < file->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            free((void *)(uintptr_t)file->layers[i].matrices[m].canonical);
-            free((void *)(uintptr_t)file->layers[i].matrices[m].sketch);
-        }
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) model_matrix_free(&file->layers[i].matrices[m]);
     }
     free(file->layers);
+    vision_file_close(&file->vision);
+    if (file->beside) model_file_close(file->beside);
+    free(file->beside);
     gguf_close(&file->gguf);
     *file = (model_file){0};
 }

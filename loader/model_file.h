@@ -51,6 +51,8 @@ typedef struct model_layer_file {
     const gguf_tensor *biases[3]; // of q, k and v, [out]; rows in the order of the dense matrix; NULL without qkv_bias
 } model_layer_file;
 
+struct vision_file;
+
 typedef struct model_file {
     gguf_file gguf;
     model_config config;
@@ -60,6 +62,8 @@ typedef struct model_file {
     const gguf_tensor *output_norm;
     const gguf_tensor *rope_factors; // [head_dim / 2], each divides a rotary frequency (Llama 3.1); NULL: none
     bool rows_in_halves;             // dense q and k and their biases (MODEL_ROWS_KEY)
+    struct vision_file *vision;      // the tower and projector (vision_file.h); NULL: none
+    struct model_file *beside;       // the file that they come from where it is another one (model_file_add_images)
     bool *used;                      // [gguf.tensor_count] while the file is being opened, NULL after it
 } model_file;
 
@@ -73,6 +77,15 @@ typedef struct model_file {
 zs_status model_file_open(const char *path, model_file *file, zs_error *error);
 zs_status model_file_open_memory(const void *data, size_t size, model_file *file, zs_error *error);
 void model_file_close(model_file *file);
+
+/// Takes tower and projector from another file, one of llama.cpp's with images (general.architecture clip). ZS_ERROR_MISMATCH when it
+/// does not belong to this model; ZS_ERROR_ARGUMENT when the model has its own.
+zs_status model_file_add_images(model_file *file, const char *path, zs_error *error);
+
+/// The matrix whose tensors are called prefix.weight, or prefix.zs_u and so on in a factored file: m's out and in are given, the rest is
+/// filled in. Free with model_matrix_free.
+zs_status model_file_find_matrix(const model_file *file, const char *prefix, const char *canonical, model_matrix *m, zs_error *error);
+void model_matrix_free(model_matrix *matrix);
 
 /// What GGUF files call one of the matrices of a layer: "attn_q", … "ffn_down".
 const char *model_matrix_gguf_name(uint32_t matrix);

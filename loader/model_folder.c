@@ -1,6 +1,7 @@
 #include "loader/model_folder.h"
 
 #include "loader/folder_config.h"
+#include "loader/folder_vision.h"
 #include "loader/json_file.h"
 #include "loader/model_file.h"
 #include "loader/shards.h"
@@ -73,7 +74,7 @@ static void translate(const folder_config *c, const char *name, char out[65]) {
         snprintf(out, 65, "%s", outer_names[i][1]);
         return;
     }
-    snprintf(out, 65, "%s", name);
+    snprintf(out, 65, "%.64s", name);
     if (strncmp(name, "model.layers.", 13) != 0 || name[13] < '0' || name[13] > '9' ||
         sscanf(name, "model.layers.%5u.%n", &layer, &used) != 1 || used == 0)
         return;
@@ -112,10 +113,10 @@ static void complain(complaints *list, const char *name, const char *what) {
 }
 
 /// cols 0: a vector.
-static void check_tensor(const shards *all, const char *name, uint32_t rows, uint32_t cols, complaints *list) {
-    const safetensors_tensor *t = NULL;
-    char what[120];
-    for (size_t i = 0; i < all->count && !t; i++) t = safetensors_find(&all->list[i].file, name);
+static void check_tensor(const gguf_file *file, const folder_config *c, const char *name, uint32_t rows, uint32_t cols, complaints *list) {
+    char what[120], told[65];
+    translate(c, name, told);
+    const gguf_tensor *t = gguf_find_tensor(file, told);
     if (!t) {
         complain(list, name, "is missing");
         return;
@@ -129,7 +130,7 @@ static void check_tensor(const shards *all, const char *name, uint32_t rows, uin
     complain(list, name, what);
 }
 
-static void check_layer(const shards *all, const folder_config *c, uint32_t layer, complaints *list) {
+static void check_layer(const gguf_file *file, const folder_config *c, uint32_t layer, complaints *list) {
     const uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     const uint32_t shapes[LAYER][2] = {{q, c->hidden},      {kv, c->hidden},     {kv, c->hidden},    {c->hidden, q},
                                        {c->ffn, c->hidden}, {c->ffn, c->hidden}, {c->hidden, c->ffn}};
@@ -137,26 +138,26 @@ static void check_layer(const shards *all, const folder_config *c, uint32_t laye
     char name[NAME_BYTES];
     for (size_t i = LAYER; layer_name(c, i) != NULL; i++) {
         snprintf(name, sizeof name, "model.layers.%u.%s.weight", layer, layer_name(c, i)[0]);
-        check_tensor(all, name, c->gemma_norms && i - LAYER >= GEMMA_HEAD_NORMS ? c->head_dim : c->hidden, 0, list);
+        check_tensor(file, c, name, c->gemma_norms && i - LAYER >= GEMMA_HEAD_NORMS ? c->head_dim : c->hidden, 0, list);
     }
     for (size_t i = 0; i < LAYER; i++) {
         snprintf(name, sizeof name, "model.layers.%u.%s.weight", layer, layer_names[i][0]);
-        check_tensor(all, name, shapes[i][0], shapes[i][1], list);
+        check_tensor(file, c, name, shapes[i][0], shapes[i][1], list);
         snprintf(name, sizeof name, "model.layers.%u.%s.bias", layer, layer_names[i][0]);
-        if (biases[i]) check_tensor(all, name, shapes[i][0], 0, list);
+        if (biases[i]) check_tensor(file, c, name, shapes[i][0], 0, list);
     }
 }
 
-static zs_status check_tensors(const char *path, const shards *all, const folder_config *c, zs_error *error) {
+static zs_status check_tensors(const char *path, const gguf_file *file, const folder_config *c, zs_error *error) {
     complaints list = {0};
     char more[40] = "";
     if (c->layers > 1000 || (uint64_t)c->heads * c->head_dim > 1u << 24 || (uint64_t)c->kv_heads * c->head_dim > 1u << 24)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s: %u layers, %u heads over %u KV heads of %u are not supported", path,
                             c->layers, c->heads, c->kv_heads, c->head_dim);
-    check_tensor(all, outer_names[0][0], c->vocab, c->hidden, &list);
-    check_tensor(all, outer_names[1][0], c->hidden, 0, &list);
-    if (!c->tied) check_tensor(all, outer_names[2][0], c->vocab, c->hidden, &list);
-    for (uint32_t i = 0; i < c->layers; i++) check_layer(all, c, i, &list);
+    check_tensor(file, c, outer_names[0][0], c->vocab, c->hidden, &list);
+    check_tensor(file, c, outer_names[1][0], c->hidden, 0, &list);
+    if (!c->tied) check_tensor(file, c, outer_names[2][0], c->vocab, c->hidden, &list);
+    for (uint32_t i = 0; i < c->layers; i++) check_layer(file, c, i, &list);
     if (list.count == 0) return ZS_OK;
     if (list.left_out) snprintf(more, sizeof more, " and %zu more", list.left_out);
     return zs_error_set(error, ZS_ERROR_FORMAT, "%.120s: by config.json, tensor %s%s", path, list.text, more);
@@ -164,9 +165,20 @@ static zs_status check_tensors(const char *path, const shards *all, const folder
 
 // ---- tensors -------------------------------------------------------------------------------------------------------
 
-static void put_tensor(const folder_config *c, const safetensors_tensor *from, gguf_tensor *to) {
+/// False: the tensor is left out.
+static bool put_tensor(const folder_config *c, const safetensors_tensor *from, gguf_tensor *to) {
+    char plain[256];
+    bool decoders = true;
+    if (c->family)
+        decoders = folder_vision_translate(from->name, plain, sizeof plain);
+    else
+        snprintf(plain, sizeof plain, "%s", from->name);
+    if (!plain[0] || is_left_out(c, plain)) return false;
     to->mapped = true; // shards are opened by their paths
-    translate(c, from->name, to->name);
+    if (decoders)
+        translate(c, plain, to->name);
+    else
+        snprintf(to->name, sizeof to->name, "%.64s", plain);
     to->origin = from->name;
     to->type = from->type;
     to->dims = from->dims;
@@ -174,6 +186,7 @@ static void put_tensor(const folder_config *c, const safetensors_tensor *from, g
     to->elements = from->elements;
     to->data = from->data;
     to->size = from->size;
+    return true;
 }
 
 /// Llama 3.1's scaled rotary positions as GGUF files have them, by factors [head_dim / 2] of the frequencies
@@ -234,9 +247,7 @@ static zs_status add_tensors(const char *path, const folder_config *c, folder_pa
     }
     for (size_t i = 0; i < parts->shards.count; i++) {
         const safetensors_file *from = &parts->shards.list[i].file;
-        for (size_t t = 0; t < from->tensor_count; t++) {
-            if (!is_left_out(c, from->tensors[t].name)) put_tensor(c, &from->tensors[t], &tensors[count++]);
-        }
+        for (size_t t = 0; t < from->tensor_count; t++) count += put_tensor(c, &from->tensors[t], &tensors[count]);
     }
     if (c->gemma_norms && !raise_norms(parts, tensors, count)) {
         free(tensors);
@@ -273,8 +284,8 @@ zs_status model_folder_open(const char *path, gguf_file *file, zs_error *error) 
     folder_parts *parts = calloc(1, sizeof *parts);
     if (!parts) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while reading %s", path);
     if (!status) status = shards_open(path, &parts->shards, error);
-    if (!status) status = check_tensors(path, &parts->shards, &config, error);
     if (!status) status = add_tensors(path, &config, parts, file, error);
+    if (!status) status = check_tensors(path, file, &config, error);
     if (status) {
         if (parts && file->parts != parts) close_parts(parts);
         gguf_close(file);

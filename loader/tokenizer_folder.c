@@ -75,7 +75,8 @@ static zs_status add_ends(const char *folder, const char *file, bool *told, gguf
     uint32_t ids[MOST_ENDS];
     size_t count = 0, i;
     zs_status status = json_file_read(folder, file, true, &root, error);
-    const json_t *value = json_object_get(root, "eos_token_id");
+    const json_t *value = json_file_get(root, "eos_token_id");
+    if (!value) value = json_object_get(json_object_get(root, "text_config"), "eos_token_id"); // of a decoder with a tower
     *told = value && !json_is_null(value);
     if (!status && *told && !json_is_array(value) && !is_id(value)) status = bad_key(folder, file, "eos_token_id", error);
     if (!status && is_id(value)) ids[count++] = (uint32_t)json_integer_value(value);

@@ -1,7 +1,8 @@
-// x[t, :] = scale · embedding[rows[t].token, :], for the tokens that one part of the embedding has.
+// x[t, :] = scale · embedding[rows[t].token, :], for the tokens that one part of the embedding has; with FEATURES, the first part also
+// makes features[rows[t].token − vocab, :] of tokens outside the vocabulary.
 //
 // Grid: x = units (8 values) of a row / workgroup size, y = rows. An invocation dequantises one unit.
-// Constants: 0 workgroup size · 1 WEIGHT_GROUP
+// Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 FEATURES
 // Tiers: strict; STORAGE16.
 #version 450
 #include "refs.glsl"
@@ -9,19 +10,26 @@
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 64;
+layout(constant_id = 2) const bool FEATURES = false;
 layout(push_constant, std430) uniform Push { PushEmbed push; };
 
 void main() {
     uint unit = gl_GlobalInvocationID.x, t = gl_WorkGroupID.y;
     if (unit * 8u >= push.width) return;
-    uint token = min(RowRef(push.step.v.rows).v[t].token, push.vocab - 1u) - push.first; // below first: beyond all parts
+    uint token = RowRef(push.step.v.rows).v[t].token;
+    uint to = t * push.stride + 8u * unit;
+    if (FEATURES && token >= push.vocab && token - push.vocab < push.feature_rows) {
+        uint from = (token - push.vocab) * push.stride + 8u * unit;
+        for (uint c = 0u; push.first == 0u && c < 8u && 8u * unit + c < push.width; c++) push.x.v[to + c] = FloatRef(push.features).v[from + c];
+        return;
+    }
+    token = min(token, push.vocab - 1u) - push.first; // below first: beyond all parts
     if (token >= push.part) return;
     WeightRow row = weight_row(push.embedding, push.part, push.in_units, token);
     vec4 a, b;
     weight_load(row, unit, weight_scale(row, unit), a, b);
     a *= push.scale;
     b *= push.scale;
-    uint to = t * push.stride + 8u * unit;
     for (uint c = 0u; c < 4u; c++) {
         if (8u * unit + c < push.width) push.x.v[to + c] = a[c];
         if (8u * unit + 4u + c < push.width) push.x.v[to + 4u + c] = b[c];

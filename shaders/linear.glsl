@@ -29,6 +29,7 @@ void linear_store(uint s, uint t, uint o, float value, uint flags) {
         uint expert = RowRef(push.step.v.rows).v[t].expert;
         value *= FloatRef(push.step.v.scales).v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
     }
+    if ((flags & LINEAR_BIAS) != 0u) value += FloatRef(push.norm).v[push.y_offset[s] + o];
     uint i = t * push.y_stride + push.y_offset[s] + o;
     if ((flags & LINEAR_RESIDUAL) != 0u) value += push.y.v[i];
     push.y.v[i] = value;

@@ -1,5 +1,5 @@
 // y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for many rows on cards with matrix units: tiles of W and x pass through shared memory as
-// f16, products are summed in f32. x comes as half_rows.comp leaves it: h[t, k] = x[t, k] / undo[t].
+// f16, products are summed in f32. x comes as half_rows.comp leaves it: h[t, k] = x[t, k] / undo[t], undo behind all rows of h.
 //
 // Grid: x = output rows of all segments / TILE, y = step rows / TILE. The 2 × 2 subgroups of a workgroup each make TILE/2 × TILE/2
 // values of y, in matrices of M × N. The inner dimension goes in chunks of 32; the next one is on its way while one is multiplied.
@@ -119,7 +119,7 @@ void main() {
         for (uint e = gl_SubgroupInvocationID; e < M * N; e += SUBGROUP) {
             uint o = o0 + e % M, t = t0 + e / M;
             if (o >= push.out_rows[at.x] || t >= push.rows) continue;
-            float undo = FloatRef(push.norm).v[t], value = y_tile[part + e] * undo;
+            float undo = FloatRef(push.x).v[push.x_stride / 2u * push.rows + t], value = y_tile[part + e] * undo;
             if (SILU_MUL) value = linear_gate(value, FLAGS) * (y_tile[part + M * N + e] * undo);
             linear_store(at.x, t, o, value, FLAGS);
         }

@@ -25,7 +25,7 @@
 
 // One row of a step: a token of a sequence at a position, under an expert.
 STRUCT(Row) {
-    uint token;
+    uint token;    // from the vocabulary's size on: a row of image features
     uint position; // in its sequence, 0-based; the row attends to positions 0 … position
     uint sequence; // row of the page table
     uint expert;   // row of the scale table; 0 is the base model
@@ -85,7 +85,7 @@ STRUCT(PushLinear) {
     ADDRESS(FloatRef) x;
     REF(FloatRef) y;
     REF(StepRef) step;
-    ADDRESS(FloatRef) norm; // LINEAR_NORM: [in], zero up to the padded width
+    ADDRESS(FloatRef) norm; // LINEAR_NORM: [in], zero up to the padded width; LINEAR_BIAS: biases, laid out like a row of y
     uint out_rows[3];
     uint in_units[3]; // padded inner dimension / 8
     uint x_offset[3];
@@ -100,8 +100,9 @@ STRUCT(PushLinear) {
 #define LINEAR_SILU_MUL 4u
 #define LINEAR_GELU 32u // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu
 #define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
+#define LINEAR_BIAS 64u // added to the sum; not together with LINEAR_NORM
 
-// half_rows.comp: rows of f32 as matmul_matrix.comp takes them, in place of x and, undo, of norm
+// half_rows.comp: rows of f32 as matmul_matrix.comp takes them in place of x, with undo behind them
 STRUCT(PushHalfRows) {
     REF(ConstVec4Ref) x;
     REF(ConstVec4Ref) norm; // [width], zero behind the norm's; or 0
@@ -125,11 +126,45 @@ STRUCT(PushRmsNorm) {
     uint pad0;
 } END(PushRmsNorm)
 
+// layer_norm.comp
+STRUCT(PushLayerNorm) {
+    REF(FloatRef) x;
+    REF(FloatRef) weight;
+    REF(FloatRef) bias;
+    REF(FloatRef) y; // may be x
+    uint width;
+    uint x_stride;
+    uint y_stride;
+    float eps;
+} END(PushLayerNorm)
+
+// gelu.comp
+STRUCT(PushGelu) {
+    REF(FloatRef) x;
+    uint width;
+    uint stride;
+} END(PushGelu)
+#define GELU_ERF 0u
+#define GELU_TANH 1u
+#define GELU_QUICK 2u
+
+// gather.comp
+STRUCT(PushGather) {
+    REF(FloatRef) x;
+    REF(FloatRef) y;
+    REF(UintRef) index; // [rows, pieces]
+    uint width;
+    uint pieces;
+    uint x_stride;
+    uint y_stride;
+} END(PushGather)
+
 // embed.comp
 STRUCT(PushEmbed) {
     ADDRESS(WordRef) embedding;
     REF(StepRef) step;
     REF(FloatRef) x;
+    ADDRESS(FloatRef) features; // [feature_rows, stride]; with the FEATURES constant only
     uint vocab;
     uint first; // row of the vocabulary's at which this part of the embedding begins
     uint part;  // its rows
@@ -137,7 +172,7 @@ STRUCT(PushEmbed) {
     uint width;
     uint stride;
     float scale;
-    uint pad0;
+    uint feature_rows;
 } END(PushEmbed)
 
 // rope_kv.comp
@@ -355,7 +390,10 @@ static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushLinear) == 128, "matches GLSL");
 static_assert(sizeof(PushHalfRows) == 40, "matches GLSL");
 static_assert(sizeof(PushRmsNorm) == 56, "matches GLSL");
-static_assert(sizeof(PushEmbed) == 56, "matches GLSL");
+static_assert(sizeof(PushLayerNorm) == 48, "matches GLSL");
+static_assert(sizeof(PushGelu) == 16, "matches GLSL");
+static_assert(sizeof(PushGather) == 40, "matches GLSL");
+static_assert(sizeof(PushEmbed) == 64, "matches GLSL");
 static_assert(sizeof(PushRopeKv) == 64, "matches GLSL");
 static_assert(sizeof(PushAttention) == 56, "matches GLSL");
 static_assert(sizeof(PushAttentionCombine) == 24, "matches GLSL");

@@ -10,7 +10,7 @@ ALLOWED = {
     "loader": set(),
     "runtime/gpu": {"shaders"},
     "runtime/ops": {"runtime/gpu", "shaders"},
-    "runtime/model": {"runtime/ops", "runtime/gpu", "loader"},
+    "runtime/model": {"vision", "runtime/ops", "runtime/gpu", "loader"},
     "vision": {"runtime/ops", "runtime/gpu", "loader"},
     "runtime/engine": {"runtime/model", "vision", "runtime/gpu", "loader", "shaders"},
     "runtime/adapt": {"runtime/engine", "runtime/model", "loader"},

@@ -16,15 +16,24 @@ static bool parse_type(const char *name, zs_factor_type *type) {
     return name == NULL;
 }
 
+/// Names with commas between them.
 static bool parse_matrices(const char *list, uint32_t *matrices) {
-    if (!list || strcmp(list, "all") == 0 || strcmp(list, "mlp,attention") == 0 || strcmp(list, "attention,mlp") == 0)
-        *matrices = ZS_MATRICES_ALL;
-    else if (strcmp(list, "mlp") == 0)
-        *matrices = ZS_MATRICES_MLP;
-    else if (strcmp(list, "attention") == 0)
-        *matrices = ZS_MATRICES_ATTENTION;
-    else
-        return false;
+    static const struct {
+        const char *name;
+        uint32_t bits;
+    } names[] = {{"all", ZS_MATRICES_ALL},
+                 {"mlp", ZS_MATRICES_MLP},
+                 {"attention", ZS_MATRICES_ATTENTION},
+                 {"tower", ZS_MATRICES_TOWER},
+                 {"projector", ZS_MATRICES_PROJECTOR}};
+    *matrices = list ? 0 : ZS_MATRICES_ALL;
+    while (list) {
+        size_t size = strcspn(list, ","), i = 0;
+        while (i < sizeof names / sizeof *names && (strlen(names[i].name) != size || memcmp(names[i].name, list, size) != 0)) i++;
+        if (i == sizeof names / sizeof *names) return false;
+        *matrices |= names[i].bits;
+        list = list[size] ? list + size + 1 : NULL;
+    }
     return true;
 }
 
@@ -54,13 +63,14 @@ static void print_report(const cli_common *common, const char *output, const zs_
 
 int cmd_factor(int argc, char **argv) {
     cli_common common = {0};
-    const char *output = NULL, *type = NULL, *matrices = NULL;
+    const char *output = NULL, *type = NULL, *matrices = NULL, *mmproj = NULL;
     uint32_t threads = 0;
     float memory = 0;
     const cli_option options[] = {
         {"output", 'o', CLI_STRING, &output, "FILE", "the factored model"},
         {"type", 0, CLI_STRING, &type, "TYPE", "of the factors: f16 (default), f32, q8_0"},
-        {"matrices", 0, CLI_STRING, &matrices, "LIST", "mlp, attention or all (default)"},
+        {"matrices", 0, CLI_STRING, &matrices, "LIST", "of mlp, attention, all (both; the default), tower, projector"},
+        {"mmproj", 0, CLI_STRING, &mmproj, "FILE", "the image tower of a model whose own file has none"},
         {"threads", 0, CLI_UINT, &threads, "N", "default: one per processor"},
         {"memory", 0, CLI_FLOAT, &memory, "GB", "that matrices at work may take together; default: half of the system's, 8 at most"},
         {0},
@@ -75,13 +85,15 @@ int cmd_factor(int argc, char **argv) {
     bool stop;
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
-    zs_factor_params params = {.threads = threads, .force = common.force, .progress = cli_progress(&common), .log = cli_log(&common)};
+    zs_factor_params params = {
+        .threads = threads, .mmproj = mmproj, .force = common.force, .progress = cli_progress(&common), .log = cli_log(&common)};
     if (memory < 0 || memory > 1e6f) return cli_usage(&command, "--memory is a number of gigabytes");
     params.memory = (uint64_t)((double)memory * 1e9);
     if (positional != 1) return cli_usage(&command, "one input file is expected");
     if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");
     if (!parse_type(type, &params.type)) return cli_usage(&command, "--type is f16, f32 or q8_0");
-    if (!parse_matrices(matrices, &params.matrices)) return cli_usage(&command, "--matrices is mlp, attention or all");
+    if (!parse_matrices(matrices, &params.matrices))
+        return cli_usage(&command, "--matrices is a list of mlp, attention, tower, projector; or all");
     cli_watch(NULL);
     zs_error error;
     zs_factor_report report;

@@ -91,6 +91,10 @@ const model_weight *expert_model_weight(const zs_model *model, const char *canon
             if (w->factored && strcmp(w->canonical, canonical) == 0) return w;
         }
     }
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
+        const model_weight *w = &model->tower_weights[i];
+        if (w->factored && strcmp(w->canonical, canonical) == 0) return w;
+    }
     return NULL;
 }
 

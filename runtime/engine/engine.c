@@ -241,6 +241,7 @@ void zs_engine_destroy(zs_engine **handle) {
     gpu_command_destroy(&e->copy_command);
     gpu_buffer *const buffers[] = {&e->page_table, &e->samplers, &e->results, &e->prefill.buffer, &e->decode.buffer};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) gpu_buffer_destroy(device, buffers[i]);
+    engine_destroy_images(e);
     kv_pool_destroy(&e->pool);
     expert_table_destroy(&e->experts);
     model_workspace_destroy(&e->workspace);
@@ -317,6 +318,11 @@ static bool evict(zs_engine *engine) {
     sequence_destroy(&engine->cache[oldest].seq, &engine->pool);
     engine->cache[oldest] = engine->cache[--engine->cache_count];
     return true;
+}
+
+void engine_drop_prefixes(zs_engine *engine) {
+    while (evict(engine)) {
+    }
 }
 
 zs_status engine_reserve(zs_engine *engine, sequence *seq, uint32_t length, zs_error *error) {

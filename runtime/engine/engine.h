@@ -3,6 +3,7 @@
 #define ENGINE_ENGINE_H
 
 #include "engine/expert_table.h"
+#include "engine/image_store.h"
 #include "engine/sequence.h"
 #include "model/compose.h"
 
@@ -56,8 +57,9 @@ struct zs_engine {
     gpu_command *prefill_command, *copy_command;
     gpu_command **decode_commands;   // [max_sessions + 1], by number of rows, recorded on first use
     engine_memo memos[ENGINE_MEMOS]; // by key modulo
-    uint64_t last_submit;            // timeline value of the newest submit
-    bool profiling;                  // steps recorded from now on time every dispatch
+    image_store images;
+    uint64_t last_submit; // timeline value of the newest submit
+    bool profiling;       // steps recorded from now on time every dispatch
 };
 
 struct zs_session {
@@ -116,6 +118,13 @@ zs_status engine_take_prefix(zs_engine *engine, sequence *seq, const uint32_t *t
 zs_status engine_share_prefix(zs_engine *engine, const sequence *from, uint32_t length, sequence *to, zs_error *error);
 /// Keeps a sequence's computed part for later prefixes; takes over its pages. The sequence is left destroyed.
 void engine_keep_prefix(zs_engine *engine, sequence *seq);
+/// Forgets all cached prefixes of ended sessions.
+void engine_drop_prefixes(zs_engine *engine);
+/// Whether an id is a token's, or that of a row of an image that is still kept.
+bool engine_knows_token(const zs_engine *engine, uint32_t id);
+/// What stands for an id in a Row.
+uint32_t engine_row_token(const zs_engine *engine, uint32_t id);
+void engine_destroy_images(zs_engine *engine);
 /// Waits for everything submitted.
 zs_status engine_drain(zs_engine *engine, zs_error *error);
 zs_status engine_check_cancelled(const zs_engine *engine, zs_error *error);

@@ -5,8 +5,10 @@ uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t f
     uint32_t span_rows = model_span_rows(engine->workspace, engine->running);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t position = run->seq->computed + i;
-        engine->prefill.rows[first_row + i] =
-            (Row){.token = run->seq->tokens[position], .position = position, .sequence = run->table_row, .expert = run->expert};
+        engine->prefill.rows[first_row + i] = (Row){.token = engine_row_token(engine, run->seq->tokens[position]),
+                                                    .position = position,
+                                                    .sequence = run->table_row,
+                                                    .expert = run->expert};
     }
     for (uint32_t i = 0; i < count; i += span_rows) {
         uint32_t rows = count - i < span_rows ? count - i : span_rows;
@@ -24,7 +26,10 @@ static bool needs_prefill(const zs_session *session) {
 /// One step: as many rows of waiting sessions as fit. sampled[i] tells which sessions finished their prompt, in logit order.
 static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *sampled_count, uint32_t *row_count, zs_error *error) {
     step_arrays *a = &engine->prefill;
-    model_step step = {.step = a->step_address, .logit_rows = a->logit_rows_address};
+    model_step step = {.step = a->step_address,
+                       .features = engine->images.features.address,
+                       .feature_rows = engine->images.capacity,
+                       .logit_rows = a->logit_rows_address};
     for (uint32_t i = 0; i < engine->params.max_sessions && step.rows < engine->params.max_rows; i++) {
         zs_session *session = engine->sessions[i];
         if (!needs_prefill(session)) continue;

@@ -44,7 +44,8 @@ static zs_status check_item(const zs_engine *engine, const zs_score_item *item, 
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", item->expert);
     for (size_t i = 0; i < item->prefix_count + item->continuation_count; i++) {
         uint32_t id = i < item->prefix_count ? item->prefix[i] : item->continuation[i - item->prefix_count];
-        if (id >= vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u is outside the vocabulary of %u", id, vocab);
+        if (i < item->prefix_count ? !engine_knows_token(engine, id) : id >= vocab)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u is outside the vocabulary of %u", id, vocab);
     }
     return ZS_OK;
 }
@@ -56,7 +57,10 @@ typedef struct score_step {
 } score_step;
 
 static score_step new_step(const zs_engine *engine) {
-    return (score_step){.step = {.step = engine->prefill.step_address, .logit_rows = engine->prefill.logit_rows_address}};
+    return (score_step){.step = {.step = engine->prefill.step_address,
+                                 .features = engine->images.features.address,
+                                 .feature_rows = engine->images.capacity,
+                                 .logit_rows = engine->prefill.logit_rows_address}};
 }
 
 static void want_logprob(zs_engine *engine, score_step *s, uint32_t row, uint32_t target, float *out) {

@@ -90,9 +90,11 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
                             "(the model allows %u)",
                             count, engine->params.context, engine->model->config.context);
     for (size_t i = 0; i < count; i++) {
-        if (ids[i] >= engine->model->config.vocab)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u at %zu is outside the vocabulary of %u", ids[i], i,
-                                engine->model->config.vocab);
+        if (!engine_knows_token(engine, ids[i]))
+            return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                                "token id %u at %zu is outside the vocabulary of %u, and of no image that is still kept "
+                                "(zs_engine_encode_prompt)",
+                                ids[i], i, engine->model->config.vocab);
     }
     sequence *seq = &session->seq;
     // The session's own history first; what remains of it is the key to the shared cache otherwise.
@@ -165,7 +167,9 @@ static void write_seen(zs_session *session) {
     const sequence *seq = &session->seq;
     uint32_t *seen = mask_words(session, true);
     memset(seen, 0, (session->engine->model->config.vocab + 31) / 32 * 4);
-    for (uint32_t i = 0; i < seq->count; i++) seen[seq->tokens[i] / 32] |= 1u << seq->tokens[i] % 32;
+    for (uint32_t i = 0; i < seq->count; i++) {
+        if (seq->tokens[i] < session->engine->model->config.vocab) seen[seq->tokens[i] / 32] |= 1u << seq->tokens[i] % 32;
+    }
 }
 
 void engine_write_sampler(zs_session *session) {

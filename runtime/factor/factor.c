@@ -1,6 +1,7 @@
 #include "factor/partial.h"
 #include "factor/svd.h"
 #include "loader/file_output.h"
+#include "loader/vision_file.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -13,10 +14,13 @@
 
 enum { MAX_THREADS = 64 };
 
+/// Kinds of matrices that are reported together: the decoder's, the tower's, the projector's.
+enum { KIND_TOWER = MODEL_MATRICES, KIND_PROJECTOR = KIND_TOWER + VISION_MATRICES, KINDS };
+
 /// One matrix to be factored.
 typedef struct job {
     const model_matrix *matrix;
-    uint32_t layer, kind;
+    uint32_t kind;
 } job;
 
 typedef struct work {
@@ -44,24 +48,34 @@ static double now_seconds(void) {
 }
 
 static bool is_chosen(uint32_t matrices, uint32_t kind) {
+    if (kind >= KIND_PROJECTOR) return matrices & ZS_MATRICES_PROJECTOR;
+    if (kind >= KIND_TOWER) return matrices & ZS_MATRICES_TOWER;
     return matrices & (kind >= MODEL_GATE ? ZS_MATRICES_MLP : ZS_MATRICES_ATTENTION);
 }
 
+static void add_job(work *w, const model_matrix *matrix, uint32_t kind, uint32_t matrices) {
+    if (!is_chosen(matrices, kind)) return;
+    w->jobs[w->count] = (job){matrix, kind};
+    w->plans[w->count++] = factored_plan(matrix, w->params->type);
+    w->total += svd_cost(matrix->out, matrix->in);
+}
+
 static zs_status plan(work *w, uint32_t matrices, zs_error *error) {
-    uint32_t layers = w->model.config.layers;
-    w->jobs = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->jobs);
-    w->plans = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->plans);
-    w->taken = calloc((size_t)layers * MODEL_MATRICES, sizeof *w->taken);
+    const vision_file *vision = w->model.vision;
+    uint32_t layers = w->model.config.layers, tower = vision ? vision->config.layers * VISION_MATRICES : 0;
+    size_t most = (size_t)layers * MODEL_MATRICES + tower + 2;
+    if (!vision && matrices & (ZS_MATRICES_TOWER | ZS_MATRICES_PROJECTOR))
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "%s has no image tower and no projector: leave them out of --matrices, or give --mmproj", w->input);
+    w->jobs = calloc(most, sizeof *w->jobs);
+    w->plans = calloc(most, sizeof *w->plans);
+    w->taken = calloc(most, sizeof *w->taken);
     if (!w->jobs || !w->plans || !w->taken) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while factoring %s", w->input);
     for (uint32_t i = 0; i < layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_matrix *matrix = &w->model.layers[i].matrices[m];
-            if (!is_chosen(matrices, m)) continue;
-            w->jobs[w->count] = (job){matrix, i, m};
-            w->plans[w->count++] = factored_plan(matrix, w->params->type);
-            w->total += svd_cost(matrix->out, matrix->in);
-        }
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) add_job(w, &w->model.layers[i].matrices[m], m, matrices);
     }
+    for (uint32_t i = 0; vision && i < tower + vision->projector_count; i++)
+        add_job(w, vision_file_matrix(vision, i, NULL), i < tower ? KIND_TOWER + i % VISION_MATRICES : KIND_PROJECTOR, matrices);
     return ZS_OK;
 }
 
@@ -189,53 +203,78 @@ static bool is_factored_tensor(const work *w, const gguf_tensor *tensor) {
     return false;
 }
 
+static bool begins(gguf_string key, const char *text) { return key.size >= strlen(text) && memcmp(key.data, text, strlen(text)) == 0; }
+
+static void add_matrices_key(gguf_writer *writer, uint32_t matrices) {
+    static const char *const names[] = {"mlp", "attention", "tower", "projector"};
+    char list[64] = "";
+    for (uint32_t i = 0; i < 4; i++) {
+        if (!(matrices >> i & 1)) continue;
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", used ? "," : "", names[i]);
+    }
+    gguf_writer_add_string(writer, "zsigma.matrices", list);
+}
+
 static void add_keys(const work *w, gguf_writer *writer, uint32_t matrices) {
     static const char *const types[] = {"f16", "f32", "q8_0"};
-    const gguf_file *in = &w->model.gguf;
+    const gguf_file *in = &w->model.gguf, *beside = w->model.beside ? &w->model.beside->gguf : NULL;
     for (size_t i = 0; i < in->value_count; i++) {
         gguf_string key = in->values[i].key;
         if (key.size == 20 && memcmp(key.data, "general.architecture", 20) == 0) continue;
         gguf_writer_copy_value(writer, &in->values[i]);
     }
+    for (size_t i = 0; beside && i < beside->value_count; i++) {
+        gguf_string key = beside->values[i].key;
+        if (begins(key, "clip.") || begins(key, "zsigma.vision.")) gguf_writer_copy_value(writer, &beside->values[i]);
+    }
     gguf_writer_add_string(writer, "general.architecture", "zsigma");
     gguf_writer_add_string(writer, "zsigma.base_architecture", w->model.config.architecture);
     gguf_writer_add_u32(writer, "zsigma.version", 1);
-    gguf_writer_add_string(writer, "zsigma.matrices",
-                           matrices == ZS_MATRICES_ALL   ? "mlp,attention"
-                           : matrices == ZS_MATRICES_MLP ? "mlp"
-                                                         : "attention");
+    add_matrices_key(writer, matrices);
     gguf_writer_add_string(writer, "zsigma.factor_type", types[w->params->type]);
 }
 
-static void add_tensors(const work *w, gguf_writer *writer) {
-    const gguf_file *in = &w->model.gguf;
-    for (size_t i = 0; i < in->tensor_count; i++) {
-        const gguf_tensor *t = &in->tensors[i];
+/// The tensors that stay as they are, of the input or of the file beside it.
+static void add_copied(const work *w, const gguf_file *from, gguf_writer *writer) {
+    for (size_t i = 0; i < from->tensor_count; i++) {
+        const gguf_tensor *t = &from->tensors[i];
         if (!is_factored_tensor(w, t)) gguf_writer_add_tensor(writer, t->name, t->type, t->dims, t->shape);
     }
+}
+
+static void add_tensors(const work *w, gguf_writer *writer) {
+    add_copied(w, &w->model.gguf, writer);
+    if (w->model.beside) add_copied(w, &w->model.beside->gguf, writer);
     for (uint32_t i = 0; i < w->count; i++) {
         const factored *f = &w->plans[i];
-        char name[64], prefix[48];
-        snprintf(prefix, sizeof prefix, "blk.%u.%s", w->jobs[i].layer, model_matrix_gguf_name(w->jobs[i].kind));
-        snprintf(name, sizeof name, "%s.zs_u", prefix);
+        const char *dense = w->jobs[i].matrix->dense->name; // "blk.0.attn_q.weight": parts take its place
+        char name[96];
+        int stem = (int)(strlen(dense) - strlen(".weight"));
+        snprintf(name, sizeof name, "%.*s.zs_u", stem, dense);
         gguf_writer_add_tensor(writer, name, f->u_type, 2, (const uint64_t[]){f->out, f->rank});
-        snprintf(name, sizeof name, "%s.zs_s", prefix);
+        snprintf(name, sizeof name, "%.*s.zs_s", stem, dense);
         gguf_writer_add_tensor(writer, name, TENSOR_F32, 1, (const uint64_t[]){f->rank});
-        snprintf(name, sizeof name, "%s.zs_vt", prefix);
+        snprintf(name, sizeof name, "%.*s.zs_vt", stem, dense);
         gguf_writer_add_tensor(writer, name, f->vt_type, 2, (const uint64_t[]){f->rank, f->in});
-        snprintf(name, sizeof name, "%s.zs_sketch", prefix);
+        snprintf(name, sizeof name, "%.*s.zs_sketch", stem, dense);
         gguf_writer_add_tensor(writer, name, TENSOR_F32, 1, (const uint64_t[]){8});
     }
 }
 
-static zs_status write_tensors(work *w, gguf_writer *writer, zs_error *error) {
-    const gguf_file *in = &w->model.gguf;
+static zs_status write_copied(const work *w, const gguf_file *from, gguf_writer *writer, zs_error *error) {
     zs_status status = ZS_OK;
-    for (size_t i = 0; i < in->tensor_count && !status; i++) {
-        if (is_factored_tensor(w, &in->tensors[i])) continue;
-        status = gguf_writer_write(writer, in->tensors[i].data, (size_t)in->tensors[i].size, error);
-        gguf_tensor_release(&in->tensors[i]);
+    for (size_t i = 0; i < from->tensor_count && !status; i++) {
+        if (is_factored_tensor(w, &from->tensors[i])) continue;
+        status = gguf_writer_write(writer, from->tensors[i].data, (size_t)from->tensors[i].size, error);
+        gguf_tensor_release(&from->tensors[i]);
     }
+    return status;
+}
+
+static zs_status write_tensors(work *w, gguf_writer *writer, zs_error *error) {
+    zs_status status = write_copied(w, &w->model.gguf, writer, error);
+    if (!status && w->model.beside) status = write_copied(w, &w->model.beside->gguf, writer, error);
     for (uint32_t i = 0; i < w->count && !status; i++) {
         factored f = w->plans[i];
         status = partial_read(&w->partial, i, &f, error);
@@ -266,9 +305,10 @@ static zs_status write_output(work *w, uint32_t matrices, zs_error *error) {
 static void fill_report(const work *w, zs_factor_report *report_out) {
     struct stat info;
     report_out->bytes = stat(w->output, &info) == 0 ? (uint64_t)info.st_size : 0;
-    for (uint32_t kind = 0; kind < MODEL_MATRICES; kind++) {
+    static const char *const tower[] = {"v.attn_q", "v.attn_k", "v.attn_v", "v.attn_out", "v.ffn_up", "v.ffn_down", "projector"};
+    for (uint32_t kind = 0; kind < KINDS; kind++) {
         zs_factor_error e = {0};
-        snprintf(e.kind, sizeof e.kind, "%s", model_matrix_gguf_name(kind));
+        snprintf(e.kind, sizeof e.kind, "%s", kind < KIND_TOWER ? model_matrix_gguf_name(kind) : tower[kind - KIND_TOWER]);
         for (uint32_t i = 0; i < w->count; i++) {
             if (w->jobs[i].kind != kind) continue;
             e.matrices++;
@@ -319,7 +359,8 @@ zs_status zs_factor_file(const char *input, const char *output, const zs_factor_
     zs_status status = check_paths(input, output, w.params->force, error);
     if (!status) status = model_file_open(input, &w.model, error);
     if (status) return status;
-    if (w.model.config.factored) status = zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is factored already", input);
+    if (w.params->mmproj) status = model_file_add_images(&w.model, w.params->mmproj, error);
+    if (!status && w.model.config.factored) status = zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is factored already", input);
     if (!status) status = plan(&w, matrices, error);
     if (!status) status = partial_open(output, work_key(&w, matrices), w.count, w.plans, &w.partial, error);
     if (!status) {

@@ -1,3 +1,4 @@
+#include "loader/vision_file.h"
 #include "loader/expert_file.h"
 #include "loader/model_file.h"
 #include "loader/sketch.h"
@@ -132,7 +133,11 @@ static uint32_t dense_heads(const work *w, const gguf_tensor *tensor) {
 
 // ---- tensors -------------------------------------------------------------------------------------------------------
 
-static bool is_part(const gguf_tensor *tensor) { return strstr(tensor->name, ".zs_") != NULL; }
+/// Other programs take image towers from files of their own.
+static bool is_left_out(const gguf_tensor *tensor) {
+    return strstr(tensor->name, ".zs_") || strncmp(tensor->name, "v.", 2) == 0 || strncmp(tensor->name, "mm.", 3) == 0 ||
+           strcmp(tensor->name, VISION_NEWLINE_TENSOR) == 0;
+}
 
 /// Vectors become F32, which llama.cpp's kernels for them expect.
 static uint32_t copied_type(const gguf_tensor *tensor) { return tensor->dims == 1 ? TENSOR_F32 : tensor->type; }
@@ -223,7 +228,7 @@ static void add_keys(const work *w, gguf_writer *writer) {
     for (size_t i = 0; i < in->value_count; i++) {
         gguf_string key = in->values[i].key;
         if (begins(key, "general.architecture") || begins(key, "general.file_type") || begins(key, "general.quantization_version") ||
-            begins(key, "zsigma."))
+            begins(key, "zsigma.") || begins(key, "clip."))
             continue;
         gguf_writer_copy_value(writer, &in->values[i]);
     }
@@ -243,7 +248,7 @@ static void add_tensors(work *w, gguf_writer *writer) {
     const gguf_file *in = &w->model.gguf;
     for (size_t i = 0; i < in->tensor_count; i++) {
         const gguf_tensor *t = &in->tensors[i];
-        if (!is_part(t)) gguf_writer_add_tensor(writer, t->name, copied_type(t), t->dims, t->shape);
+        if (!is_left_out(t)) gguf_writer_add_tensor(writer, t->name, copied_type(t), t->dims, t->shape);
     }
     for (uint32_t i = 0; i < w->model.config.layers; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
@@ -262,7 +267,7 @@ static zs_status write_tensors(work *w, gguf_writer *writer, zs_error *error) {
     const gguf_file *in = &w->model.gguf;
     zs_status status = ZS_OK;
     for (size_t i = 0; i < in->tensor_count && !status; i++) {
-        if (!is_part(&in->tensors[i])) status = copy_tensor(w, &in->tensors[i], writer, error);
+        if (!is_left_out(&in->tensors[i])) status = copy_tensor(w, &in->tensors[i], writer, error);
     }
     for (uint32_t i = 0; i < w->model.config.layers && !status; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) {

@@ -1,4 +1,5 @@
 #include "loader/tokenizer.h"
+#include "model/load_tower.h"
 #include "model/upload.h"
 #include "model/warm.h"
 #include "model/workspace.h"
@@ -26,7 +27,7 @@ matrix model_tensor_matrix(const gguf_tensor *tensor, const op_policy *policy) {
     return shape;
 }
 
-static uint64_t tensor_device_bytes(const gguf_tensor *tensor, const op_policy *policy) {
+uint64_t load_tensor_bytes(const gguf_tensor *tensor, const op_policy *policy) {
     if (!tensor) return 0;
     if (tensor->dims == 1) return tensor->elements * sizeof(float);
     matrix shape = model_tensor_matrix(tensor, policy);
@@ -34,28 +35,28 @@ static uint64_t tensor_device_bytes(const gguf_tensor *tensor, const op_policy *
 }
 
 uint64_t model_weight_bytes(const op_policy *policy, const model_file *file, zs_place factors, uint64_t *file_bytes) {
-    uint64_t bytes = tensor_device_bytes(file->embedding, policy) + tensor_device_bytes(file->output_norm, policy);
+    uint64_t bytes = load_tensor_bytes(file->embedding, policy) + load_tensor_bytes(file->output_norm, policy);
     *file_bytes = file->embedding->size;
     if (!file->config.tied) {
-        bytes += tensor_device_bytes(file->head, policy);
+        bytes += load_tensor_bytes(file->head, policy);
         *file_bytes += file->head->size;
     }
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *layer = &file->layers[i];
-        for (uint32_t m = 0; m < 3; m++) bytes += tensor_device_bytes(layer->biases[m], policy);
+        for (uint32_t m = 0; m < 3; m++) bytes += load_tensor_bytes(layer->biases[m], policy);
         const gguf_tensor *norms[] = {layer->attention_norm,      layer->ffn_norm,     layer->q_norm, layer->k_norm,
                                       layer->attention_post_norm, layer->ffn_post_norm};
-        for (size_t n = 0; n < sizeof norms / sizeof *norms; n++) bytes += tensor_device_bytes(norms[n], policy);
+        for (size_t n = 0; n < sizeof norms / sizeof *norms; n++) bytes += load_tensor_bytes(norms[n], policy);
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const gguf_tensor *parts[] = {layer->matrices[m].dense, layer->matrices[m].u, layer->matrices[m].vt};
             for (size_t p = 0; p < 3; p++) {
                 bool here = p == 0 || factors == ZS_PLACE_DEVICE;
-                if (here) bytes += tensor_device_bytes(parts[p], policy);
+                if (here) bytes += load_tensor_bytes(parts[p], policy);
                 if (here || factors == ZS_PLACE_HOST) *file_bytes += parts[p] ? parts[p]->size : 0;
             }
         }
     }
-    return bytes;
+    return bytes + load_tower_bytes(file->vision, policy, file_bytes);
 }
 
 static zs_status check_memory(const zs_device *device, const char *path, uint64_t bytes, zs_error *error) {
@@ -80,9 +81,10 @@ static zs_status read_sigma(const zs_model *model, const model_matrix *from, mod
     return ZS_OK;
 }
 
-static zs_status load_factors(const zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, zs_error *error) {
+static zs_status load_factors(const zs_model *model, model_upload *upload, zs_place place, const model_matrix *from, model_weight *to,
+                              zs_error *error) {
     zs_status status = ZS_OK;
-    switch (model->factors) {
+    switch (place) {
     case ZS_PLACE_DEFAULT:
     case ZS_PLACE_DEVICE:
         status = model_upload_matrix(upload, from->vt, NULL, &to->vt, error);
@@ -98,8 +100,8 @@ static zs_status load_factors(const zs_model *model, model_upload *upload, const
     return zs_error_set(error, ZS_ERROR_ARGUMENT, "factors are kept on the device, in host memory or in the file");
 }
 
-static zs_status load_weight(zs_model *model, model_upload *upload, const model_matrix *from, model_weight *to, char **names,
-                             zs_error *error) {
+zs_status load_weight(zs_model *model, model_upload *upload, zs_place place, const model_matrix *from, model_weight *to, char **names,
+                      zs_error *error) {
     *to = (model_weight){.factored = from->dense == NULL, .out = from->out, .in = from->in, .rank = from->rank};
     size_t length = strlen(from->canonical) + 1;
     to->canonical = memcpy(*names, from->canonical, length);
@@ -116,7 +118,7 @@ static zs_status load_weight(zs_model *model, model_upload *upload, const model_
     model->info.matrices++;
     model->info.ranks += to->rank;
     zs_status status = read_sigma(model, from, to, error);
-    return status ? status : load_factors(model, upload, from, to, error);
+    return status ? status : load_factors(model, upload, place, from, to, error);
 }
 
 /// The fused kernels take gate and up in one dispatch.
@@ -168,14 +170,13 @@ static zs_status load_norms(model_upload *upload, const model_layer_file *from, 
     return status;
 }
 
-static zs_status load_layers(zs_model *model, model_upload *upload, const model_file *file, zs_error *error) {
-    char *names = model->names;
+static zs_status load_layers(zs_model *model, model_upload *upload, const model_file *file, char **names, zs_error *error) {
     for (uint32_t i = 0; i < file->config.layers; i++) {
         const model_layer_file *from = &file->layers[i];
         model_layer *to = &model->layers[i];
         zs_status status = load_norms(upload, from, to, error);
         for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++)
-            status = load_weight(model, upload, &from->matrices[m], &to->weights[m], &names, error);
+            status = load_weight(model, upload, model->factors, &from->matrices[m], &to->weights[m], names, error);
         if (!status && file->config.qkv_bias) status = load_biases(model, upload, file, i, to, error);
         if (!status) status = check_pair(model, to, error);
         if (status) return status;
@@ -195,7 +196,9 @@ static zs_status load_tensors(zs_model *model, const model_file *file, const zs_
     if (!status) status = model_upload_matrix(upload, file->embedding, NULL, &model->embedding, error);
     if (!status && !file->config.tied) status = model_upload_matrix(upload, file->head, NULL, &model->head, error);
     if (!status) status = model_upload_vector(upload, file->output_norm, &model->output_norm, error);
-    if (!status) status = load_layers(model, upload, file, error);
+    char *names = model->names;
+    if (!status) status = load_layers(model, upload, file, &names, error);
+    if (!status && file->vision) status = load_tower(model, upload, file->vision, &names, error);
     if (file->config.tied) model->head = model->embedding;
     zs_status finished = model_upload_finish(&upload, status ? NULL : error);
     model_warm_finish(&warm);
@@ -207,6 +210,7 @@ static zs_status allocate(zs_model *model, const model_file *file, const char *p
     for (uint32_t i = 0; i < file->config.layers; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) names += strlen(file->layers[i].matrices[m].canonical) + 1;
     }
+    names += load_tower_names(file->vision);
     model->path = copy_string(path);
     model->names = malloc(names + 1);
     model->layers = calloc(file->config.layers, sizeof *model->layers);
@@ -233,6 +237,7 @@ static void fill_info(zs_model *model) {
     info->head_dim = c->head_dim;
     info->vocab = c->vocab;
     info->context = c->context;
+    info->images = model->tower != NULL;
     info->parameters += (uint64_t)c->vocab * c->hidden * (c->tied ? 1 : 2);
 }
 
@@ -270,6 +275,8 @@ zs_status zs_model_load(zs_device *device, const char *path, const zs_model_para
     model_file *file = calloc(1, sizeof *file);
     if (!file) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while loading %s", path);
     zs_status status = model_file_open(path, file, error);
+    if (!status && params && params->mmproj && (status = model_file_add_images(file, params->mmproj, error)) != ZS_OK)
+        model_file_close(file);
     if (!status) {
         status = model_from_file(device, path, file, params, out, error);
         if (!status && (*out)->factors == ZS_PLACE_FILE) {
@@ -295,6 +302,9 @@ void zs_model_destroy(zs_model **handle) {
             free(w->host_vt);
         }
     }
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) free(model->tower_weights[i].sigma);
+    free(model->tower_weights);
+    free(model->tower);
     if (model->file) model_file_close(model->file);
     free(model->file);
     zs_tokenizer_destroy(&model->tokenizer);
@@ -309,12 +319,14 @@ void zs_model_destroy(zs_model **handle) {
 const zs_model_info *zs_model_get_info(const zs_model *model) { return &model->info; }
 const zs_tokenizer *zs_model_get_tokenizer(const zs_model *model) { return model->tokenizer; }
 
+static void put_sigma(const model_weight *w, float *row) {
+    if (w->factored) memcpy(row + w->scale_offset, w->sigma, w->rank * sizeof *row);
+}
+
 void model_base_scales(const zs_model *model, float *row) {
     memset(row, 0, model->scale_count * sizeof *row);
     for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_weight *w = &model->layers[i].weights[m];
-            if (w->factored) memcpy(row + w->scale_offset, w->sigma, w->rank * sizeof *row);
-        }
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) put_sigma(&model->layers[i].weights[m], row);
     }
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) put_sigma(&model->tower_weights[i], row);
 }

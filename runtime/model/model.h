@@ -7,6 +7,7 @@
 #include "gpu/command.h"
 #include "loader/model_file.h"
 #include "ops/ops.h"
+#include "vision/tower.h"
 
 /// One matrix on the device, with what an expert needs to know of it.
 typedef struct model_weight {
@@ -41,8 +42,11 @@ struct zs_model {
     uint32_t scale_count; // floats in a row of the scale table: Σ ranks, each rounded up to 4
     gpu_buffer *buffers;  // what holds all of the above
     uint32_t buffer_count;
-    zs_place factors;    // where u and vt lie; with another place than the device they have no addresses
-    model_file *file;    // open, for factors that stay in it (ZS_PLACE_FILE), or NULL
+    zs_place factors;            // where u and vt lie; with another place than the device they have no addresses
+    model_file *file;            // open, for factors that stay in it (ZS_PLACE_FILE), or NULL
+    vision_tower *tower;         // what sees images, with its layers behind it; NULL: the model reads text alone
+    model_weight *tower_weights; // [tower_weight_count]: of the layers, VISION_Q … VISION_FC2, then of the projector
+    uint32_t tower_weight_count;
     float *rope_factors; // [head_dim / 2] on the host, each divides a rotary frequency; NULL: none
     char *names;         // canonical names
     char *path;          // for messages
@@ -92,12 +96,14 @@ void model_workspace_destroy(model_workspace **workspace);
 /// What one step computes. Device structures (Row, Span, Step: shaders/shared.h) are the caller's and may change between
 /// replays of the recorded command, except for the counts given here.
 typedef struct model_step {
-    uint64_t step;        // device address of a Step
-    uint32_t rows;        // ≤ max_rows
-    uint32_t spans;       // entries of Step.spans; each covers ≤ model_span_rows rows; they cover the rows in order
-    bool decode;          // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
-                          // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
-    uint32_t longest;     // bound on positions over all replays, for work estimates and checks
+    uint64_t step;     // device address of a Step
+    uint32_t rows;     // ≤ max_rows
+    uint32_t spans;    // entries of Step.spans; each covers ≤ model_span_rows rows; they cover the rows in order
+    bool decode;       // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
+                       // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
+    uint32_t longest;  // bound on positions over all replays, for work estimates and checks
+    uint64_t features; // f32 [feature_rows, stride of X]: what rows with tokens outside the vocabulary take (Row); 0: none
+    uint32_t feature_rows;
     uint64_t logit_rows;  // device address of uint32_t[logit_count]: rows whose logits are wanted
     uint32_t logit_count; // ≤ max_logit_rows; 0: none (a prefill chunk that is not the last)
 } model_step;

@@ -273,12 +273,16 @@ void model_record(const zs_model *model, model_workspace *workspace, gpu_command
     recording r = recording_of(model, workspace, command, step);
     const activation *x = &workspace->activations[ACTIVATION_X];
     gpu_command_label(command, "embed");
-    op_record_embed(&r.ops, &(op_embed){.embedding = &model->embedding,
-                                        .step = step->step,
-                                        .x = x->buffer.address,
-                                        .stride = x->stride,
-                                        .rows = step->rows,
-                                        .scale = model->config.embedding_scale});
+    op_record_embed(&r.ops, &(op_embed){
+                                .embedding = &model->embedding,
+                                .step = step->step,
+                                .x = x->buffer.address,
+                                .stride = x->stride,
+                                .rows = step->rows,
+                                .scale = model->config.embedding_scale,
+                                .features = step->features,
+                                .feature_rows = step->feature_rows,
+                            });
     barrier(&r);
     for (uint32_t i = 0; i < model->config.layers; i++) record_layer(&r, i);
     if (step->logit_count) record_head(&r);

@@ -19,13 +19,16 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op) {
                           .in_units = e->padded / 8,
                           .width = e->in,
                           .scale = op->scale != 0 ? op->scale : 1,
-                          .stride = op->stride};
-        op_record(recorder, &(op_dispatch){
-                                .key = {.module = modules[e->type], .constant_count = 2, .constants = {WORKGROUP, e->group}},
-                                .push = &push,
-                                .push_size = sizeof push,
-                                .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
-                                .work = {.bytes = 8.0 * op->rows * e->in},
-                            });
+                          .stride = op->stride,
+                          .features = op->features,
+                          .feature_rows = op->feature_rows};
+        op_record(recorder,
+                  &(op_dispatch){
+                      .key = {.module = modules[e->type], .constant_count = 3, .constants = {WORKGROUP, e->group, op->features != 0}},
+                      .push = &push,
+                      .push_size = sizeof push,
+                      .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
+                      .work = {.bytes = 8.0 * op->rows * e->in},
+                  });
     }
 }

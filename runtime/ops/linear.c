@@ -39,6 +39,10 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
             return false;
         }
     }
+    if (op->bias && (op->norm || op->silu_mul)) {
+        op_fail(recorder, "linear: a bias together with a norm or silu_mul");
+        return false;
+    }
     if (op->scale && op->step == 0) {
         op_fail(recorder, "linear: scale needs a step");
         return false;
@@ -47,8 +51,13 @@ static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
 }
 
 static PushLinear push_of(const op_linear *op) {
-    PushLinear push = {
-        .x = op->x, .y = op->y, .step = op->step, .norm = op->norm, .rows = op->rows, .x_stride = op->x_stride, .y_stride = op->y_stride};
+    PushLinear push = {.x = op->x,
+                       .y = op->y,
+                       .step = op->step,
+                       .norm = op->bias ? op->bias : op->norm,
+                       .rows = op->rows,
+                       .x_stride = op->x_stride,
+                       .y_stride = op->y_stride};
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const op_segment *segment = &op->segments[s];
         push.weights[s] = segment->weight->address;
@@ -209,7 +218,6 @@ static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t
     if (op->silu_mul && tile > 4 * policy->matrix.m) tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
     push->x = op->operands;
     push->x_stride = width;
-    push->norm = operand_undo(op);
     dispatch->key = (gpu_kernel_key){
         .module = matrix_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
@@ -237,7 +245,7 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
 static void record_whole(const op_recorder *recorder, const op_linear *op) {
     const op_policy *policy = &recorder->policy;
     uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
-                     (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0);
+                     (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0) | (op->bias ? LINEAR_BIAS : 0);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
     bool operands = takes_operands(op, policy);

@@ -48,6 +48,7 @@ typedef struct op_linear {
     uint64_t norm;               // f32 [in], zero up to the padded width: x[t] / rms(x[t]) ⊙ norm takes x's place; 0: none
     uint32_t norm_width;         // = in; rms = √(mean x² + norm_eps) over so many values
     float norm_eps;
+    uint64_t bias;     // f32, laid out like a row of y, added to the result; not together with norm; 0: none
     bool scale;        // y *= scales[rows[t].expert, scale_offset + o]: the z epilogue
     bool residual;     // y += result instead of y = result
     bool silu_mul;     // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
@@ -85,12 +86,39 @@ typedef struct op_rms_norm {
 } op_rms_norm;
 void op_record_rms_norm(const op_recorder *recorder, const op_rms_norm *op);
 
-/// x[t] = scale · embedding row of rows[t].token.
+/// y[t] = (x[t] − mean x[t]) / √(variance x[t] + eps) ⊙ weight + bias; y may be x.
+typedef struct op_layer_norm {
+    uint64_t x, weight, bias, y;
+    uint32_t width, x_stride, y_stride, rows;
+    float eps;
+} op_layer_norm;
+void op_record_layer_norm(const op_recorder *recorder, const op_layer_norm *op);
+
+/// x[t] = x Φ(x) in place, Φ the normal distribution's: exactly (erf), by a tanh, or as x / (1 + e^(−1.702 x)).
+typedef enum op_gelu_kind { OP_GELU_ERF, OP_GELU_TANH, OP_GELU_QUICK } op_gelu_kind;
+typedef struct op_gelu {
+    uint64_t x;
+    uint32_t width, stride, rows;
+    op_gelu_kind kind;
+} op_gelu;
+void op_record_gelu(const op_recorder *recorder, const op_gelu *op);
+
+/// y[t, j · width …] = x[index[t · pieces + j]]: rows picked by number, `pieces` of them side by side.
+typedef struct op_gather {
+    uint64_t x, y, index; // index: uint32_t[rows, pieces], of rows of x
+    uint32_t width, pieces, x_stride, y_stride, rows;
+} op_gather;
+void op_record_gather(const op_recorder *recorder, const op_gather *op);
+
+/// x[t] = scale · embedding row of rows[t].token; where there are features and the token lies outside the vocabulary, feature row
+/// token − vocabulary.
 typedef struct op_embed {
     const matrix *embedding;
     uint64_t step, x;
     uint32_t stride, rows;
-    float scale; // 0: 1
+    float scale;       // 0: 1
+    uint64_t features; // f32 [feature_rows, stride]; 0: none
+    uint32_t feature_rows;
 } op_embed;
 void op_record_embed(const op_recorder *recorder, const op_embed *op);
 

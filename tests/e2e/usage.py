@@ -87,7 +87,7 @@ class WrongUse(program.ProgramTest):
             (["merge", "-m", "in.gguf"], "where to? give -o OUT.gguf"),
             (["merge", "-m", "in.gguf", "-o", "out.gguf", "--type", "q4_1"], "--type is f16, f32, q8_0 or q4_0"),
             (["factor", "in.gguf", "-o", "out.gguf", "--type", "f8"], "--type is f16, f32 or q8_0"),
-            (["factor", "in.gguf", "-o", "out.gguf", "--matrices", "none"], "--matrices is mlp, attention or all"),
+            (["factor", "in.gguf", "-o", "out.gguf", "--matrices", "none"], "--matrices is a list of mlp, attention, tower, projector; or all"),
             (["score", "-m", "model.gguf", "--prompt", "x"], "give --prompt and --answer"),
             (["score", "-m", "model.gguf", "--prompt", "", "--answer", "x"], "must not be empty"),
             (["tokenize"], "which model? give -m FILE"),

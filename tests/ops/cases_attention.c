@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { LAYERS = 2, LAYER = 1, MAX_SEQUENCES = 5 };
+#define WHOLE 0xffffffffu // a window where every row sees all of its sequence: its position is the last one's
 
 typedef struct attention_case {
     uint32_t heads, kv_heads, head_dim;
@@ -16,7 +17,7 @@ typedef struct attention_case {
     struct {
         uint32_t first, rows; // positions first … first + rows − 1 are rows of the step
     } sequences[MAX_SEQUENCES];
-    uint32_t window;
+    uint32_t window; // or WHOLE
 } attention_case;
 
 static const attention_case cases[] = {
@@ -58,6 +59,11 @@ static const attention_case cases[] = {
     {4, 4, 32, true, 1, {{127, 1}, {128, 1}, {3, 1}}, 1},
     {8, 1, 128, true, 1, {{255, 1}, {2, 1}}, 200},
     {32, 8, 128, true, 1, {{90, 1}, {511, 1}}, 37},
+    // image towers: no causal mask; heads of a CLIP tower and of SigLIP's, class token and all, and of less than a page
+    {4, 4, 12, false, 1, {{0, 17}, {0, 17}, {0, 17}}, WHOLE},
+    {3, 3, 64, false, 1, {{0, 577}, {0, 577}}, WHOLE},
+    {2, 2, 72, false, 1, {{0, 1024}}, WHOLE},
+    {1, 1, 64, false, 1, {{0, 64}, {0, 1}}, WHOLE},
 };
 
 typedef struct attention_data {
@@ -104,7 +110,8 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
     d.rows = harness_alloc(h, d.row_count, sizeof *d.rows);
     uint32_t t = 0;
     for (uint32_t s = 0; s < d.sequences; s++)
-        for (uint32_t i = 0; i < c->sequences[s].rows; i++) d.rows[t++] = (Row){.position = c->sequences[s].first + i, .sequence = s};
+        for (uint32_t i = 0; i < c->sequences[s].rows; i++)
+            d.rows[t++] = (Row){.position = c->sequences[s].first + (c->window == WHOLE ? c->sequences[s].rows - 1 : i), .sequence = s};
     op_attention *op = &d.op;
     *op = (op_attention){.heads = c->heads,
                          .kv_heads = c->kv_heads,
@@ -112,7 +119,7 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
                          .layer = LAYER,
                          .rows = d.row_count,
                          .longest = longest,
-                         .window = c->window,
+                         .window = c->window == WHOLE ? 0 : c->window,
                          .scale = c->window ? 2 / sqrtf((float)c->head_dim) : 0,
                          .decode = c->decode,
                          .kv_f16 = f16};
@@ -201,8 +208,9 @@ void cases_attention(harness *h) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const attention_case *c = &cases[i];
             if (!harness_case(h, f16 ? "attention f16" : "attention f32",
-                              "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u", c->heads, c->kv_heads, c->head_dim,
-                              c->decode ? "decode" : "prefill", c->sequences[0].first, c->sequences[0].rows, (double)c->size, c->window))
+                              "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u%s", c->heads, c->kv_heads, c->head_dim,
+                              c->decode ? "decode" : "prefill", c->sequences[0].first, c->sequences[0].rows, (double)c->size,
+                              c->window == WHOLE ? 0 : c->window, c->window == WHOLE ? ", whole" : ""))
                 continue;
             attention_data d = make_data(h, c, f16);
             harness_expect_f32(h, d.op.out, make_expected(h, &d), (size_t)d.row_count * d.op.out_stride);

@@ -1,4 +1,5 @@
-/// x[t] = scale · embedding[rows[t].token]. Bound: dequantising rounds at most twice (2u), the scale once more.
+/// x[t] = scale · embedding[rows[t].token], or a row of features. Bound: dequantising rounds at most twice (2u), the scale once more;
+/// features are copied.
 #include "cases.h"
 #include "weights.h"
 
@@ -17,23 +18,47 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
     op_record_embed(recorder, user);
 }
 
-static void run_case(harness *h, uint32_t type, uint32_t vocab, uint32_t width, uint32_t row_count, uint32_t part, float scale) {
+enum { FEATURE_ROWS = 5 };
+
+typedef struct embed_case {
+    uint32_t vocab, width, rows, part;
+    float scale;
+} embed_case;
+
+static void run_case(harness *h, uint32_t type, const embed_case *c, bool has_features) {
+    const uint32_t vocab = c->vocab, width = c->width, row_count = c->rows;
     weights w = weights_random(h, type, vocab, width);
-    w.shape.part_rows = part;
+    w.shape.part_rows = c->part;
     weights_put(h, &w);
     uint32_t stride = (width + 31) / 32 * 32 + 32;
     size_t count = (size_t)row_count * stride;
+    float *features = random_floats(h, (size_t)FEATURE_ROWS * stride, 1);
     Row *rows = harness_alloc(h, row_count, sizeof *rows);
     expect *expected = harness_alloc(h, count, sizeof *expected);
     for (uint32_t t = 0; t < row_count; t++) {
         rows[t] = (Row){.token = t == 0 ? vocab - 1 : t == 1 ? 0 : random_below(h, vocab), .position = t};
+        bool feature = has_features && t % 3 != 1;
+        if (feature) rows[t].token = vocab + (t == 0 ? FEATURE_ROWS - 1 : random_below(h, FEATURE_ROWS));
+        // What is neither token nor feature, as after logits that are no numbers: the last token.
+        if (has_features && t == 2) rows[t].token = NO_TOKEN;
+        if (has_features && t == 3) rows[t].token = vocab + FEATURE_ROWS;
+        bool neither = has_features && (t == 2 || t == 3);
         for (uint32_t i = 0; i < stride; i++) {
-            double value = i < width ? (double)w.values[(size_t)rows[t].token * w.shape.padded + i] : 0;
-            if (scale != 0) value *= (double)scale;
-            expected[(size_t)t * stride + i] = i < width ? (expect){value, (scale != 0 ? 3 : 2) * U32 * fabs(value)} : UNTOUCHED;
+            size_t from = neither ? vocab - 1 : rows[t].token;
+            bool copied = feature && !neither;
+            double value = i >= width ? 0
+                           : copied   ? (double)features[(rows[t].token - vocab) * (size_t)stride + i]
+                                      : (double)w.values[from * w.shape.padded + i];
+            if (c->scale != 0 && !copied) value *= (double)c->scale;
+            double bound = copied ? 0 : (c->scale != 0 ? 3 : 2) * U32 * fabs(value);
+            expected[(size_t)t * stride + i] = i < width ? (expect){value, bound} : UNTOUCHED;
         }
     }
-    op_embed op = {.embedding = &w.shape, .stride = stride, .rows = row_count, .scale = scale};
+    op_embed op = {.embedding = &w.shape, .stride = stride, .rows = row_count, .scale = c->scale};
+    if (has_features) {
+        op.features = harness_put(h, features, (size_t)FEATURE_ROWS * stride * sizeof *features);
+        op.feature_rows = FEATURE_ROWS;
+    }
     op.step = put_step(h, &(step_data){.rows = rows, .row_count = row_count}).step;
     op.x = harness_put(h, random_floats(h, count, 1), count * sizeof(float));
     harness_expect_f32(h, op.x, expected, count);
@@ -46,8 +71,11 @@ void cases_embed(harness *h) {
             char op[32];
             snprintf(op, sizeof op, "embed %s", tensor_type_get_info(weight_types[t])->name);
             uint32_t width = weights_inner(weight_types[t], cases[i].width);
-            if (harness_case(h, op, "vocabulary %u, width %u, %u rows, scale %g%s", cases[i].vocab, width, cases[i].rows,
-                             (double)cases[i].scale, cases[i].part ? ", parts" : ""))
-                run_case(h, weight_types[t], cases[i].vocab, width, cases[i].rows, cases[i].part, cases[i].scale);
+            for (int features = 0; features < 2; features++) {
+                const embed_case c = {cases[i].vocab, width, cases[i].rows, cases[i].part, cases[i].scale};
+                if (harness_case(h, op, "vocabulary %u, width %u, %u rows, scale %g%s%s", c.vocab, width, c.rows, (double)c.scale,
+                                 c.part ? ", parts" : "", features ? ", features" : ""))
+                    run_case(h, weight_types[t], &c, features);
+            }
         }
 }

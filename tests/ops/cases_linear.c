@@ -18,7 +18,8 @@ typedef struct linear_case {
     uint32_t segments, rows;
     bool decode;
     bool scale, residual, silu_mul, norm;
-    bool gelu;      // silu_mul by gelu
+    bool gelu; // silu_mul by gelu
+    bool bias;
     bool one_x;     // all segments read the same x
     bool loud;      // rows of very different size, up to beyond what f16 holds
     uint32_t spare; // floats that strides have to spare
@@ -61,6 +62,12 @@ static const linear_case cases[] = {
     {{192, 192, 192}, {577, 63, 1}, 3, .rows = 3, .decode = true, .one_x = true, .scale = true, .norm = true},
     {{192, 192}, {130, 130}, 2, .rows = 2, .decode = true, .one_x = true, .silu_mul = true, .norm = true},
     {{576, 576}, {129, 129}, 2, .rows = 65, .one_x = true, .silu_mul = true, .norm = true},
+    // biases
+    {{33}, {65}, 1, .rows = 1, .decode = true, .bias = true},
+    {{192}, {130}, 1, .rows = 70, .bias = true, .spare = 32},
+    {{192}, {577}, 1, .rows = 9, .bias = true, .scale = true},
+    {{192}, {63}, 1, .rows = 65, .bias = true, .residual = true},
+    {{192, 192, 192}, {577, 63, 130}, 3, .rows = 66, .one_x = true, .bias = true},
     // gate and up
     {{576, 576}, {1536, 1536}, 2, .rows = 1, .decode = true, .one_x = true, .silu_mul = true},
     {{192, 192}, {65, 65}, 2, .rows = 8, .decode = true, .silu_mul = true, .spare = 32},
@@ -88,6 +95,7 @@ typedef struct linear_data {
     weights w[3];
     op_linear op;
     float *x, *y, *scales;
+    float *bias;   // [y_stride]
     float *norm;   // [padded], zero behind the width
     float *normed; // x ⊙ norm where there is a norm, else x
     double *rms;   // [rows]: 1 / √(mean x² + eps), or 1
@@ -164,6 +172,7 @@ static linear_data *make_data(harness *h, const linear_case *c, uint32_t type) {
         for (uint32_t i = 0; i < d->op.x_stride; i++) d->x[t * d->op.x_stride + i] *= t == 5 ? 0 : powf(10, (float)(t * 7 % 25) - 12);
     make_norm(h, d);
     d->y = random_floats(h, (size_t)c->rows * d->op.y_stride, 1);
+    if (c->bias) d->bias = random_floats(h, d->op.y_stride, 3);
     d->scales = random_floats(h, (size_t)EXPERTS * d->scale_stride, 3);
     d->rows = harness_alloc(h, c->rows, sizeof *d->rows);
     for (uint32_t t = 0; t < c->rows; t++) d->rows[t].expert = (t * 3 + 1) % EXPERTS;
@@ -209,6 +218,10 @@ static expect *make_expected(harness *h, const linear_data *d, bool half) {
                 size_t i = (size_t)t * d->op.y_stride + d->op.segments[s].y_offset + o;
                 expect e = product(d, half, s, t, o);
                 if (c->silu_mul) e = c->gelu ? gated_by_gelu(e, product(d, half, 1, t, o)) : gated(e, product(d, half, 1, t, o));
+                if (c->bias) {
+                    e.value += (double)d->bias[d->op.segments[s].y_offset + o];
+                    e.bound += U32 * fabs(e.value);
+                }
                 if (c->residual) {
                     e.value += (double)d->y[i];
                     e.bound += U32 * fabs(e.value);
@@ -221,6 +234,7 @@ static expect *make_expected(harness *h, const linear_data *d, bool half) {
 static void put_data(harness *h, linear_data *d) {
     for (uint32_t s = 0; s < d->shape.segments; s++) weights_put(h, &d->w[s]);
     if (d->norm) d->op.norm = harness_put(h, d->norm, d->w[0].shape.padded * sizeof *d->norm);
+    if (d->bias) d->op.bias = harness_put(h, d->bias, d->op.y_stride * sizeof *d->bias);
     d->op.x = harness_put(h, d->x, (size_t)d->shape.rows * d->op.x_stride * sizeof *d->x);
     d->op.y = harness_put(h, d->y, (size_t)d->shape.rows * d->op.y_stride * sizeof *d->y);
     d->operand_bytes = (size_t)op_linear_operands(&(op_policy){.matrix_tile = 64}, d->shape.rows, d->op.x_stride);
@@ -244,13 +258,13 @@ static bool start_case(harness *h, const char *op, linear_case *c, uint32_t type
         size_t used = strlen(shapes);
         snprintf(shapes + used, sizeof shapes - used, "[%u, %u] ", c->out[s], c->in[s]);
     }
-    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
+    return harness_case(h, name, "%s× %u rows%s%s%s%s%s%s%s%s%s%s", shapes, c->rows, c->decode ? ", decode" : "", c->scale ? ", scale" : "",
                         c->residual ? ", residual" : "",
                         c->gelu       ? ", gelu"
                         : c->silu_mul ? ", silu_mul"
                                       : "",
-                        c->norm ? ", norm" : "", c->one_x ? ", one x" : "", c->loud ? ", loud" : "", c->spare ? ", spare" : "",
-                        c->part ? ", parts" : "");
+                        c->norm ? ", norm" : "", c->bias ? ", bias" : "", c->one_x ? ", one x" : "", c->loud ? ", loud" : "",
+                        c->spare ? ", spare" : "", c->part ? ", parts" : "");
 }
 
 void cases_linear(harness *h) {

@@ -180,6 +180,7 @@ typedef enum zs_place {
 typedef struct zs_model_params {
     zs_progress progress;
     zs_place factors;          // of a factored model; a dense one has none
+    const char *mmproj;        // a GGUF file with the image tower of a model whose own file has none (llama.cpp's mmproj); NULL: none
     const char *chat_template; // a family (chatml, qwen2, llama2, llama3, mistral, vicuna, gemma) instead of the model's own; NULL: that
 } zs_model_params;
 
@@ -187,6 +188,7 @@ typedef struct zs_model_info {
     char architecture[64];
     char name[128];
     bool factored;
+    bool images;          // takes images beside text
     char weight_type[16]; // of the first layer's matrices or factors on the device: "f16", "q8", "q4", …
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context; // context: the longest the model was made for
     uint32_t matrices;                                                       // adapted matrices
@@ -378,6 +380,24 @@ typedef struct zs_sampling {
     uint64_t seed;            // numbers drawn by counter from (seed, session, position)
 } zs_sampling;
 
+/// A prompt that may hold images.
+typedef struct zs_prompt {
+    const char *text; // in which control tokens count and "<image>" stands where each image goes; NULL: ids
+    size_t length;
+    const uint32_t *ids; // with the model's image token once for each image
+    size_t id_count;
+    const zs_image *const *images; // [image_count]
+    size_t image_count;
+    uint32_t expert; // table id: under whose z the tower sees, where it is factored
+} zs_prompt;
+
+/// Token ids of a prompt, images encoded: the rows of features that stand for an image have ids of their own, from the vocabulary's size
+/// on. Sessions and zs_engine_score take them like others. An image that the engine still keeps is not encoded again. Images are kept as
+/// long as a session has them in its tokens; others make room for new ones when more rows than the context has are needed, and their ids
+/// are not known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another number of
+/// marks than of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
+zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error);
+
 typedef struct zs_session zs_session;
 
 typedef struct zs_session_params {
@@ -444,6 +464,8 @@ typedef struct zs_engine_stats {
     double gpu_busy_ms;           // by timestamps
     uint32_t composes;            // how often weights were composed
     double compose_ms;            // wall clock
+    uint64_t images, image_tiles; // encoded
+    double image_ms;              // wall clock
 } zs_engine_stats;
 const zs_engine_stats *zs_engine_get_stats(const zs_engine *engine);
 void zs_engine_reset_stats(zs_engine *engine);

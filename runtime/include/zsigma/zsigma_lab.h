@@ -12,7 +12,8 @@ extern "C" {
 
 typedef enum zs_factor_type { ZS_FACTOR_F16 = 0, ZS_FACTOR_F32, ZS_FACTOR_Q8_0 } zs_factor_type;
 
-enum { ZS_MATRICES_MLP = 1, ZS_MATRICES_ATTENTION = 2, ZS_MATRICES_ALL = 3 };
+/// The last two are of models that see images.
+enum { ZS_MATRICES_MLP = 1, ZS_MATRICES_ATTENTION = 2, ZS_MATRICES_ALL = 3, ZS_MATRICES_TOWER = 4, ZS_MATRICES_PROJECTOR = 8 };
 
 /// Relative error ‖W − U diag(σ) Vᵀ‖ / ‖W‖ with the factors as stored, over the matrices of one kind ("ffn_gate", …).
 typedef struct zs_factor_error {
@@ -24,6 +25,7 @@ typedef struct zs_factor_error {
 typedef struct zs_factor_params {
     zs_factor_type type;
     uint32_t matrices;    // ZS_MATRICES_* bits; 0: all
+    const char *mmproj;   // a GGUF file with the image tower, which goes into the output too; NULL: what the input has
     uint32_t threads;     // 0: one per processor
     uint64_t memory;      // bytes that the matrices at work may take together; 0: half of the system's, 8 GB at most. A matrix that
                           // takes more by itself is worked on alone
@@ -33,7 +35,7 @@ typedef struct zs_factor_params {
 } zs_factor_params;
 
 typedef struct zs_factor_report {
-    zs_factor_error kinds[16];
+    zs_factor_error kinds[24];
     uint32_t kind_count;
     uint32_t resumed; // matrices taken from an interrupted run
     double seconds;
@@ -64,9 +66,9 @@ typedef struct zs_merge_params {
 } zs_merge_params;
 
 /// Writes W' = U diag(σ ⊙ z) Vᵀ of every factored matrix, with everything else of the model, as a dense GGUF file that llama.cpp and
-/// others read: vectors in F32, the rows of q and k in that file's order. expert: a file, or NULL for the base. matrices, if not
-/// NULL, receives how many were recomposed. Errors: ZS_ERROR_ARGUMENT (a dense model), ZS_ERROR_MISMATCH (an expert of other shapes or,
-/// without transfer, of another base), ZS_ERROR_NUMERIC (a product overflows, named), ZS_ERROR_EXISTS, ZS_ERROR_IO, …
+/// others read, the language model alone: vectors in F32, the rows of q and k in that file's order. expert: a file, or NULL for the base.
+/// matrices, if not NULL, receives how many were recomposed. Errors: ZS_ERROR_ARGUMENT (a dense model), ZS_ERROR_MISMATCH (an expert of
+/// other shapes or, without transfer, of another base), ZS_ERROR_NUMERIC (a product overflows, named), ZS_ERROR_EXISTS, ZS_ERROR_IO, …
 zs_status zs_merge_file(const char *model, const char *expert, const char *output, const zs_merge_params *params, uint32_t *matrices,
                         zs_error *error);
 

@@ -1,0 +1,18 @@
+#include "ops/record.h"
+
+void op_record_gelu(const op_recorder *recorder, const op_gelu *op) {
+    enum { WORKGROUP = 64 };
+    static const uint32_t kinds[] = {[OP_GELU_ERF] = GELU_ERF, [OP_GELU_TANH] = GELU_TANH, [OP_GELU_QUICK] = GELU_QUICK};
+    if (op->width == 0 || op->width > op->stride || op->rows == 0) {
+        op_fail(recorder, "gelu: %u columns do not fit %u rows of %u floats", op->width, op->rows, op->stride);
+        return;
+    }
+    PushGelu push = {.x = op->x, .width = op->width, .stride = op->stride};
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = SHADER_gelu, .constant_count = 2, .constants = {WORKGROUP, kinds[op->kind]}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {divide_up(op->width, WORKGROUP), op->rows, 1},
+                            .work = {.bytes = 8.0 * op->rows * op->width, .flops = 10.0 * op->rows * op->width},
+                        });
+}

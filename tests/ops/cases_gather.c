@@ -1,0 +1,37 @@
+/// y[t, j · width + i] = x[index[t, j], i]: copies, to the bit.
+#include "cases.h"
+
+static const struct {
+    uint32_t width, pieces, rows, x_rows;
+} cases[] = {{1, 1, 1, 1}, {64, 1, 37, 12}, {48, 4, 16, 64}, {768, 16, 5, 90}, {33, 3, 65, 7}, {1152, 9, 2, 18}};
+
+static void record(harness *h, const op_recorder *recorder, void *user) {
+    (void)h;
+    op_record_gather(recorder, user);
+}
+
+static void run_case(harness *h, uint32_t width, uint32_t pieces, uint32_t rows, uint32_t x_rows) {
+    uint32_t x_stride = (width + 31) / 32 * 32 + 32, y_stride = (width * pieces + 31) / 32 * 32 + 64;
+    float *x = random_floats(h, (size_t)x_rows * x_stride, 1), *y = random_floats(h, (size_t)rows * y_stride, 1);
+    uint32_t *index = harness_alloc(h, (size_t)rows * pieces, sizeof *index);
+    expect *expected = harness_alloc(h, (size_t)rows * y_stride, sizeof *expected);
+    for (size_t i = 0; i < (size_t)rows * y_stride; i++) expected[i] = UNTOUCHED;
+    for (uint32_t t = 0; t < rows; t++)
+        for (uint32_t j = 0; j < pieces; j++) {
+            uint32_t from = index[t * pieces + j] = t + j == 0 ? x_rows - 1 : random_below(h, x_rows);
+            for (uint32_t i = 0; i < width; i++)
+                expected[(size_t)t * y_stride + j * width + i] = (expect){(double)x[(size_t)from * x_stride + i], 0};
+        }
+    op_gather op = {.width = width, .pieces = pieces, .x_stride = x_stride, .y_stride = y_stride, .rows = rows};
+    op.x = harness_put(h, x, (size_t)x_rows * x_stride * sizeof *x);
+    op.y = harness_put(h, y, (size_t)rows * y_stride * sizeof *y);
+    op.index = harness_put(h, index, (size_t)rows * pieces * sizeof *index);
+    harness_expect_f32(h, op.y, expected, (size_t)rows * y_stride);
+    harness_run(h, record, NULL, &op);
+}
+
+void cases_gather(harness *h) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (harness_case(h, "gather", "%u pieces of %u, %u rows of %u", cases[i].pieces, cases[i].width, cases[i].rows, cases[i].x_rows))
+            run_case(h, cases[i].width, cases[i].pieces, cases[i].rows, cases[i].x_rows);
+}
