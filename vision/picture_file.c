@@ -12,15 +12,13 @@
 typedef struct source {
     const uint8_t *data;
     size_t size, at;
-    char *block; // where stb keeps what it read ahead: asked for whole blocks, it takes what there is
     bool beyond;
 } source;
 
 static int source_read(void *user, char *data, int count) {
     source *s = user;
     size_t left = s->size - s->at, wanted = (size_t)count, got = wanted < left ? wanted : left;
-    if (!s->block) s->block = data;
-    if (got < wanted && (data != s->block || got == 0)) s->beyond = true;
+    if (got == 0) s->beyond = true; // less than wanted is nothing to say: stb reads ahead
     if (got) memcpy(data, s->data + s->at, got);
     memset(data + got, 0, wanted - got); // stb looks at some of it all the same
     s->at += got;
@@ -102,7 +100,7 @@ static zs_status describe(const char *name, bool beyond, zs_error *error) {
 
 /// From the header alone. A PNG file's is looked at here: stb tells nothing about one that is too large for it.
 static zs_status read_size(const uint8_t *data, size_t size, const char *name, uint32_t *width, uint32_t *height, zs_error *error) {
-    source from = {data, size, 0, NULL, false};
+    source from = {data, size, 0, false};
     int w = 0, h = 0, channels = 0;
     const char *kind = recognise(data, size);
     if (!kind) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s is no PNG, JPEG, BMP, GIF or PNM picture", name);
@@ -132,7 +130,7 @@ zs_status picture_file_decode(const uint8_t *data, size_t size, const char *name
     if (!status && is_png(data, size)) status = check_png(data, size, name, error);
     if (status) return status;
 
-    source from = {data, size, 0, NULL, false};
+    source from = {data, size, 0, false};
     int w = 0, h = 0, channels = 0;
     stb_image_set_budget(SMALL + (size_t)width * height * PER_PIXEL + 4 * size);
     uint8_t *pixels = stbi_load_from_callbacks(&callbacks, &from, &w, &h, &channels, 4);

@@ -94,7 +94,8 @@ def packed(height, width, pinpoints, tile, patch):
 
 def token_rows():
     generator = random.Random(7)
-    sizes = [(480, 640), (640, 480), (427, 640), (375, 500), (337, 337), (336, 336), (1008, 336), (336, 1008), (2, 800), (800, 2), (1, 5000), (5000, 1)]
+    sizes = [(480, 640), (640, 480), (427, 640), (375, 500), (337, 337), (336, 336), (1008, 336), (336, 1008), (2, 800), (800, 2), (1, 5000), (5000, 1),
+             (799, 376), (328, 861), (987, 376), (47, 1128)]  # a row or column more by rounding
     sizes += [(generator.randint(1, 4000), generator.randint(1, 4000)) for _ in range(60)]
     sizes += [(generator.randint(1, 120), generator.randint(1, 120)) for _ in range(60)]
     rows = []
