@@ -12,9 +12,16 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 /// What --tier takes, from the lowest; each but the first is a bit of zs_tier, in order.
 #define CLI_TIERS "strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2"
 
-typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_FLOAT } cli_kind;
+typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_FLOAT, CLI_LIST } cli_kind;
 
-/// One option: "--name". value points to bool, const char *, uint32_t or float by kind.
+/// What an option that may be given again was given, in order.
+enum { CLI_MOST_ITEMS = 16 };
+typedef struct cli_list {
+    const char *items[CLI_MOST_ITEMS];
+    size_t count;
+} cli_list;
+
+/// One option: "--name". value points to bool, const char *, uint32_t, float or cli_list by kind.
 typedef struct cli_option {
     const char *name; // without dashes
     char letter;      // 'o' for -o; 0: none

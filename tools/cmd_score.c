@@ -1,4 +1,4 @@
-#include "cli.h"
+#include "pictures.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,9 @@
 typedef struct scoring {
     const char *model, *prompt, *answer, *expert;
     uint32_t top;
+    cli_list image_names;
     bool raw, transfer, plan;
+    pictures images;
 } scoring;
 
 typedef struct scored {
@@ -16,10 +18,23 @@ typedef struct scored {
     zs_token_logprob *top;
 } scored;
 
-static zs_status encode(const scoring *s, const zs_tokenizer *tokenizer, scored *out, zs_error *error) {
-    zs_status status =
-        s->raw ? zs_tokenizer_encode(tokenizer, s->prompt, strlen(s->prompt), true, &out->prompt, &out->prompt_count, error)
-               : zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", s->prompt}, 1, true, &out->prompt, &out->prompt_count, error);
+static zs_status encode_prompt(const scoring *s, const cli_stack *stack, uint32_t expert, scored *out, zs_error *error) {
+    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(stack->model);
+    if (!s->raw)
+        return zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", s->prompt}, 1, true, &out->prompt, &out->prompt_count, error);
+    if (!s->images.count)
+        return zs_tokenizer_encode(tokenizer, s->prompt, strlen(s->prompt), true, &out->prompt, &out->prompt_count, error);
+    const zs_prompt prompt = {.text = s->prompt,
+                              .length = strlen(s->prompt),
+                              .images = (const zs_image *const *)s->images.images,
+                              .image_count = s->images.count,
+                              .expert = expert};
+    return zs_engine_encode_prompt(stack->engine, &prompt, &out->prompt, &out->prompt_count, error);
+}
+
+static zs_status encode(const scoring *s, const cli_stack *stack, uint32_t expert, scored *out, zs_error *error) {
+    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(stack->model);
+    zs_status status = encode_prompt(s, stack, expert, out, error);
     if (!status) status = zs_tokenizer_encode(tokenizer, s->answer, strlen(s->answer), false, &out->answer, &out->answer_count, error);
     if (status) return status;
     out->logprobs = calloc(out->answer_count + 1, sizeof *out->logprobs);
@@ -38,8 +53,8 @@ static zs_status attach(const scoring *s, zs_engine *engine, uint32_t *id, zs_er
 
 static zs_status score(const scoring *s, const cli_stack *stack, scored *out, zs_error *error) {
     uint32_t expert = 0;
-    zs_status status = encode(s, zs_model_get_tokenizer(stack->model), out, error);
-    if (!status) status = attach(s, stack->engine, &expert, error);
+    zs_status status = attach(s, stack->engine, &expert, error);
+    if (!status) status = encode(s, stack, expert, out, error);
     if (status) return status;
     const zs_score_item item = {expert, out->prompt, out->prompt_count, out->answer, out->answer_count, out->logprobs};
     return zs_engine_score(stack->engine, &item, 1, out->top, s->top, error);
@@ -74,11 +89,12 @@ static void print_token(const zs_tokenizer *tokenizer, uint32_t id, float logpro
 
 static const zs_plan_params plan_params = {.engine = {.max_sessions = 1, .max_experts = 1}, .tokens = 1};
 
-static int run(const scoring *s, const cli_common *common) {
+static int run(scoring *s, const cli_common *common) {
     zs_error error;
-    cli_stack stack;
+    cli_stack stack = {0};
     scored result = {0};
-    zs_status status = cli_open_planned(common, s->model, &plan_params, &stack, &error);
+    zs_status status = pictures_load(&s->image_names, &s->images, &error);
+    if (!status) status = cli_open_planned(common, s->model, &plan_params, &stack, &error);
     if (!status) status = score(s, &stack, &result, &error);
     if (!status) {
         double sum = 0;
@@ -97,6 +113,7 @@ static int run(const scoring *s, const cli_common *common) {
     free(result.answer);
     free(result.logprobs);
     free(result.top);
+    pictures_free(&s->images);
     cli_close(&stack);
     return status ? cli_fail(&error) : CLI_DONE;
 }
@@ -109,6 +126,8 @@ int cmd_score(int argc, char **argv) {
         {"prompt", 0, CLI_STRING, &s.prompt, "TEXT", "a user's message in the chat template"},
         {"answer", 0, CLI_STRING, &s.answer, "TEXT", "what is scored; no end token is added"},
         {"raw", 0, CLI_FLAG, &s.raw, NULL, "the prompt is taken as it is, control tokens in it count"},
+        {"image", 0, CLI_LIST, &s.image_names, "FILE",
+         "a picture for the next <image> of a --raw prompt; once for each, - for standard input"},
         {"top", 0, CLI_UINT, &s.top, "K", "tell the K likeliest first tokens too"},
         {"expert", 0, CLI_STRING, &s.expert, "FILE", "score under this expert"},
         {"plan", 0, CLI_FLAG, &s.plan, NULL, "print what the model would take where, and load nothing"},
@@ -129,6 +148,7 @@ int cmd_score(int argc, char **argv) {
     if (!s.model) return cli_usage(&command, "which model? give -m FILE");
     if (s.plan) return cli_plan(&common, s.model, &plan_params);
     if (!s.prompt || !s.answer) return cli_usage(&command, "give --prompt and --answer");
+    if (s.image_names.count && !s.raw) return cli_usage(&command, "--image goes with --raw and a prompt that says <image> where it goes");
     if (!*s.prompt || !*s.answer) return cli_usage(&command, "prompt and answer must not be empty");
     if ((result = cli_check_utf8(&command, "the prompt", s.prompt)) || (result = cli_check_utf8(&command, "the answer", s.answer)))
         return result;

@@ -101,6 +101,12 @@ static bool store(const cli_option *option, const char *value) {
     switch (option->kind) {
     case CLI_FLAG: *(bool *)option->value = true; return true;
     case CLI_STRING: *(const char **)option->value = value; return true;
+    case CLI_LIST: {
+        cli_list *list = option->value;
+        if (list->count == CLI_MOST_ITEMS) return false;
+        list->items[list->count++] = value;
+        return true;
+    }
     case CLI_UINT: {
         unsigned long long number = strtoull(value, &end, 10);
         if (errno || *end || end == value || *value == '-' || number > UINT32_MAX) return false;
@@ -150,6 +156,10 @@ static int take_option(const cli_command *command, const option_list *list, int 
         }
     }
     if (store(option, value)) return CLI_DONE;
+    if (option->kind == CLI_LIST) {
+        cli_error("%s: --%s can be given %d times", command->name, option->name, CLI_MOST_ITEMS);
+        return CLI_USAGE;
+    }
     cli_error("%s: %.*s %s: %s is expected", command->name, (int)strcspn(text, "="), text, value,
               option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
     return CLI_USAGE;

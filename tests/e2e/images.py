@@ -1,0 +1,69 @@
+"""Questions about images: what transformers scored on tiny models, several images, standard input, and what is refused."""
+import json
+import os
+import unittest
+
+import program
+from program import zsigma
+
+VISION = os.path.join(program.SOURCE, "tests", "golden", "vision")
+
+
+def image(name):
+    return os.path.join(VISION, "images", name + ".png")
+
+
+class Images(program.TinyTest):
+    def score(self, model, *more, **options):
+        result = zsigma("score", "-m", model, "--raw", "--precision", "exact", "--json", *more, **options)
+        self.assertEqual(result.status, 0, result.err)
+        return result.json()
+
+    def golden(self, family, name):
+        with open(os.path.join(VISION, family + "-golden.json"), encoding="utf-8") as file:
+            return next(row for row in json.load(file) if row["image"] == name)
+
+    def test_as_transformers(self):
+        for family, name in (("llava-1.5", "41x97"), ("llava-next", "1x1"), ("smolvlm", "97x41")):
+            row = self.golden(family, name)
+            by = ["--prompt", row["prompt"], "--answer", row["answer"]]
+            scored = self.score(os.path.join(VISION, family), *by, "--image", image(name))
+            self.assertEqual(scored["prompt_tokens"], row["n_prompt_tokens"])
+            for ours, theirs in zip(scored["logprobs"], row["answer_logprobs"], strict=True):
+                self.assertAlmostEqual(ours, theirs, delta=2e-3)
+
+    def test_several_and_standard_input(self):
+        model = os.path.join(VISION, "llava-1.5")
+        by = ["--prompt", "<image>Here <image>and there", "--answer", " a"]
+        files = self.score(model, *by, "--image", image("56x56"), "--image", image("41x97"))
+        with open(image("56x56"), "rb") as file:
+            data = file.read()
+        self.assertEqual(self.score(model, *by, "--image", "-", "--image", image("41x97"), text=data), files)
+        swapped = self.score(model, *by, "--image", image("41x97"), "--image", image("56x56"))
+        self.assertEqual(swapped["prompt_tokens"], files["prompt_tokens"])
+        self.assertNotEqual(swapped["logprobs"], files["logprobs"])
+
+    def test_refused(self):
+        model = os.path.join(VISION, "llava-1.5")
+        by = ["score", "-m", model, "--raw", "--answer", "a", "--prompt"]
+        self.refused(1, "1 image mark (<image>) for 2 images", by=[*by, "<image>x", "--image", image("1x1"), "--image", image("1x1")])
+        self.refused(1, "0 image marks (<image>) for 1 image", by=[*by, "x", "--image", image("1x1")])
+        self.refused(1, "none.png", "No such file", by=[*by, "<image>x", "--image", "none.png"])
+        self.refused(1, "no PNG, JPEG, BMP, GIF or PNM", by=[*by, "<image>x", "--image", __file__])
+        self.refused(1, "the image on standard input is empty", by=[*by, "<image>x", "--image", "-"])
+        self.refused(2, "--image goes with --raw", by=["score", "-m", model, "--prompt", "<image>x", "--answer", "a", "--image", image("1x1")])
+        self.refused(2, "--image can be given 16 times", by=[*by, "x", *["--image", image("1x1")] * 17])
+        self.refused(1, "reads text alone", by=["score", "-m", self.dense, "--raw", "--prompt", "<image>x", "--answer", "a", "--image", image("1x1")])
+
+    def test_damaged(self):
+        with open(image("56x56"), "rb") as file:
+            data = file.read()
+        cut = self.write("cut.png", data[:-20])
+        flipped = self.write("flipped.png", data[:2000] + bytes([data[2000] ^ 1]) + data[2001:])
+        by = ["score", "-m", os.path.join(VISION, "llava-1.5"), "--raw", "--prompt", "<image>x", "--answer", "a", "--image"]
+        self.refused(1, cut, "truncated", by=[*by, cut])
+        self.refused(1, flipped, "checksum", by=[*by, flipped])
+
+
+if __name__ == "__main__":
+    program.main()
