@@ -22,6 +22,7 @@ typedef struct encoder {
     bool unknown_last; // the last id stands for characters without a token
     char *run;         // plain text of a chat message that is not encoded yet
     size_t run_size, run_capacity;
+    const chat_images *images; // of a chat, until they were put; NULL: none
 } encoder;
 
 static zs_status out_of_memory(zs_error *error) { return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while tokenising"); }
@@ -303,9 +304,29 @@ static zs_status append_run(encoder *e, const char *text, size_t size, zs_error 
     return ZS_OK;
 }
 
+/// The tokens of images, and what separates them from the text behind them.
+static zs_status put_images(encoder *e, zs_error *error) {
+    const chat_images *images = e->images;
+    e->images = NULL;
+    zs_status status = flush_run(e, error);
+    for (size_t i = 0; i < images->count && !status; i++)
+        status = images->token < e->t->vocab.count ? put_special(e, images->token, error) : put_id(e, images->token, error);
+    return status ? status : append_run(e, images->seam, strlen(images->seam), error);
+}
+
+/// Whether text is (a part of) the content that images stand in front of.
+static bool is_at_images(const encoder *e, const char *text) {
+    if (!e->images) return false;
+    uintptr_t at = (uintptr_t)text, start = (uintptr_t)e->images->content;
+    return at >= start && at - start < strlen(e->images->content);
+}
+
 static zs_status put_chat(void *user, const char *text, size_t size, bool is_control, zs_error *error) {
     encoder *e = user;
-    if (!is_control) return append_run(e, text, size, error);
+    if (!is_control) {
+        zs_status status = is_at_images(e, text) ? put_images(e, error) : ZS_OK;
+        return status ? status : append_run(e, text, size, error);
+    }
     uint32_t id;
     zs_status status = flush_run(e, error);
     if (status) return status;
@@ -316,8 +337,14 @@ static zs_status put_chat(void *user, const char *text, size_t size, bool is_con
 
 zs_status zs_tokenizer_encode_chat(const zs_tokenizer *t, const zs_message *messages, size_t message_count, bool open_answer,
                                    uint32_t **ids, size_t *count, zs_error *error) {
+    return tokenizer_encode_chat(t, messages, message_count, open_answer, NULL, ids, count, error);
+}
+
+zs_status tokenizer_encode_chat(const zs_tokenizer *t, const zs_message *messages, size_t message_count, bool open_answer,
+                                const chat_images *images, uint32_t **ids, size_t *count, zs_error *error) {
     encoder e;
     zs_status status = encoder_start(t, &e, error);
+    e.images = images;
     if (!status) status = chat_template_render(&t->chat, messages, message_count, open_answer, &(chat_sink){put_chat, &e}, error);
     if (!status) status = flush_run(&e, error);
     encoder_finish(&e, status, ids, count);

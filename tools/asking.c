@@ -164,6 +164,7 @@ int asking_open(asking *a, const cli_command *command) {
 }
 
 void asking_close(asking *a) {
+    pictures_free(&a->images);
     cli_close(&a->stack);
     zs_expert_destroy(&a->expert);
     zs_expert_set_destroy(&a->experts);

@@ -2,7 +2,7 @@
 #ifndef TOOLS_ASKING_H
 #define TOOLS_ASKING_H
 
-#include "cli.h"
+#include "pictures.h"
 
 /// The options as typed, then what they name.
 typedef struct asking {
@@ -10,11 +10,13 @@ typedef struct asking {
     uint32_t max_tokens, top_k;
     float temperature, top_p, min_p, repetition_penalty;
     bool transfer, plan;
+    cli_list image_names; // ask's
 
     cli_stack stack;
     zs_expert_set *experts;
     zs_expert *expert; // from a file
     double *alpha;
+    pictures images;
     zs_ask_params params;
     bool open_line; // part of an answer was printed
 } asking;

@@ -45,11 +45,26 @@ static int ask(asking *a, const cli_common *common, const char *question) {
     return CLI_DONE;
 }
 
+static bool reads_stdin(const cli_list *images) {
+    for (size_t i = 0; i < images->count; i++)
+        if (strcmp(images->items[i], "-") == 0) return true;
+    return false;
+}
+
+static int load_images(asking *a) {
+    zs_error error;
+    if (pictures_load(&a->image_names, &a->images, &error)) return cli_fail(&error);
+    a->params.images = (const zs_image *const *)a->images.images;
+    a->params.image_count = a->images.count;
+    return CLI_DONE;
+}
+
 int cmd_ask(int argc, char **argv) {
     cli_common common = {0};
     asking a = {0};
-    cli_option options[ASKING_OPTIONS];
-    asking_options(&a, options);
+    cli_option options[ASKING_OPTIONS + 1] = {
+        {"image", 0, CLI_LIST, &a.image_names, "FILE", "a picture that the question is about; may be given again; - for standard input"}};
+    asking_options(&a, options + 1);
     const cli_command command = {"ask",
                                  "-m MODEL [--experts DIR] \"question\"",
                                  "answers a question in two passes (\"-\": the question is read from standard input)",
@@ -76,6 +91,9 @@ int cmd_ask(int argc, char **argv) {
         result = cli_usage(&command, "the question is empty");
     else
         result = cli_check_utf8(&command, "the question", question);
+    if (!result && from_stdin && reads_stdin(&a.image_names))
+        result = cli_usage(&command, "one of question and images can be on standard input");
+    if (!result) result = load_images(&a);
     if (!result) result = asking_open(&a, &command);
     if (!result) result = ask(&a, &common, question);
     asking_close(&a);

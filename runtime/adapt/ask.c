@@ -141,15 +141,29 @@ static bool take_token(void *user, zs_session *session, uint32_t token) {
     return session != a->session || ask_take_token(a, token);
 }
 
-static zs_status encode_question(const zs_tokenizer *tokenizer, const char *question, const zs_ask_params *p, uint32_t **ids, size_t *count,
-                                 zs_error *error) {
+/// Marks in the ids of a chat become the features of images, as the tower sees them under the expert.
+static zs_status encode_images(zs_engine *engine, const zs_message *messages, size_t n, const zs_ask_params *p, uint32_t expert,
+                               uint32_t **ids, size_t *count, zs_error *error) {
+    const chat_images marks = {messages[n - 1].content, engine_image_mark(engine), p->image_count, engine_image_seam(engine)};
+    zs_prompt prompt = {.images = p->images, .image_count = p->image_count, .expert = expert};
+    uint32_t *marked = NULL;
+    zs_status status = tokenizer_encode_chat(engine->model->tokenizer, messages, n, true, &marks, &marked, &prompt.id_count, error);
+    prompt.ids = marked;
+    if (!status) status = zs_engine_encode_prompt(engine, &prompt, ids, count, error);
+    free(marked);
+    return status;
+}
+
+static zs_status encode_question(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint32_t **ids,
+                                 size_t *count, zs_error *error) {
     zs_message *messages = malloc((p->history_count + 2) * sizeof *messages);
     if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the question");
     size_t n = 0;
     if (p->system) messages[n++] = (zs_message){"system", p->system};
     for (size_t i = 0; i < p->history_count; i++) messages[n++] = p->history[i];
     messages[n++] = (zs_message){"user", question};
-    zs_status status = zs_tokenizer_encode_chat(tokenizer, messages, n, true, ids, count, error);
+    zs_status status = p->image_count ? encode_images(engine, messages, n, p, expert, ids, count, error)
+                                      : zs_tokenizer_encode_chat(engine->model->tokenizer, messages, n, true, ids, count, error);
     free(messages);
     return status;
 }
@@ -160,7 +174,7 @@ zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params
     size_t count = 0;
     *a = (answering){.params = p, .tokenizer = engine->model->tokenizer};
     const zs_session_params session = {.expert = expert, .sampling = p->sampling, .stream = stream};
-    zs_status status = encode_question(a->tokenizer, question, p, &ids, &count, error);
+    zs_status status = encode_question(engine, question, p, expert, &ids, &count, error);
     if (!status) status = zs_session_create(engine, &session, &a->session, error);
     if (!status) status = zs_session_set_prompt(a->session, ids, count, error);
     if (!status) status = zs_session_generate(a->session, p->max_tokens ? p->max_tokens : 512, error);

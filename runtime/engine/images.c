@@ -339,6 +339,16 @@ static void finish(prompt_images *p) {
     free(p->fresh_index);
 }
 
+uint32_t engine_image_mark(const zs_engine *engine) {
+    const vision_tower *tower = engine->model->tower;
+    return tower && tower->config.image_token ? tower->config.image_token : NO_TOKEN;
+}
+
+const char *engine_image_seam(const zs_engine *engine) {
+    const vision_tower *tower = engine->model->tower;
+    return tower && tower->config.image.family == IMAGE_IDEFICS3 ? "" : "\n";
+}
+
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error) {
     const zs_model *model = engine->model;
     prompt_images p = {.engine = engine, .images = prompt->images, .count = prompt->image_count, .expert = prompt->expert};
@@ -352,7 +362,7 @@ zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, ui
     if (!p.count && !model->tower && prompt->text)
         return zs_tokenizer_encode(model->tokenizer, prompt->text, prompt->length, true, ids, count, error);
     const image_family family = model->tower ? model->tower->config.image.family : IMAGE_LLAVA;
-    const uint32_t token = model->tower && model->tower->config.image_token ? model->tower->config.image_token : NO_TOKEN;
+    const uint32_t token = engine_image_mark(engine);
     image_prompt expanded = {0};
     zs_status status = start(&p, error);
     if (!status)

@@ -55,6 +55,29 @@ class Images(program.TinyTest):
         self.refused(2, "--image can be given 16 times", by=[*by, "x", *["--image", image("1x1")] * 17])
         self.refused(1, "reads text alone", by=["score", "-m", self.dense, "--raw", "--prompt", "<image>x", "--answer", "a", "--image", image("1x1")])
 
+    def ask(self, family, question, *more, **options):
+        return self.ok_json("ask", "-m", os.path.join(VISION, family), "--chat-template", "chatml", "--precision", "exact", "-n", "1", *more, question,
+                            **options)
+
+    def test_ask(self):
+        """The prompt is the golden one but for what stands between image and question, and for what is asked."""
+        for family, seam in (("llava-1.5", "\n"), ("smolvlm", "")):
+            prompt = f"<|im_start|>user\n<image>{seam}What is it?<|im_end|>\n<|im_start|>assistant\n"
+            answer = self.ask(family, "What is it?", "--image", image("97x41"))
+            raw = self.score(os.path.join(VISION, family), "--prompt", prompt, "--answer", "a", "--top", "1", "--image", image("97x41"))
+            self.assertEqual(answer["prompt_tokens"], raw["prompt_tokens"])
+            self.assertEqual(answer["tokens"][0], raw["first_token_top"][0]["id"])
+
+    def test_ask_several(self):
+        with open(image("1x1"), "rb") as file:
+            data = file.read()
+        one = self.ask("llava-1.5", "What?", "--image", image("1x1"))
+        two = self.ask("llava-1.5", "What?", "--image", "-", "--image", image("56x56"), text=data)
+        self.assertEqual(two["prompt_tokens"], one["prompt_tokens"] + 16)
+        self.refused(1, "reads text alone", by=["ask", "-m", self.factored, "What?", "--image", image("1x1")])
+        self.refused(2, "standard input", by=["ask", "-m", self.factored, "-", "--image", "-"], text="What?")
+        self.refused(1, "none.png", by=["ask", "-m", self.factored, "What?", "--image", "none.png"])
+
     def test_damaged(self):
         with open(image("56x56"), "rb") as file:
             data = file.read()

@@ -491,6 +491,9 @@ typedef struct zs_ask_params {
     const char *system;        // NULL: the template's default
     const zs_message *history; // earlier turns, oldest first
     size_t history_count;
+    const zs_image *const
+        *images; // [image_count] what the question is about, in this order in front of its text; pass 1 reads the text alone
+    size_t image_count;
     const char *current; // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
     uint32_t max_tokens; // 0: 512
     const char *stop;    // the answer ends before the first occurrence of this text too; NULL: none
