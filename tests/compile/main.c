@@ -122,12 +122,19 @@ static void record_nothing(struct VolkDeviceTable *vk) {
 
 // ---- what is compiled -------------------------------------------------------------------------------------------------
 
+/// What the device itself is tried with.
 static zs_status compile_probes(zs_device *device, zs_error *error) {
-    static const uint32_t probes[] = {SHADER_probe, SHADER_probe_subgroup, SHADER_probe_storage, SHADER_probe_half};
+    static const uint32_t probes[] = {SHADER_probe,     SHADER_probe_subgroup, SHADER_probe_storage, SHADER_probe_half,
+                                      SHADER_peak_read, SHADER_peak_fma,       SHADER_peak_matrix};
     zs_status status = ZS_OK;
     for (size_t i = 0; i < sizeof probes / sizeof probes[0] && !status; i++) {
         const gpu_kernel *kernel;
-        const gpu_kernel_key key = {.module = probes[i], .constant_count = 1, .constants = {64}};
+        const gpu_matrix_units *m = &device->caps.matrix;
+        const bool units = probes[i] == SHADER_peak_matrix;
+        const gpu_kernel_key key = {.module = probes[i],
+                                    .subgroup_size = units ? device->caps.subgroup_size : 0,
+                                    .constant_count = units ? 4 : 1,
+                                    .constants = {units ? 4 * device->caps.subgroup_size : 64, m->m, m->n, m->k}};
         if ((shader_modules[probes[i]].tiers & ~device->caps.tiers) == 0) status = gpu_kernel_get(device, &key, &kernel, error);
     }
     return status;
@@ -146,6 +153,7 @@ static zs_status compile_all(zs_device *device, zs_error *error) {
             if (!status && !shapes[shape].gemma) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, false, error);
             if (!status && factors && !shapes[shape].gemma)
                 status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, true, error);
+            if (!status) status = compile_record_tower(device, (matrix_type)type, kv_f16, error);
         }
     }
     return status;

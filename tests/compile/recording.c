@@ -144,12 +144,14 @@ static gpu_buffer buffer_somewhere(void) {
 }
 
 static void fill_buffers(train_workspace *w) {
-    gpu_buffer *const all[] = {&w->logits, &w->hidden, &w->d_hidden, &w->stats, &w->pages, &w->rope, &w->scales, &w->sums, &w->results};
+    gpu_buffer *const all[] = {&w->logits,  &w->hidden,      &w->d_hidden,         &w->stats,
+                               &w->pages,   &w->rope,        &w->scales,           &w->sums,
+                               &w->results, &w->base_scales, &w->reference.buffer, &w->reference_logits};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) *all[i] = buffer_somewhere();
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) w->activations[i].buffer = buffer_somewhere();
     for (uint32_t i = 0; i <= w->model->config.layers; i++) w->inputs[i].buffer = buffer_somewhere();
-    w->arrays.step_address[0] = w->arrays.step_address[1] = SOMEWHERE;
-    w->arrays.logit_rows_address = w->arrays.targets_address = w->arrays.weights_address = SOMEWHERE;
+    w->arrays.step_address[0] = w->arrays.step_address[1] = w->arrays.step_address[2] = SOMEWHERE;
+    w->arrays.logit_rows_address = w->arrays.targets_address = w->arrays.weights_address = w->arrays.kl_weights_address = SOMEWHERE;
 }
 
 zs_status compile_record_gradient(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, zs_error *error) {
@@ -160,17 +162,79 @@ zs_status compile_record_gradient(zs_device *device, const compile_shape *shape,
     model.scale_count = factored ? 4 : 0;
     train_workspace workspace;
     gpu_command *command = NULL;
-    zs_status status =
-        train_workspace_layout(&model, &(train_limits){.rows = MAX_ROWS, .sequences = 2, .logit_rows = 16}, &workspace, error);
+    zs_status status = train_workspace_layout(
+        &model, &(train_limits){.rows = MAX_ROWS, .sequences = 2, .logit_rows = 16, .reference = factored}, &workspace, error);
     if (!status) status = gpu_command_create(device, "compile", &command, error);
     if (!status) status = gpu_command_begin(command, error);
     if (!status) {
         fill_buffers(&workspace);
-        train_record(&workspace, command,
-                     &(train_pass){.rows = MAX_ROWS, .spans = {MAX_ROWS, MAX_ROWS}, .longest = MAX_ROWS, .logits = 20});
+        train_record(
+            &workspace, command,
+            &(train_pass){.rows = MAX_ROWS, .spans = {MAX_ROWS, MAX_ROWS}, .longest = MAX_ROWS, .logits = 20, .reference = factored});
         status = gpu_command_end(command, error);
     }
     gpu_command_destroy(&command);
     free(workspace.inputs);
+    return status;
+}
+
+/// Sizes of CLIP's large tower; sixteen patches become one in SmolVLM's.
+static void record_tower(const op_recorder *recorder, const matrix *weight, bool kv_f16) {
+    enum { ROWS = 577, WIDTH = 1024, HEADS = 16, HEAD_DIM = 64, PIECES = 16 };
+    op_record_layer_norm(recorder, &(op_layer_norm){.x = SOMEWHERE,
+                                                    .weight = SOMEWHERE,
+                                                    .bias = SOMEWHERE,
+                                                    .y = SOMEWHERE,
+                                                    .width = WIDTH,
+                                                    .x_stride = WIDTH,
+                                                    .y_stride = WIDTH,
+                                                    .rows = ROWS});
+    for (uint32_t residual = 0; residual < 2; residual++)
+        op_record_linear(recorder, &(op_linear){.segments = {{.weight = weight}},
+                                                .segment_count = 1,
+                                                .x = SOMEWHERE,
+                                                .y = SOMEWHERE,
+                                                .bias = SOMEWHERE,
+                                                .operands = SOMEWHERE,
+                                                .x_stride = WIDTH,
+                                                .y_stride = WIDTH,
+                                                .rows = ROWS,
+                                                .residual = residual != 0});
+    op_record_attention(recorder, &(op_attention){.step = SOMEWHERE,
+                                                  .q = SOMEWHERE,
+                                                  .out = SOMEWHERE,
+                                                  .q_stride = 3 * WIDTH,
+                                                  .out_stride = WIDTH,
+                                                  .heads = HEADS,
+                                                  .kv_heads = HEADS,
+                                                  .head_dim = HEAD_DIM,
+                                                  .rows = ROWS,
+                                                  .spans = ROWS,
+                                                  .longest = ROWS,
+                                                  .kv_f16 = kv_f16});
+    for (op_gelu_kind kind = OP_GELU_ERF; kind <= OP_GELU_QUICK; kind++)
+        op_record_gelu(recorder, &(op_gelu){.x = SOMEWHERE, .width = WIDTH, .stride = WIDTH, .rows = ROWS, .kind = kind});
+    op_record_gather(recorder, &(op_gather){.x = SOMEWHERE,
+                                            .y = SOMEWHERE,
+                                            .index = SOMEWHERE,
+                                            .width = WIDTH,
+                                            .pieces = PIECES,
+                                            .x_stride = WIDTH,
+                                            .y_stride = PIECES * WIDTH,
+                                            .rows = ROWS / PIECES});
+}
+
+zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16, zs_error *error) {
+    op_policy policy = op_policy_of(device);
+    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_tile = 4 * policy.matrix.m;
+    matrix weight = matrix_somewhere(type, 1024, 1024, policy.weight_group);
+    gpu_command *command = NULL;
+    zs_status status = gpu_command_create(device, "compile", &command, error);
+    if (!status) status = gpu_command_begin(command, error);
+    if (!status) {
+        record_tower(&(op_recorder){.command = command, .policy = policy}, &weight, kv_f16);
+        status = gpu_command_end(command, error);
+    }
+    gpu_command_destroy(&command);
     return status;
 }

@@ -23,4 +23,7 @@ zs_status compile_record_compose(zs_device *device, const compile_shape *shape, 
 /// The same for the gradient of a few sequences by z.
 zs_status compile_record_gradient(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, zs_error *error);
 
+/// The operations of an image tower's layer (CLIP's large one), in every form that some tower has.
+zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16, zs_error *error);
+
 #endif
