@@ -203,13 +203,12 @@ static zs_status find_layer(const model_file *file, vision_file *v, uint32_t ind
 
 /// Its output is what the decoder takes: another width is another model's.
 static zs_status find_projector(const model_file *file, vision_file *v, zs_error *error) {
-    static const char *const mlp[2] = {"mm.0", "mm.2"}, *const fc[1] = {"mm.model.fc"};
+    static const char *const mlp[2] = {"mm.0", "mm.2"}, *const fc = "mm.model.fc";
     const vision_config *c = &v->config;
     bool idefics3 = c->image.family == IMAGE_IDEFICS3;
-    const char *const *names = idefics3 ? fc : mlp;
     char name[NAME_BYTES];
-    v->projector_count = idefics3 ? 1 : 2;
-    snprintf(name, sizeof name, "%s.weight", names[v->projector_count - 1]);
+    const uint32_t count = v->projector_count = idefics3 ? 1 : 2;
+    snprintf(name, sizeof name, "%s.weight", idefics3 ? fc : mlp[1]);
     const gguf_tensor *last = gguf_find_tensor(&file->gguf, name);
     if (last && last->dims == 2 && last->shape[0] != c->text_hidden)
         return zs_error_set(
@@ -218,14 +217,15 @@ static zs_status find_projector(const model_file *file, vision_file *v, zs_error
             "models",
             path_of(file), gguf_tensor_origin(last), (unsigned long long)last->shape[0], c->text_hidden);
     zs_status status = ZS_OK;
-    for (uint32_t i = 0; i < v->projector_count && !status; i++) {
+    for (uint32_t i = 0; i < count && !status; i++) {
         model_matrix *matrix = &v->projector[i];
+        const char *stem = idefics3 ? fc : mlp[i];
         char canonical[NAME_BYTES];
         matrix->out = c->text_hidden;
         matrix->in = i ? c->text_hidden : c->hidden * c->image.shuffle * c->image.shuffle;
         snprintf(canonical, sizeof canonical, "projector.%u", i);
-        status = model_file_find_matrix(file, names[i], canonical, matrix, error);
-        snprintf(name, sizeof name, "%s.bias", names[i]);
+        status = model_file_find_matrix(file, stem, canonical, matrix, error);
+        snprintf(name, sizeof name, "%s.bias", stem);
         if (!status) status = find(file, name, matrix->out, 0, true, &v->projector_bias[i], error);
     }
     if (!status && c->image.family == IMAGE_LLAVA_NEXT)

@@ -45,10 +45,10 @@ VK_DRIVER_FILES=$(tests/drivers.sh lavapipe)
 export VK_DRIVER_FILES
 
 say "Fuzzing"
-ctest --test-dir build/fuzz -L fuzz --output-on-failure --no-tests=error
+ctest --test-dir build/fuzz -L fuzz -j2 --output-on-failure --no-tests=error
 say "Tests under the sanitizers"
 # Drivers keep what they allocate until the process ends: no leaks are looked for.
-ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build/sanitize -L sanitize --output-on-failure --no-tests=error
+ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build/sanitize -L sanitize -j2 --output-on-failure --no-tests=error
 left_out=()
 if [ -z "${ZSIGMA_LONG:-}" ]; then
     left_out=(-LE long)

@@ -56,7 +56,7 @@ static char *plain_words(const char *text) {
     for (size_t i = 0; i < length; i++) {
         if (!is_space(text[i]))
             *to++ = (char)tolower((unsigned char)text[i]);
-        else if (to[-1] != ' ')
+        else if (to > words && to[-1] != ' ')
             *to++ = ' ';
     }
     *to = 0;
@@ -116,8 +116,8 @@ static bool write_number(const char *at, size_t length, bool negative, char *num
         if (at[i] == '.' && n == first) number[n++] = '0';
         number[n++] = at[i];
     }
-    while (point && number[n - 1] == '0') n--;
-    if (point && number[n - 1] == '.') n--;
+    while (point && n > first && number[n - 1] == '0') n--;
+    if (point && n > first && number[n - 1] == '.') n--;
     number[n] = 0;
     if (strcmp(number, "-0") == 0) memcpy(number, "0", 2);
     return true;

@@ -55,7 +55,7 @@ zs_status shots_apply(const shots *s, const data_item *item, bool no_system, sho
 }
 
 void shots_free(shot_question *made) {
-    for (size_t i = 0; i < made->text_count; i++) free(made->texts[i]);
+    for (size_t i = 0; made->texts && i < made->text_count; i++) free(made->texts[i]);
     free(made->texts);
     free(made->messages);
     *made = (shot_question){0};

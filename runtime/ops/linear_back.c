@@ -95,19 +95,19 @@ static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint
 
 /// Rows of the matrices that a dispatch on a CPU takes, so that what it reads of them stays in its caches.
 static uint32_t block_rows(const op_linear_back *op) {
-    uint64_t row_bytes = 0;
+    uint64_t row_bytes = 0; // at least 32 values each
     for (uint32_t s = 0; s < op->segment_count; s++) row_bytes += matrix_bytes(op->segments[s].weight) / op->segments[s].weight->out;
-    uint32_t rows = (uint32_t)(BLOCK_BYTES / row_bytes) / 64 * 64;
+    uint32_t rows = (uint32_t)(BLOCK_BYTES / (row_bytes ? row_bytes : 1)) / 64 * 64;
     return rows ? rows : 64;
 }
 
 static void record_blocks(const op_recorder *recorder, const op_linear_back *op, uint32_t flags, PushLinearBack *push,
                           op_dispatch *dispatch) {
-    uint32_t longest = 0, step = block_rows(op);
+    uint32_t longest = 0;
     for (uint32_t s = 0; s < op->segment_count; s++)
         longest = op->segments[s].weight->out > longest ? op->segments[s].weight->out : longest;
-    uint32_t blocks = divide_up(longest, step);
-    step = divide_up(divide_up(longest, blocks), 8) * 8; // of even size
+    if (longest == 0) return;
+    uint32_t blocks = divide_up(longest, block_rows(op)), step = divide_up(divide_up(longest, blocks), 8) * 8; // of even size
     dispatch->work.bytes /= blocks;
     dispatch->work.flops /= blocks;
     for (push->first = 0; push->first < longest; push->first = push->end) {

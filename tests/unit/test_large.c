@@ -233,7 +233,7 @@ static void test_huge_safetensors(void **state) {
              "{'huge': {'dtype': 'F32', 'shape': [%d, %d], 'data_offsets': [0, %llu]}, 'behind': {'dtype': 'F32', 'shape': [%d], "
              "'data_offsets': [%llu, %llu]}}",
              HUGE_ROWS, HUGE_COLS, (unsigned long long)huge_bytes, BEHIND, (unsigned long long)huge_bytes,
-             (unsigned long long)(huge_bytes + sizeof behind));
+             (unsigned long long)huge_bytes + sizeof behind);
     byte_buffer header = safetensors_image(text, NULL, 0);
     write_huge(&header);
     tiny_need(safetensors_open(huge_path, &file, &error), &error);

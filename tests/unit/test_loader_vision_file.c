@@ -38,12 +38,12 @@ static void expect_same_weights(const vision_file *a, const vision_file *b) {
     for (uint32_t i = 0;; i++) {
         const model_matrix *x = vision_file_matrix(a, i, &bias_a), *y = vision_file_matrix(b, i, &bias_b);
         assert_int_equal(x == NULL, y == NULL);
-        if (!x) break;
+        if (!x || !y) break;
         assert_string_equal(x->canonical, y->canonical);
         assert_int_equal(x->dense->size, y->dense->size);
         assert_memory_equal(x->dense->data, y->dense->data, x->dense->size);
         assert_int_equal(bias_a == NULL, bias_b == NULL);
-        if (bias_a) assert_memory_equal(bias_a->data, bias_b->data, bias_a->size);
+        if (bias_a && bias_b) assert_memory_equal(bias_a->data, bias_b->data, bias_a->size);
     }
     assert_int_equal(a->newline == NULL, b->newline == NULL);
 }

@@ -203,7 +203,8 @@ static void test_refused(void **state) {
     zs_error error;
     assert_int_equal(sandbox_open(&none, &error), ZS_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "no /usr/bin/no-python-here"));
-    char *path = strdup(getenv("PATH"));
+    const char *before = getenv("PATH");
+    char *path = strdup(before ? before : "");
     setenv("PATH", TEST_OUTPUT, 1); // no bwrap there
     sandbox plain = {0};
     zs_status status = sandbox_open(&plain, &error);

@@ -291,7 +291,7 @@ static void test_divergence(void **state) {
     tiny_files(&(tiny_model_params){.seed = 4}, dense_path, ZS_FACTOR_F32, factored_path);
     for (int reverse = 0; reverse < 2; reverse++) {
         subject s;
-        float kl[9], expected[9];
+        float kl[9] = {0}, expected[9] = {0};
         open_subject(&s, &(tiny_expert_params){.seed = 6, .spread = 0.3f},
                      (zs_gradient_params){.kl = reverse ? ZS_KL_BASE_POLICY : ZS_KL_POLICY_BASE});
         add_item(&s, 7, 5, 0.5f, NULL);
