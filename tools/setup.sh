@@ -66,15 +66,15 @@ END
     APT_CONFIG=$folder/apt.conf apt-get update -qq >&2
 }
 
-# volk, Vulkan headers, glslc and the validation layer of Debian 13, unpacked beside the build.
+# volk, Vulkan headers, glslc and stb of Debian 13, unpacked beside the build. Debian 12's stb_image reads past its tables on damaged JPEGs.
 unpack_newer_tools() {
-    [ -e "$build/sys/complete" ] && return
-    say "taking volk and glslc from Debian 13 into $build/sys"
+    [ -e "$build/sys/complete" ] && [ -e "$build/sys/usr/include/stb/stb_image.h" ] && return
+    say "taking volk, glslc and stb from Debian 13 into $build/sys"
     rm -rf "$build/sys"
     mkdir -p "$build/sys/packages"
     own_apt "$build/sys/apt" /dev/null trixie
     (cd "$build/sys/packages" && APT_CONFIG=$build/sys/apt/apt.conf apt-get download -qq \
-        libvulkan-volk-dev libvulkan-dev glslc libshaderc1 libc6 libstdc++6 libgcc-s1 >&2)
+        libvulkan-volk-dev libvulkan-dev libstb-dev glslc libshaderc1 libc6 libstdc++6 libgcc-s1 >&2)
     local package
     for package in "$build"/sys/packages/*.deb; do dpkg-deb -x "$package" "$build/sys"; done
     rm -rf "$build/sys/packages" "$build/sys/apt"
@@ -121,11 +121,11 @@ case $purpose in
 driver) install_mesa; exit ;;
 pip) install_missing ca-certificates python3-pip; exit ;;
 esac
-install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev libstb-dev zlib1g-dev bubblewrap libvulkan1
+install_missing ca-certificates gcc libc6-dev gfortran cmake ninja-build pkg-config ccache libjansson-dev libpcre2-dev liblapacke-dev libopenblas-dev zlib1g-dev bubblewrap libvulkan1
 # Cooperative matrices came into glslc and the headers with 1.3.275, which is what Ubuntu 24.04 has.
 volk=$(apt-cache policy libvulkan-volk-dev | sed -n 's/^ *Candidate: //p')
 if dpkg --compare-versions "${volk:-0}" ge 1.3.275; then
-    install_missing libvulkan-volk-dev libvulkan-dev glslc
+    install_missing libvulkan-volk-dev libvulkan-dev libstb-dev glslc
 else
     unpack_newer_tools
 fi
