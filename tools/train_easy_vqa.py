@@ -41,7 +41,7 @@ VALID_SHARE = 0.05  # of the training images
 
 # stage: steps, images a step, questions an image, peak learning rates
 PLAN = {
-    "see": dict(steps=1000, images=64, questions=0, rates=dict(tower=1e-3, projector=1e-3, heads=1e-3)),
+    "see": dict(steps=4000, images=64, questions=0, rates=dict(tower=1e-3, projector=1e-3, heads=1e-3)),
     "frozen": dict(steps=300, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4)),
     "expert": dict(steps=1000, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4, z=5e-3)),
 }
