@@ -54,7 +54,7 @@ class Figures(program.TinyTest):
         for name, figure in result["figures"].items():
             self.assertTrue(figure["value"] > 0 or name.startswith("break_even"), name)
         result = self.ok_json("bench", "-m", self.factored, *SMALL, "--mode", "composed:q8_0")
-        self.check(result, {**SPEEDS, **MEMORY, **START})
+        self.check(result, {**SPEEDS, **DEVICE, **MEMORY, **START})
         self.assertEqual(result["mode"], "composed:q8_0")
 
     def test_plan_of_a_model_that_no_device_holds(self):
