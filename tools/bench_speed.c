@@ -2,13 +2,8 @@
 #include "bench.h"
 
 #include <stdlib.h>
-#include <time.h>
 
-double bench_now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
+double bench_now_ms(void) { return 1e3 * cli_now_seconds(); }
 
 void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count) {
     uint32_t vocab = zs_model_get_info(b->stack.model)->vocab;

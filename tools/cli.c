@@ -88,7 +88,7 @@ bool cli_terminated(void) { return terminated != 0; }
 
 // ---- progress ------------------------------------------------------------------------------------------------------
 
-static double now_seconds(void) {
+double cli_now_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
@@ -98,7 +98,7 @@ static bool report_progress(void *user, const char *what, double done, double to
     static double start, shown; // of the one progress bar a terminal has
     static const char *current;
     (void)user;
-    double now = now_seconds();
+    double now = cli_now_seconds();
     if (current != what) {
         current = what;
         start = now;

@@ -114,6 +114,9 @@ void cli_print_plan(const cli_common *common, const char *model, const zs_device
 /// --plan: all of it, without loading anything.
 int cli_plan(const cli_common *common, const char *path, const zs_plan_params *params);
 
+/// Seconds of a monotonic clock.
+double cli_now_seconds(void);
+
 /// Prints one JSON object to stdout and frees it.
 void cli_print_json(json_t *object);
 

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MOST_COMPLAINTS = 20, PARALLEL = 16, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
@@ -41,12 +40,6 @@ typedef struct adapting {
     double seconds; // of earlier runs too
     uint64_t prefill_tokens, decode_tokens;
 } adapting;
-
-static double now_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void leave_out(void *user, uint32_t line, const char *reason) {
     adapting *a = user;
@@ -303,18 +296,18 @@ static zs_status search(adapting *a, zs_error *error) {
     zs_status status = ZS_OK;
     while (!status && zs_search_iterations(a->search) < a->iterations) {
         zs_engine_reset_stats(a->asking.stack.engine);
-        double start = now_seconds();
+        double start = cli_now_seconds();
         status = zs_search_step(a->search, error);
         if (status) break;
         const zs_engine_stats *stats = zs_engine_get_stats(a->asking.stack.engine);
         zs_search_score score;
-        a->seconds += now_seconds() - start;
+        a->seconds += cli_now_seconds() - start;
         a->prefill_tokens += stats->prefill_tokens;
         a->decode_tokens += stats->decode_tokens;
         zs_search_best(a->search, &score, NULL);
         if (a->common->verbose)
             cli_note(a->common, "iteration %u: %.1f %% right, log-probability %.4f, %.1f s", zs_search_iterations(a->search),
-                     100 * score.accuracy, score.logprob, now_seconds() - start);
+                     100 * score.accuracy, score.logprob, cli_now_seconds() - start);
         status = save_state(a, error);
     }
     return status;

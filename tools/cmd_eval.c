@@ -5,16 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MOST_COMPLAINTS = 20, PARALLEL = 16, CHUNK = 64, SHOTS = 3 };
-
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
 
 // ---- data ----------------------------------------------------------------------------------------------------------
 
@@ -146,12 +139,12 @@ static bool take_answer(void *user, size_t index, const zs_answer *answer) {
     chunk *c = user;
     size_t place = c->places[index];
     eval_result *r = &c->strategy->results[place];
-    double start = now_ms();
+    double start = 1e3 * cli_now_seconds();
     *r = (eval_result){.pass1_ms = answer->pass1_ms, .tokens = (uint32_t)answer->token_count, .ended = answer->ended};
     snprintf(r->expert, sizeof r->expert, "%s", answer->expert);
     c->status = scorer_score(c->e->scorer, &c->e->file.items[place], answer->text, &r->score, &c->error);
     r->done = !c->status;
-    c->score_ms += now_ms() - start;
+    c->score_ms += 1e3 * cli_now_seconds() - start;
     c->pass1_ms += answer->pass1_ms;
     if (!c->status) c->status = eval_log_result(c->e, c->strategy, place, answer, &c->error);
     if (c->status) return false;
@@ -170,7 +163,7 @@ static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
     for (size_t i = 0; i < count; i++) questions[i] = e->questions[c->places[i]].question;
     zs_engine_reset_stats(e->asking.stack.engine);
     c->score_ms = c->pass1_ms = 0;
-    double start = now_ms();
+    double start = 1e3 * cli_now_seconds();
     zs_status status = zs_ask_batch(e->asking.stack.engine, questions, count, &params, take_answer, c, error);
     if (c->status) {
         *error = c->error;
@@ -178,7 +171,7 @@ static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
     }
     if (status) return status;
     const zs_engine_stats *stats = zs_engine_get_stats(e->asking.stack.engine);
-    eval_strategy times = {.pass2_ms = now_ms() - start - c->pass1_ms - c->score_ms,
+    eval_strategy times = {.pass2_ms = 1e3 * cli_now_seconds() - start - c->pass1_ms - c->score_ms,
                            .score_ms = c->score_ms,
                            .prefill_tokens = stats->prefill_tokens,
                            .decode_tokens = stats->decode_tokens};

@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct training {
@@ -23,18 +22,12 @@ typedef struct training {
     zs_error failed; // what a callback met with
 } training;
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 // ---- on the way ----------------------------------------------------------------------------------------------------
 
 /// On a terminal a line that every step overwrites; what was evaluated stays, there and in files.
 static void show(const training *t, const zs_train_figures *f) {
     const cli_common *common = t->options->common;
-    double elapsed = now_seconds() - t->start;
+    double elapsed = cli_now_seconds() - t->start;
     bool scored = t->options->scored;
     if (f->evaluated && scored)
         cli_note(common, "step %u of %u: validation score %.4f%s", f->step, f->steps, f->valid, f->best ? ", the best" : "");
@@ -189,7 +182,7 @@ static zs_status set_up(training *t, zs_error *error) {
 static void report(const training *t) {
     const train_options *o = t->options;
     zs_trainer_info info = zs_trainer_get_info(t->trainer);
-    double seconds = now_seconds() - t->start;
+    double seconds = cli_now_seconds() - t->start;
     if (o->common->json) {
         json_t *object =
             json_pack("{s:s, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:f}", "output", o->output, "step", (json_int_t)info.step, "steps",
@@ -219,7 +212,7 @@ static zs_status save(const training *t, zs_error *error) {
 }
 
 static zs_status run(training *t, zs_error *error) {
-    t->start = now_seconds();
+    t->start = cli_now_seconds();
     zs_status status = zs_trainer_run(t->trainer, error);
     if (status == ZS_ERROR_CANCELLED && t->failed.status) return zs_error_set(error, t->failed.status, "%s", t->failed.message);
     if (status == ZS_ERROR_CANCELLED)

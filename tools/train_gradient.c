@@ -2,7 +2,6 @@
 #include "train.h"
 
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct dumping {
@@ -52,12 +51,6 @@ static zs_status set_expert(dumping *d, zs_error *error) {
     return status;
 }
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 static void report(const dumping *d, double seconds) {
     const train_options *o = d->options;
     double sum = 0;
@@ -89,9 +82,9 @@ static zs_status dump(dumping *d, zs_error *error) {
     if (!status) status = make_terms(d, error);
     if (!status) status = open_gradient(d, error);
     if (!status) status = set_expert(d, error);
-    double start = now_seconds();
+    double start = cli_now_seconds();
     if (!status) status = zs_gradient_add(d->gradient, d->terms, d->data.count, error);
-    double seconds = now_seconds() - start;
+    double seconds = cli_now_seconds() - start;
     if (!status) status = zs_gradient_save(d->gradient, o->gradient, o->common->force, error);
     if (!status) report(d, seconds);
     return status;

@@ -14,19 +14,8 @@ static uint64_t hash_row(const float *row, uint32_t count) {
 }
 
 static zs_status upload_row(const expert_table *table, uint32_t id, const float *row, zs_error *error) {
-    uint64_t bytes = table->model->scale_count * sizeof *row, done = 0;
-    gpu_upload *upload;
-    zs_status status = gpu_upload_create(table->model->device, &upload, error);
-    if (status) return status;
-    while (done < bytes && !status) {
-        uint64_t part = bytes - done < gpu_upload_max(upload) ? bytes - done : gpu_upload_max(upload);
-        void *host;
-        status = gpu_upload_map(upload, &table->scales, id * bytes + done, part, &host, error);
-        if (!status) memcpy(host, (const uint8_t *)row + done, part);
-        done += part;
-    }
-    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
-    return status ? status : finished;
+    uint64_t bytes = table->model->scale_count * sizeof *row;
+    return gpu_buffer_write(table->model->device, &table->scales, id * bytes, bytes, row, error);
 }
 
 zs_status expert_table_create(const zs_model *model, uint32_t experts, expert_table *table, zs_error *error) {

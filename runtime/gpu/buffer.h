@@ -35,10 +35,15 @@ zs_status gpu_upload_create(zs_device *device, gpu_upload **upload, zs_error *er
 /// the upload comes. Directly into mapped memory where the buffer is mapped. offset and size are multiples of 4.
 zs_status gpu_upload_map(gpu_upload *upload, const gpu_buffer *buffer, uint64_t offset, uint64_t size, void **host, zs_error *error);
 uint64_t gpu_upload_max(const gpu_upload *upload);
+/// Copies host[size] to buffer at offset, in as many pieces as it takes; offset and size are multiples of 4.
+zs_status gpu_upload_bytes(gpu_upload *upload, const gpu_buffer *buffer, uint64_t offset, uint64_t size, const void *host, zs_error *error);
 /// Waits until all that was mapped so far is on the device.
 zs_status gpu_upload_wait(gpu_upload *upload, zs_error *error);
 /// Waits until all is on the device; frees the upload, also on failure.
 zs_status gpu_upload_finish(gpu_upload **upload, zs_error *error);
+
+/// The same for a single range, waiting.
+zs_status gpu_buffer_write(zs_device *device, const gpu_buffer *buffer, uint64_t offset, uint64_t size, const void *host, zs_error *error);
 
 /// Reads device memory back (waits for the device). For tests and rare reads.
 zs_status gpu_buffer_read(zs_device *device, const gpu_buffer *buffer, uint64_t offset, uint64_t size, void *host, zs_error *error);

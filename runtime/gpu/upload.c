@@ -3,6 +3,7 @@
 #include "gpu/command.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { SLOTS = 3 };
 static const uint64_t slot_bytes = 16u << 20;
@@ -119,4 +120,24 @@ zs_status gpu_upload_finish(gpu_upload **upload, zs_error *error) {
     free(u);
     *upload = NULL;
     return status;
+}
+
+zs_status gpu_upload_bytes(gpu_upload *upload, const gpu_buffer *buffer, uint64_t offset, uint64_t size, const void *host,
+                           zs_error *error) {
+    zs_status status = ZS_OK;
+    for (uint64_t at = 0; at < size && !status; at += upload->slot_bytes) {
+        uint64_t piece = size - at < upload->slot_bytes ? size - at : upload->slot_bytes;
+        void *to;
+        status = gpu_upload_map(upload, buffer, offset + at, piece, &to, error);
+        if (!status) memcpy(to, (const uint8_t *)host + at, piece);
+    }
+    return status;
+}
+
+zs_status gpu_buffer_write(zs_device *device, const gpu_buffer *buffer, uint64_t offset, uint64_t size, const void *host, zs_error *error) {
+    gpu_upload *upload = NULL;
+    zs_status status = gpu_upload_create(device, &upload, error);
+    if (!status) status = gpu_upload_bytes(upload, buffer, offset, size, host, error);
+    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
+    return status ? status : finished;
 }

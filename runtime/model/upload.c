@@ -229,15 +229,7 @@ zs_status model_upload_host(model_upload *up, const gguf_tensor *tensor, const m
 }
 
 zs_status model_upload_packed(model_upload *up, const matrix *weight, const void *host, const gpu_buffer *buffer, zs_error *error) {
-    uint64_t bytes = matrix_bytes(weight), most = gpu_upload_max(up->ring);
-    zs_status status = ZS_OK;
-    for (uint64_t at = 0; at < bytes && !status; at += most) {
-        uint64_t size = bytes - at < most ? bytes - at : most;
-        void *to;
-        status = gpu_upload_map(up->ring, buffer, at, size, &to, error);
-        if (!status) memcpy(to, (const uint8_t *)host + at, size);
-    }
-    return status;
+    return gpu_upload_bytes(up->ring, buffer, 0, matrix_bytes(weight), host, error);
 }
 
 zs_status model_upload_wait(model_upload *up, zs_error *error) { return gpu_upload_wait(up->ring, error); }

@@ -73,18 +73,7 @@ static zs_status check_architecture(const zs_model *model, zs_error *error) {
 
 /// row[scale_count] into a buffer of as much.
 static zs_status upload_row(const zs_model *model, const float *row, const gpu_buffer *to, zs_error *error) {
-    uint64_t bytes = model->scale_count * sizeof *row, done = 0;
-    gpu_upload *upload = NULL;
-    zs_status status = gpu_upload_create(model->device, &upload, error);
-    while (!status && done < bytes) {
-        uint64_t part = bytes - done < gpu_upload_max(upload) ? bytes - done : gpu_upload_max(upload);
-        void *host;
-        status = gpu_upload_map(upload, to, done, part, &host, error);
-        if (!status) memcpy(host, (const char *)row + done, part);
-        done += part;
-    }
-    zs_status finished = upload ? gpu_upload_finish(&upload, status ? NULL : error) : ZS_OK;
-    return status ? status : finished;
+    return gpu_buffer_write(model->device, to, 0, model->scale_count * sizeof *row, row, error);
 }
 
 static zs_status upload_base_scales(const zs_gradient *g, zs_error *error) {
