@@ -1,4 +1,4 @@
-// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]): few rows on any device (matvec), any number of rows on CPU drivers (matmul).
+// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) without subgroups: few rows on any device (matvec), any number of rows on CPU drivers (matmul).
 //
 // Grid: x = output rows of all segments / (WORKGROUP / LANES · ROWS), y = step rows / TOKENS. LANES invocations share ROWS output
 // rows, each taking every LANES-th chunk of SCALE_UNITS units; TOKENS step rows are multiplied at once, so a weight is
@@ -8,15 +8,11 @@
 //
 // Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 LANES · 3 ROWS · 4 TOKENS · 5 FLAGS (shared.h) · 6 number of segments · 7, 8 the
 // norm's width and eps (bits)
-// Tiers: strict (sums over lanes in shared memory); SUBGROUP: LANES = subgroup size, sums by subgroupAdd; STORAGE16: halves read
-// as such.
+// Tiers: strict (sums over lanes in shared memory); STORAGE16: halves read as such.
 #version 450
 #include "refs.glsl"
 #include "weights.glsl"
 #include "linear.glsl"
-#ifdef SUBGROUP
-#extension GL_KHR_shader_subgroup_arithmetic : require
-#endif
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 32;
@@ -31,16 +27,11 @@ layout(constant_id = 8) const uint NORM_EPS = 0;
 const uint SUMS = ROWS * TOKENS; // of an invocation
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
 
-#ifndef SUBGROUP
 // Reused for one (row, token) after another.
 shared float partial[LANES > 1u ? WORKGROUP : 1u];
-#endif
 
 // Sum over the LANES invocations of a group; valid in lane 0.
 float lanes_sum(float value, uint lane) {
-#ifdef SUBGROUP
-    return subgroupAdd(value);
-#else
     if (LANES == 1u) return value;
     partial[gl_LocalInvocationID.x] = value;
     for (uint span = LANES / 2u; span > 0u; span /= 2u) {
@@ -50,7 +41,6 @@ float lanes_sum(float value, uint lane) {
     float sum = partial[gl_LocalInvocationID.x];
     barrier();
     return sum;
-#endif
 }
 
 // sums[r · TOKENS + t] = this invocation's part of Σ_k W[o0 + r, k] x[t0 + t, k], squares[t] of Σ_k x[t0 + t, k]² where there is a norm

@@ -1,12 +1,12 @@
 // y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for many rows on cards with matrix units: tiles of W and x pass through shared memory as
 // f16, products are summed in f32. x comes as half_rows.comp leaves it: h[t, k] = x[t, k] / undo[t], undo behind all rows of h.
 //
-// Grid: x = output rows of all segments / TILE, y = step rows / TILE. The 2 × 2 subgroups of a workgroup each make TILE/2 × TILE/2
-// values of y, in matrices of M × N. The inner dimension goes in chunks of 32; the next one is on its way while one is multiplied.
+// Grid: x = output rows of all segments / TILE, y = step rows / TILE. The 2 × COLUMNS subgroups of a workgroup each make TILE/2 × TILE/COLUMNS
+// values of y, in matrices of M × N. The inner dimension goes in chunks; the next one is on its way while one is multiplied.
 // Memory per output: in / TILE of a weight, in / TILE of an x.
 //
-// Constants: 0 workgroup size (4 subgroups) · 1 WEIGHT_GROUP · 2 FLAGS (shared.h; no norm) · 3 number of segments · 4 subgroup size ·
-// 5, 6, 7 M, N, K of the device's matrices, which divide 32 · 8 TILE
+// Constants: 0 workgroup size (2 · COLUMNS subgroups) · 1 WEIGHT_GROUP · 2 FLAGS (shared.h; no norm) · 3 number of segments · 4 subgroup size ·
+// 5, 6, 7 M, N, K of the device's matrices · 8 TILE · 9 UNITS of eight values in a chunk (4 or 8)
 // Tiers: subgroup, half, matrix.
 #version 450
 #extension GL_KHR_cooperative_matrix : require
@@ -26,22 +26,27 @@ layout(constant_id = 5) const uint M = 16;
 layout(constant_id = 6) const uint N = 16;
 layout(constant_id = 7) const uint K = 16;
 layout(constant_id = 8) const uint TILE = 64;
+layout(constant_id = 9) const uint UNITS = 4;
 
-const uint UNITS = 4u, CHUNK = 8u * UNITS;            // of the inner dimension
-const uint PITCH = CHUNK / 4u + 2u;                   // of a tile's row, in vec4s: off each other's banks
-const uint LOADS = TILE * UNITS / WORKGROUP;          // units of W, and of x, that an invocation brings
-const uint OUT = TILE / 2u / M, ROWS = TILE / 2u / N; // matrices of a subgroup
+const uint SUBGROUPS = WORKGROUP / SUBGROUP, COLUMNS = SUBGROUPS / 2u;
+const uint CHUNK = 8u * UNITS;                             // of the inner dimension
+const uint PITCH = CHUNK / 4u + 2u;                        // of a tile's row, in vec4s: off each other's banks
+const uint LOADS = TILE * UNITS / WORKGROUP;               // units of W, and of x, that an invocation brings
+const uint OUT = TILE / 2u / M, ROWS = TILE / COLUMNS / N; // matrices of a subgroup
 const bool SILU_MUL = (FLAGS & LINEAR_SILU_MUL) != 0u;
 const uint PARTS = SILU_MUL ? 2u : 1u;
 
 shared f16vec4 w_tile[TILE * PITCH]; // [output row][k]
 shared f16vec4 x_tile[TILE * PITCH]; // [step row][k]
-shared float y_tile[4u * PARTS * M * N];
+shared float y_tile[SUBGROUPS * PARTS * M * N];
 
 #define Sums coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 
-f16vec4 bring_w[2u * LOADS];
+// What is on its way, as it lies in memory: to convert it would be to wait for it.
+WeightBits bring_w[LOADS];
 uvec4 bring_x[LOADS];
+
+f16vec4 halves(uvec2 bits) { return f16vec4(unpackFloat2x16(bits.x), unpackFloat2x16(bits.y)); }
 
 // Which row of the tiles and which unit of a chunk the i-th load of this invocation is.
 uvec2 load_place(uint i) {
@@ -49,28 +54,34 @@ uvec2 load_place(uint i) {
     return uvec2(at / UNITS, at % UNITS);
 }
 
+WeightRow load_row(uint s, uint o) { return weight_row(push.weights[s], push.out_rows[s], push.in_units[s], min(o, push.out_rows[s] - 1u)); }
+
 void fetch(uint s, uint o_tile, uint t_tile, uint chunk) {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
         uvec2 at = load_place(i);
-        uint unit = chunk + at.y;
-        WeightRow row = weight_row(push.weights[s], push.out_rows[s], push.in_units[s], min(o_tile + at.x, push.out_rows[s] - 1u));
-        vec4 a, b;
-        weight_load(row, unit, weight_scale(row, unit), a, b);
-        bring_w[2u * i] = f16vec4(a);
-        bring_w[2u * i + 1u] = f16vec4(b);
+        uint unit = min(chunk + at.y, push.in_units[s] - 1u); // put leaves out what lies behind
+        bring_w[i] = weight_fetch(load_row(s, o_tile + at.x), unit);
         uint x_row = (min(t_tile + at.x, push.rows - 1u) * push.x_stride + push.x_offset[s]) / 8u;
         bring_x[i] = Word4Ref(push.x).v[x_row + unit];
     }
 }
 
-void put() {
+void put(uint s, uint o_tile, uint chunk) {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
         uvec2 at = load_place(i);
-        uint to = at.x * PITCH + 2u * at.y;
-        w_tile[to] = bring_w[2u * i];
-        w_tile[to + 1u] = bring_w[2u * i + 1u];
-        x_tile[to] = f16vec4(vec4(unpackHalf2x16(bring_x[i].x), unpackHalf2x16(bring_x[i].y)));
-        x_tile[to + 1u] = f16vec4(vec4(unpackHalf2x16(bring_x[i].z), unpackHalf2x16(bring_x[i].w)));
+        uint to = at.x * PITCH + 2u * at.y, unit = min(chunk + at.y, push.in_units[s] - 1u);
+        if (unit != chunk + at.y) bring_x[i] = uvec4(0);
+#ifdef WEIGHT_F16
+        w_tile[to] = halves(bring_w[i].values.xy);
+        w_tile[to + 1u] = halves(bring_w[i].values.zw);
+#else
+        vec4 a, b;
+        weight_unpack(bring_w[i], load_row(s, o_tile + at.x), unit, a, b);
+        w_tile[to] = f16vec4(a);
+        w_tile[to + 1u] = f16vec4(b);
+#endif
+        x_tile[to] = halves(bring_x[i].xy);
+        x_tile[to + 1u] = halves(bring_x[i].zw);
     }
 }
 
@@ -79,13 +90,14 @@ Sums sums[PARTS * OUT * ROWS];
 
 // sums[p][i][j] = W[o0 + i · M, :] · x[t0 + j · N, :]ᵀ of segment s
 void multiply(uint p, uint s, uint o_tile, uint t_tile) {
-    uint o_part = gl_SubgroupID % 2u * TILE / 2u, t_part = gl_SubgroupID / 2u * TILE / 2u, units = push.in_units[s];
+    uint o_part = gl_SubgroupID % 2u * TILE / 2u, t_part = gl_SubgroupID / 2u * TILE / COLUMNS, units = push.in_units[s];
+    uint last = (units - 1u) / UNITS * UNITS;
     fetch(s, o_tile, t_tile, 0u);
     for (uint chunk = 0u; chunk < units; chunk += UNITS) {
         barrier();
-        put();
+        put(s, o_tile, chunk);
         barrier();
-        if (chunk + UNITS < units) fetch(s, o_tile, t_tile, chunk + UNITS);
+        fetch(s, o_tile, t_tile, min(chunk + UNITS, last)); // no branch: what it brings would have to be there at its end
         [[unroll]] for (uint k = 0u; k < CHUNK; k += K) {
             coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[OUT];
             coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b;
@@ -115,7 +127,7 @@ void main() {
         coopMatStore(sums[i], y_tile, part, M, gl_CooperativeMatrixLayoutColumnMajor);
         if (SILU_MUL) coopMatStore(sums[OUT * ROWS + i], y_tile, part + M * N, M, gl_CooperativeMatrixLayoutColumnMajor);
         barrier();
-        uint o0 = at.y + gl_SubgroupID % 2u * TILE / 2u + i / ROWS * M, t0 = t_tile + gl_SubgroupID / 2u * TILE / 2u + i % ROWS * N;
+        uint o0 = at.y + gl_SubgroupID % 2u * TILE / 2u + i / ROWS * M, t0 = t_tile + gl_SubgroupID / 2u * TILE / COLUMNS + i % ROWS * N;
         for (uint e = gl_SubgroupInvocationID; e < M * N; e += SUBGROUP) {
             uint o = o0 + e % M, t = t0 + e / M;
             if (o >= push.out_rows[at.x] || t >= push.rows) continue;

@@ -152,9 +152,9 @@ void main() {
     row.from = j * push.logits_stride;
 
     Softmax softmax = softmax_of(push.logits, row.from, push.vocab);
-    float top;
-    uint best;
-    argmax(row, top, best);
+    float top = softmax.maximum / row.temperature;
+    uint best = softmax.index;
+    if (row.restricted || row.penalised) argmax(row, top, best);
     uint token = softmax.nan ? NO_TOKEN : sample_token(row, step_row, top, best);
     if (gl_LocalInvocationID.x != 0u) return;
 

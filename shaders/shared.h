@@ -101,6 +101,7 @@ STRUCT(PushLinear) {
 #define LINEAR_GELU 32u // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu
 #define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
 #define LINEAR_BIAS 64u // added to the sum; not together with LINEAR_NORM
+#define LINEAR_TWO_X 128u // LINEAR_SILU_MUL whose matrices have an x each
 
 // half_rows.comp: rows of f32 as matmul_matrix.comp takes them in place of x, with undo behind them
 STRUCT(PushHalfRows) {

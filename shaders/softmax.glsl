@@ -11,18 +11,27 @@ Softmax softmax_of(FloatRef x, uint from, uint count) {
     result.maximum = -3.4e38;
     result.index = 0xffffffffu;
     uint nans = 0u;
-    for (uint i = gl_LocalInvocationID.x; i < count; i += WORKGROUP) {
-        float value = x.v[from + i];
-        // By its bits: compilers may assume that floats are numbers.
-        if ((floatBitsToUint(value) & 0x7fffffffu) > 0x7f800000u) nans++;
-        if (value > result.maximum) {
-            result.maximum = value;
-            result.index = i;
+    // Four values at a time: one after another, each would wait for memory.
+    for (uint i = gl_LocalInvocationID.x; i < count; i += 4u * WORKGROUP) {
+        float values[4];
+        [[unroll]] for (uint j = 0u; j < 4u; j++) values[j] = x.v[from + min(i + j * WORKGROUP, count - 1u)];
+        [[unroll]] for (uint j = 0u; j < 4u; j++) {
+            // By its bits: compilers may assume that floats are numbers.
+            if ((floatBitsToUint(values[j]) & 0x7fffffffu) > 0x7f800000u) nans++;
+            if (values[j] > result.maximum) {
+                result.maximum = values[j];
+                result.index = min(i + j * WORKGROUP, count - 1u);
+            }
         }
     }
     workgroup_argmax(result.maximum, result.index);
     float sum = 0.0;
-    for (uint i = gl_LocalInvocationID.x; i < count; i += WORKGROUP) sum += exp(x.v[from + i] - result.maximum);
+    for (uint i = gl_LocalInvocationID.x; i < count; i += 4u * WORKGROUP) {
+        float values[4];
+        [[unroll]] for (uint j = 0u; j < 4u; j++) values[j] = x.v[from + min(i + j * WORKGROUP, count - 1u)];
+        [[unroll]] for (uint j = 0u; j < 4u; j++)
+            if (i + j * WORKGROUP < count) sum += exp(values[j] - result.maximum);
+    }
     result.sum = workgroup_sum(sum);
     result.nan = workgroup_sum_uint(nans) > 0u;
     return result;

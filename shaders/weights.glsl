@@ -4,6 +4,9 @@
 //   weight_row(w, rows, units, row)        of a matrix [rows, 8 · units] at w
 //   weight_scale(r, unit)                  what a unit is scaled by; constant over SCALE_UNITS consecutive units
 //   weight_load(r, unit, scale, a, b)      values 8 · unit + 0…3 and 4…7
+// and in two steps, so that memory can be on its way while something else is calculated:
+//   WeightBits, weight_fetch(r, unit)      a unit and its scale as they lie in memory
+//   weight_unpack(bits, r, unit, a, b)     its values
 //
 // Constant 1, WEIGHT_GROUP: so many rows are interleaved, element by element of their planes (matrix.h); 1: rows follow one another.
 // One of WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q5, WEIGHT_Q4K, WEIGHT_Q5K, WEIGHT_Q6 is defined; STORAGE16 reads halves by 16-bit storage.
@@ -28,9 +31,9 @@ vec4 signed_bytes_to_vec4(uint w) {
     return vec4((i << 24) >> 24, (i << 16) >> 24, (i << 8) >> 24, i >> 24);
 }
 
-// The half at index i of a plane that starts at word `plane`.
-float half_at(uvec2 w, uint plane, uint i) {
-    vec2 pair = unpackHalf2x16(WordRef(w).v[plane + (i >> 1)]);
+// The half at index i of its plane, from the word that holds it.
+float half_of(uint word, uint i) {
+    vec2 pair = unpackHalf2x16(word);
     return (i & 1u) == 0u ? pair.x : pair.y;
 }
 
@@ -42,91 +45,124 @@ struct WeightRow {
     uint super;  // index of the row's first d (K types)
 };
 
+// Each type defines
+//   SCALE_UNITS
+//   Values, weight_values(r, unit)         a unit's values as they lie in memory
+//   weight_scale_bits(r, unit)             its scale, likewise
+//   weight_scale_of(bits, r, unit)         what it is scaled by
+//   weight_decode(values, r, unit, scale, a, b)
 #if defined(WEIGHT_F32)
 #define SCALE_UNITS 4u
+struct Values { vec4 a, b; };
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), 0u, 0u, 0u); }
-vec2 weight_scale(WeightRow r, uint unit) { return vec2(1, 0); }
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    a = ConstVec4Ref(r.words).v[2u * (r.unit + unit * WEIGHT_GROUP)];
-    b = ConstVec4Ref(r.words).v[2u * (r.unit + unit * WEIGHT_GROUP) + 1u];
+Values weight_values(WeightRow r, uint unit) {
+    uint i = 2u * (r.unit + unit * WEIGHT_GROUP);
+    return Values(ConstVec4Ref(r.words).v[i], ConstVec4Ref(r.words).v[i + 1u]);
+}
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    a = w.a;
+    b = w.b;
 }
 
 #elif defined(WEIGHT_F16)
 #define SCALE_UNITS 4u
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), 0u, 0u, 0u); }
-vec2 weight_scale(WeightRow r, uint unit) { return vec2(1, 0); }
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 #ifdef STORAGE16
-    a = vec4(Half4Ref(r.words).v[2u * (r.unit + unit * WEIGHT_GROUP)]);
-    b = vec4(Half4Ref(r.words).v[2u * (r.unit + unit * WEIGHT_GROUP) + 1u]);
+struct Values { vec4 a, b; }; // 16-bit storage has no values of its own
+Values weight_values(WeightRow r, uint unit) {
+    uint i = 2u * (r.unit + unit * WEIGHT_GROUP);
+    return Values(vec4(Half4Ref(r.words).v[i]), vec4(Half4Ref(r.words).v[i + 1u]));
+}
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    a = w.a;
+    b = w.b;
+}
 #else
-    uvec4 w = Word4Ref(r.words).v[r.unit + unit * WEIGHT_GROUP];
+#define Values uvec4
+Values weight_values(WeightRow r, uint unit) { return Word4Ref(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     a = vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
     b = vec4(unpackHalf2x16(w.z), unpackHalf2x16(w.w));
-#endif
 }
+#endif
 
 #elif defined(WEIGHT_BF16)
 #define SCALE_UNITS 4u
+#define Values uvec4
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), 0u, 0u, 0u); }
-vec2 weight_scale(WeightRow r, uint unit) { return vec2(1, 0); }
+Values weight_values(WeightRow r, uint unit) { return Word4Ref(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
 vec4 bf16_to_vec4(uvec2 w) { return uintBitsToFloat(uvec4(w.x << 16, w.x & 0xffff0000u, w.y << 16, w.y & 0xffff0000u)); }
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uvec4 w = Word4Ref(r.words).v[r.unit + unit * WEIGHT_GROUP];
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     a = bf16_to_vec4(w.xy);
     b = bf16_to_vec4(w.zw);
 }
 
 #elif defined(WEIGHT_Q8)
 #define SCALE_UNITS 4u
+#define Values uvec2
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), weight_plane(rows, units * 2u), weight_place(row, units / 4u), 0u); }
-vec2 weight_scale(WeightRow r, uint unit) { return vec2(half_at(r.words, r.plane, r.scale + unit / 4u * WEIGHT_GROUP), 0); }
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uvec2 w = Word2Ref(r.words).v[r.unit + unit * WEIGHT_GROUP];
+uint weight_scale_index(WeightRow r, uint unit) { return r.scale + unit / 4u * WEIGHT_GROUP; } // of halves
+uvec2 weight_scale_bits(WeightRow r, uint unit) { return uvec2(WordRef(r.words).v[r.plane + weight_scale_index(r, unit) / 2u], 0); }
+vec2 weight_scale_of(uvec2 bits, WeightRow r, uint unit) { return vec2(half_of(bits.x, weight_scale_index(r, unit)), 0); }
+Values weight_values(WeightRow r, uint unit) { return Word2Ref(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     a = signed_bytes_to_vec4(w.x) * scale.x;
     b = signed_bytes_to_vec4(w.y) * scale.x;
 }
 
-#elif defined(WEIGHT_Q4)
+#elif defined(WEIGHT_Q4) || defined(WEIGHT_Q5)
 #define SCALE_UNITS 4u
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 4u), 0u); }
-vec2 weight_scale(WeightRow r, uint unit) { return unpackHalf2x16(WordRef(r.words).v[r.plane + r.scale + unit / 4u * WEIGHT_GROUP]); }
-
-#elif defined(WEIGHT_Q5)
-#define SCALE_UNITS 4u
-WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 4u), 0u); }
-vec2 weight_scale(WeightRow r, uint unit) { return unpackHalf2x16(WordRef(r.words).v[r.plane + r.plane / 4u + r.scale + unit / 4u * WEIGHT_GROUP]); }
+uvec2 weight_scale_bits(WeightRow r, uint unit) {
+#ifdef WEIGHT_Q5
+    uint scales = r.plane + r.plane / 4u;
+#else
+    uint scales = r.plane;
+#endif
+    return uvec2(WordRef(r.words).v[scales + r.scale + unit / 4u * WEIGHT_GROUP], 0);
+}
+vec2 weight_scale_of(uvec2 bits, WeightRow r, uint unit) { return unpackHalf2x16(bits.x); }
 
 #elif defined(WEIGHT_Q4K) || defined(WEIGHT_Q5K)
 #define SCALE_UNITS 4u
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) {
     return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 4u), weight_place(row, units / 32u));
 }
-// (d · scale, −dmin · minimum). Words per plane: nibbles 1 per unit, fifth bits 1/4 (Q5K), scales and minima 1/8, (d, dmin) 1/32.
-vec2 weight_scale(WeightRow r, uint unit) {
+uint weight_scale_index(WeightRow r, uint unit) { return r.scale + unit / 4u * WEIGHT_GROUP; } // of pairs of bytes
+// Words per plane: nibbles 1 per unit, fifth bits 1/4 (Q5K), scales and minima 1/8, (d, dmin) 1/32.
+uvec2 weight_scale_bits(WeightRow r, uint unit) {
 #ifdef WEIGHT_Q5K
     uint scales = r.plane + r.plane / 4u;
 #else
     uint scales = r.plane;
 #endif
-    uint i = r.scale + unit / 4u * WEIGHT_GROUP;
-    uint pair = WordRef(r.words).v[scales + i / 2u] >> (16u * (i & 1u));
-    vec2 d = unpackHalf2x16(WordRef(r.words).v[scales + r.plane / 8u + r.super + unit / 32u * WEIGHT_GROUP]);
+    uint pair = WordRef(r.words).v[scales + weight_scale_index(r, unit) / 2u];
+    return uvec2(pair, WordRef(r.words).v[scales + r.plane / 8u + r.super + unit / 32u * WEIGHT_GROUP]);
+}
+// (d · scale, −dmin · minimum)
+vec2 weight_scale_of(uvec2 bits, WeightRow r, uint unit) {
+    uint pair = bits.x >> (16u * (weight_scale_index(r, unit) & 1u));
+    vec2 d = unpackHalf2x16(bits.y);
     return vec2(d.x * float(pair & 255u), -d.y * float((pair >> 8) & 255u));
 }
 #endif
 
 #if defined(WEIGHT_Q5) || defined(WEIGHT_Q5K)
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uint i = r.unit + unit * WEIGHT_GROUP, w = WordRef(r.words).v[i];
-    uint high = WordRef(r.words).v[r.plane + i / 4u] >> (8u * (i & 3u));
+#define Values uvec2 // nibbles; the word that holds the fifth bits
+Values weight_values(WeightRow r, uint unit) {
+    uint i = r.unit + unit * WEIGHT_GROUP;
+    return uvec2(WordRef(r.words).v[i], WordRef(r.words).v[r.plane + i / 4u]);
+}
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    uint high = w.y >> (8u * ((r.unit + unit * WEIGHT_GROUP) & 3u));
     uvec4 ha = (uvec4(high) >> uvec4(0, 1, 2, 3)) & 1u, hb = (uvec4(high) >> uvec4(4, 5, 6, 7)) & 1u;
-    a = (bytes_to_vec4(w & 0x0f0f0f0fu) + vec4(ha << 4)) * scale.x + scale.y;
-    b = (bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) + vec4(hb << 4)) * scale.x + scale.y;
+    a = (bytes_to_vec4(w.x & 0x0f0f0f0fu) + vec4(ha << 4)) * scale.x + scale.y;
+    b = (bytes_to_vec4((w.x >> 4) & 0x0f0f0f0fu) + vec4(hb << 4)) * scale.x + scale.y;
 }
 #elif defined(WEIGHT_Q4) || defined(WEIGHT_Q4K)
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uint w = WordRef(r.words).v[r.unit + unit * WEIGHT_GROUP];
+#define Values uint
+Values weight_values(WeightRow r, uint unit) { return WordRef(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     a = bytes_to_vec4(w & 0x0f0f0f0fu) * scale.x + scale.y;
     b = bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) * scale.x + scale.y;
 }
@@ -134,26 +170,50 @@ void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
 
 #if defined(WEIGHT_Q6)
 #define SCALE_UNITS 2u
-// Words per plane: low nibbles 1 per unit, high bits 1/2, scales 1/8 (a byte per 2 units), d 1/64 (a half per 32 units).
+// Words per plane: low nibbles 1 per unit, high bits 1/2, scales 1/8 (a byte per 2 units), d 1/64 (a half per 32 units). The planes
+// of high bits, scales and d have sizes that follow from the low plane's.
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) {
     return WeightRow(w, weight_place(row, units), weight_plane(rows, units), weight_place(row, units / 2u), weight_place(row, units / 32u));
 }
-// The planes of high bits, scales and d have sizes that follow from the low plane's.
-vec2 weight_scale(WeightRow r, uint unit) {
-    uint total = r.plane, byte_index = r.scale + unit / 2u * WEIGHT_GROUP;
-    uint word = WordRef(r.words).v[total + total / 2u + byte_index / 4u];
-    int scale = int(word << (24u - 8u * (byte_index & 3u))) >> 24;
-    float d = half_at(r.words, total + total / 2u + total / 8u, r.super + unit / 32u * WEIGHT_GROUP);
-    return vec2(d * float(scale), 0);
+uint weight_scale_index(WeightRow r, uint unit) { return r.scale + unit / 2u * WEIGHT_GROUP; }  // of bytes
+uint weight_super_index(WeightRow r, uint unit) { return r.super + unit / 32u * WEIGHT_GROUP; } // of halves
+uvec2 weight_scale_bits(WeightRow r, uint unit) {
+    uint scales = r.plane + r.plane / 2u;
+    return uvec2(WordRef(r.words).v[scales + weight_scale_index(r, unit) / 4u],
+                 WordRef(r.words).v[scales + r.plane / 8u + weight_super_index(r, unit) / 2u]);
+}
+vec2 weight_scale_of(uvec2 bits, WeightRow r, uint unit) {
+    int scale = int(bits.x << (24u - 8u * (weight_scale_index(r, unit) & 3u))) >> 24;
+    return vec2(half_of(bits.y, weight_super_index(r, unit)) * float(scale), 0);
+}
+#define Values uvec2 // nibbles; the word that holds the high bits
+Values weight_values(WeightRow r, uint unit) {
+    uint i = r.unit + unit * WEIGHT_GROUP;
+    return uvec2(WordRef(r.words).v[i], WordRef(r.words).v[r.plane + i / 2u]);
 }
 // Two bits of eight values: spread to bits 4, 5 of the bytes of two words.
-void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uint total = r.plane, i = r.unit + unit * WEIGHT_GROUP;
-    uint low = WordRef(r.words).v[i];
-    uint high = WordRef(r.words).v[total + i / 2u] >> (16u * (i & 1u));
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    uint high = w.y >> (16u * ((r.unit + unit * WEIGHT_GROUP) & 1u));
     uvec4 ha = (uvec4(high) >> uvec4(0, 2, 4, 6)) & 3u;
     uvec4 hb = (uvec4(high) >> uvec4(8, 10, 12, 14)) & 3u;
-    a = (bytes_to_vec4(low & 0x0f0f0f0fu) + vec4(ha << 4) - 32.0) * scale.x;
-    b = (bytes_to_vec4((low >> 4) & 0x0f0f0f0fu) + vec4(hb << 4) - 32.0) * scale.x;
+    a = (bytes_to_vec4(w.x & 0x0f0f0f0fu) + vec4(ha << 4) - 32.0) * scale.x;
+    b = (bytes_to_vec4((w.x >> 4) & 0x0f0f0f0fu) + vec4(hb << 4) - 32.0) * scale.x;
 }
 #endif
+
+#if defined(WEIGHT_F32) || defined(WEIGHT_F16) || defined(WEIGHT_BF16)
+uvec2 weight_scale_bits(WeightRow r, uint unit) { return uvec2(0); }
+vec2 weight_scale_of(uvec2 bits, WeightRow r, uint unit) { return vec2(1, 0); }
+#endif
+
+vec2 weight_scale(WeightRow r, uint unit) { return weight_scale_of(weight_scale_bits(r, unit), r, unit); }
+void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) { weight_decode(weight_values(r, unit), r, unit, scale, a, b); }
+
+struct WeightBits {
+    Values values;
+    uvec2 scale;
+};
+WeightBits weight_fetch(WeightRow r, uint unit) { return WeightBits(weight_values(r, unit), weight_scale_bits(r, unit)); }
+void weight_unpack(WeightBits bits, WeightRow r, uint unit, out vec4 a, out vec4 b) {
+    weight_decode(bits.values, r, unit, weight_scale_of(bits.scale, r, unit), a, b);
+}

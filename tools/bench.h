@@ -11,7 +11,7 @@ typedef struct bench {
     const char *model_path, *arch, *type, *only, *experts_folder;
     uint32_t runs, prefill_tokens, decode_tokens, depth, pairs, layers;
     const char *compare; // an earlier run's --json
-    bool kernels, full, markdown, plan;
+    bool kernels, full, markdown, plan, tune;
 
     cli_common *common;
     cli_stack stack;

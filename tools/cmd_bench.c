@@ -98,10 +98,34 @@ static zs_status make_model(bench *b, zs_error *error) {
     return status;
 }
 
+/// --tune: a figure for each kernel, in parts of what it was before.
+static zs_status tune(bench *b, zs_error *error) {
+    zs_tuned *tuned;
+    size_t count;
+    cli_note(b->common, "bench: tuning …");
+    zs_status status = zs_tune(b->stack.model, &tuned, &count, error);
+    if (status) return status;
+    for (size_t i = 0; i < count; i++) {
+        const zs_tuned *t = &tuned[i];
+        char name[48];
+        snprintf(name, sizeof name, "tuned_%s_%s", t->type, t->kind);
+        figures_add_value(&b->figures, name, "GB/s", t->gb_per_s);
+        cli_note(b->common, "%s, %s: %u rows, %u deep, %u subgroups: %.0f GB/s, before %.0f", t->type, t->kind, t->rows, t->depth,
+                 t->subgroups, t->gb_per_s, t->gb_per_s_before);
+    }
+    free(tuned);
+    return ZS_OK;
+}
+
 static zs_status open_all(bench *b, zs_error *error) {
     zs_plan_params plan = plan_params(b);
     zs_status status = b->arch ? make_model(b, error) : cli_open_model_planned(b->common, b->model_path, &plan, &b->stack, error);
     if (status) return status;
+    if (b->tune) status = tune(b, error);
+    if (status) {
+        cli_close(&b->stack);
+        return status;
+    }
     zs_engine_params params = engine_params(b, zs_model_get_info(b->stack.model)->context);
     return cli_open_engine(b->common, &params, &b->stack, error);
 }
@@ -244,6 +268,7 @@ int cmd_bench(int argc, char **argv) {
         {"full", 0, CLI_FLAG, &b.full, NULL, "also a prompt of 2048 tokens, decoding behind it, and 64 sessions together"},
         {"compare", 0, CLI_STRING, &b.compare, "FILE", "beside the figures of an earlier run, its --json"},
         {"markdown", 0, CLI_FLAG, &b.markdown, NULL, "the table of figures in Markdown"},
+        {"tune", 0, CLI_FLAG, &b.tune, NULL, "find this device's fastest kernels for the model's types first, and keep them for all runs"},
         {"plan", 0, CLI_FLAG, &b.plan, NULL, "print what the model (with --arch: factored) would take where, and load nothing"},
         {"kernels", 0, CLI_FLAG, &b.kernels, NULL, "a table of kernel times for a prefill and a decode step too"},
         {0},

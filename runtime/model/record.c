@@ -248,6 +248,7 @@ static void record_head(const recording *r) {
                                   .y_stride = w->logits_stride,
                                   .rows = rows,
                                   .decode = r->step->decode,
+                                  .operands = w->operands.address,
                               });
     barrier(r);
 }

@@ -67,7 +67,7 @@ void workspace_strides(const zs_model *model, model_workspace *workspace) {
 static op_policy policy_of(const zs_model *model, const model_workspace_params *params) {
     op_policy policy = model->policy;
     policy.deterministic = params->deterministic;
-    if (!params->fast) policy.matrix_tile = 0;
+    if (!params->fast) policy.matrix_shape.tile = 0;
     return policy;
 }
 
@@ -79,6 +79,7 @@ typedef struct tail_bytes {
 static tail_bytes tail_of(const zs_model *model, const model_workspace_params *params) {
     const model_config *c = &model->config;
     uint32_t rows = params->max_rows < 64 ? params->max_rows : 64; // decode steps that split attention have no more
+    uint32_t most = params->max_rows > params->max_logit_rows ? params->max_rows : params->max_logit_rows;
     op_policy policy = policy_of(model, params);
     uint32_t strides[ACTIVATION_COUNT], qkv_offset[3], widest = 0;
     fill_strides(model, strides, qkv_offset);
@@ -87,7 +88,7 @@ static tail_bytes tail_of(const zs_model *model, const model_workspace_params *p
         .logits = 4ull * params->max_logit_rows * pad32(c->vocab),
         .logit_hidden = 4ull * params->max_logit_rows * pad32(c->hidden),
         .partials = op_attention_partials(policy, c->heads, c->head_dim, rows),
-        .operands = op_linear_operands(&policy, params->max_rows, widest),
+        .operands = op_linear_operands(&policy, most, widest),
         .rope = model_rope_bytes(model, params->context) * (c->window_rope_base > 0 ? 2 : 1),
     };
 }

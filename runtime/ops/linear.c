@@ -5,7 +5,6 @@
 /// How linear.comp is specialised for a case.
 typedef struct linear_shape {
     uint32_t workgroup, lanes, rows, tokens;
-    bool subgroup;
 } linear_shape;
 
 static bool segments_fit(const op_recorder *recorder, const op_linear *op) {
@@ -101,13 +100,9 @@ static linear_shape lanes_shape(const op_linear *op, const op_policy *policy) {
     return (linear_shape){.workgroup = 8, .lanes = 1, .rows = many ? 4 : 2, .tokens = many ? 8 : power_of_two_up_to(op->rows, 8)};
 }
 
-/// GPUs, few rows: a subgroup (or 32 invocations through shared memory) per two output rows.
-static linear_shape matvec_shape(const op_linear *op, const op_policy *policy) {
-    bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
-    uint32_t lanes = subgroup ? policy->subgroup_size : 32;
-    uint32_t workgroup = lanes > 64 ? lanes : 64;
-    return (linear_shape){
-        .workgroup = workgroup, .lanes = lanes, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8), .subgroup = subgroup};
+/// GPUs without subgroups, few rows: 32 invocations per two output rows.
+static linear_shape shared_shape(const op_linear *op) {
+    return (linear_shape){.workgroup = 64, .lanes = 32, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8)};
 }
 
 static uint32_t lanes_module(matrix_type type) {
@@ -119,16 +114,22 @@ static uint32_t lanes_module(matrix_type type) {
     return modules[type];
 }
 
-static uint32_t linear_module(matrix_type type, bool subgroup, bool storage) {
-    static const uint32_t modules[MATRIX_TYPES][2] = {
-        [MATRIX_F32] = {SHADER_linear_f32, SHADER_linear_f32_subgroup},    [MATRIX_F16] = {SHADER_linear_f16, SHADER_linear_f16_subgroup},
-        [MATRIX_BF16] = {SHADER_linear_bf16, SHADER_linear_bf16_subgroup}, [MATRIX_Q8] = {SHADER_linear_q8, SHADER_linear_q8_subgroup},
-        [MATRIX_Q4] = {SHADER_linear_q4, SHADER_linear_q4_subgroup},       [MATRIX_Q5] = {SHADER_linear_q5, SHADER_linear_q5_subgroup},
-        [MATRIX_Q4K] = {SHADER_linear_q4k, SHADER_linear_q4k_subgroup},    [MATRIX_Q5K] = {SHADER_linear_q5k, SHADER_linear_q5k_subgroup},
-        [MATRIX_Q6] = {SHADER_linear_q6, SHADER_linear_q6_subgroup},
+static uint32_t linear_module(matrix_type type, bool storage) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F32] = SHADER_linear_f32, [MATRIX_F16] = SHADER_linear_f16, [MATRIX_BF16] = SHADER_linear_bf16,
+        [MATRIX_Q8] = SHADER_linear_q8,   [MATRIX_Q4] = SHADER_linear_q4,   [MATRIX_Q5] = SHADER_linear_q5,
+        [MATRIX_Q4K] = SHADER_linear_q4k, [MATRIX_Q5K] = SHADER_linear_q5k, [MATRIX_Q6] = SHADER_linear_q6,
     };
-    if (type == MATRIX_F16 && storage) return subgroup ? SHADER_linear_f16_storage_subgroup : SHADER_linear_f16_storage;
-    return modules[type][subgroup];
+    return type == MATRIX_F16 && storage ? SHADER_linear_f16_storage : modules[type];
+}
+
+static uint32_t matvec_module(matrix_type type) {
+    static const uint32_t modules[MATRIX_TYPES] = {
+        [MATRIX_F32] = SHADER_matvec_f32, [MATRIX_F16] = SHADER_matvec_f16, [MATRIX_BF16] = SHADER_matvec_bf16,
+        [MATRIX_Q8] = SHADER_matvec_q8,   [MATRIX_Q4] = SHADER_matvec_q4,   [MATRIX_Q5] = SHADER_matvec_q5,
+        [MATRIX_Q4K] = SHADER_matvec_q4k, [MATRIX_Q5K] = SHADER_matvec_q5k, [MATRIX_Q6] = SHADER_matvec_q6,
+    };
+    return modules[type];
 }
 
 static uint32_t matmul_module(matrix_type type) {
@@ -183,12 +184,12 @@ static bool takes_tiles(const op_linear *op, const op_policy *policy) {
 
 /// Matrix units serve. Not weights in f32, which would lose half of their digits.
 static bool takes_operands(const op_linear *op, const op_policy *policy) {
-    return takes_tiles(op, policy) && policy->matrix_tile && op->operands && !policy->deterministic &&
+    return takes_tiles(op, policy) && policy->matrix_shape.tile && op->operands && !policy->deterministic &&
            op->segments[0].weight->type != MATRIX_F32;
 }
 
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride) {
-    return policy->matrix_tile ? ((uint64_t)stride * 2 + 4) * rows : 0;
+    return policy->matrix_shape.tile ? ((uint64_t)stride * 2 + 4) * rows : 0;
 }
 
 static uint32_t operand_width(const op_linear *op) { return op->norm ? op->segments[0].weight->padded : op->x_stride; }
@@ -212,33 +213,68 @@ static void record_half_rows(const op_recorder *recorder, const op_linear *op) {
     gpu_command_barrier(recorder->command);
 }
 
+op_matrix_shape op_matrix_smallest(const gpu_matrix_units *units) {
+    return (op_matrix_shape){.tile = 4 * units->m, .units = 4, .subgroups = 4};
+}
+
+uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_units *units) {
+    uint32_t pitch = 16 * shape->units + 16, sums = 4 * units->m * units->n; // bytes of a tile's row; of a subgroup's matrix on its way out
+    return 2 * shape->tile * pitch + shape->subgroups * sums * (shape->tile > 4 * units->m ? 1 : 2);
+}
+
 /// GPUs with matrix units, many rows: tiles through shared memory as f16, where record_half_rows has brought x.
 static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
-    uint32_t width = operand_width(op), tile = policy->matrix_tile;
-    if (op->silu_mul && tile > 4 * policy->matrix.m) tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
+    op_matrix_shape shape = policy->matrix_shape;
+    uint32_t width = operand_width(op);
+    if (op->silu_mul && shape.tile > 4 * policy->matrix.m)
+        shape.tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
     push->x = op->operands;
     push->x_stride = width;
     dispatch->key = (gpu_kernel_key){
         .module = matrix_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
-        .constant_count = 9,
-        .constants = {4 * policy->subgroup_size, op->segments[0].weight->group, flags & ~LINEAR_NORM, op->segment_count,
-                      policy->subgroup_size, policy->matrix.m, policy->matrix.n, policy->matrix.k, tile},
+        .constant_count = 10,
+        .constants = {shape.subgroups * policy->subgroup_size, op->segments[0].weight->group, flags & ~LINEAR_NORM, op->segment_count,
+                      policy->subgroup_size, policy->matrix.m, policy->matrix.n, policy->matrix.k, shape.tile, shape.units},
     };
-    dispatch->groups[0] = row_groups(op, tile);
-    dispatch->groups[1] = divide_up(op->rows, tile);
+    dispatch->groups[0] = row_groups(op, shape.tile);
+    dispatch->groups[1] = divide_up(op->rows, shape.tile);
 }
 
-static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    linear_shape shape = policy->lanes ? lanes_shape(op, policy) : matvec_shape(op, policy);
+static void choose_linear(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+    linear_shape shape = policy->lanes ? lanes_shape(op, policy) : shared_shape(op);
     dispatch->key = (gpu_kernel_key){
-        .module = linear_module(op->segments[0].weight->type, shape.subgroup, (policy->tiers & ZS_TIER_STORAGE) != 0 && !policy->lanes),
-        .subgroup_size = shape.subgroup ? policy->subgroup_size : 0,
+        .module = linear_module(op->segments[0].weight->type, (policy->tiers & ZS_TIER_STORAGE) != 0 && !policy->lanes),
         .constant_count = 7,
         .constants = {shape.workgroup, op->segments[0].weight->group, shape.lanes, shape.rows, shape.tokens, flags, op->segment_count},
     };
     dispatch->groups[0] = row_groups(op, shape.workgroup / shape.lanes * shape.rows);
     dispatch->groups[1] = divide_up(op->rows, shape.tokens);
+}
+
+op_matvec_class op_matvec_class_of(const op_linear *op) {
+    if (op->silu_mul) return OP_MATVEC_PAIR;
+    uint32_t rows = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) rows += op->segments[s].weight->out;
+    return rows < OP_MATVEC_MANY ? OP_MATVEC_FEW_ROWS : OP_MATVEC_MANY_ROWS;
+}
+
+/// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have.
+static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+    op_matvec shape = policy->matvec[op->segments[0].weight->type][op_matvec_class_of(op)];
+    uint32_t tokens = power_of_two_up_to(op->rows, 8), size = policy->subgroup_size;
+    if (tokens > 2) shape.depth = 1;
+    if (tokens > 2 && shape.rows > 2) shape.rows = 2;
+    if (op->silu_mul && op->segments[0].x_offset != op->segments[1].x_offset) flags |= LINEAR_TWO_X;
+    uint32_t workgroup = shape.subgroups * size > 256 ? (size > 256 ? size : 256) : shape.subgroups * size;
+    dispatch->key = (gpu_kernel_key){
+        .module = matvec_module(op->segments[0].weight->type),
+        .subgroup_size = size,
+        .constant_count = 8,
+        .constants = {workgroup, op->segments[0].weight->group, size, shape.rows, tokens, flags, op->segment_count, shape.depth},
+    };
+    dispatch->groups[0] = row_groups(op, workgroup / size * shape.rows);
+    dispatch->groups[1] = divide_up(op->rows, tokens);
 }
 
 /// One dispatch: every matrix is in one part.
@@ -255,8 +291,10 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
         choose_matrix(op, policy, flags, &push, &dispatch);
     else if (takes_tiles(op, policy))
         choose_tiles(op, flags, &dispatch);
-    else
+    else if (!policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
         choose_matvec(op, policy, flags, &dispatch);
+    else
+        choose_linear(op, policy, flags, &dispatch);
     if (op->norm && !operands) add_norm(op, &dispatch.key);
     op_record(recorder, &dispatch);
 }

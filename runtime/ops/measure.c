@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIDE = 1024, ROWS = 512, RUNS = 3, TILES = 2 };
+enum { SIDE = 4096, ROWS = 512, RUNS = 3, SHAPES = 6 };
 static const char extension[] = "matrix";
 
 /// What the cache folder keeps.
 typedef struct finding {
-    uint32_t tile;             // the best; 0: none
-    float plain_ms, ms[TILES]; // without matrix units; with tiles of 4 and 8 matrices. Negative: wrong, or refused
+    op_matrix_shape best; // tile 0: none
+    float plain_ms, best_ms;
 } finding;
 
 /// y[ROWS, SIDE] = x · Wᵀ in one range of memory.
@@ -33,19 +33,19 @@ static float number(uint32_t i) {
     return (float)(i >> 8) / 8388608.0f - 1;
 }
 
+/// Weights of ±0.03 … 0.06, x of −1 … 1.
 static zs_status fill(trial *t, zs_error *error) {
-    gpu_upload *upload = NULL;
-    uint16_t *w;
-    float *x;
-    zs_status status = gpu_upload_create(t->device, &upload, error);
-    if (status) return status;
-    status = gpu_upload_map(upload, &t->memory, 0, 2ull * SIDE * SIDE, (void **)&w, error);
-    for (uint32_t i = 0; !status && i < SIDE * SIDE; i++)
-        w[i] = (uint16_t)(0x2800 | (number(i) < 0 ? 0x8000u : 0u) | (i * 0x9E3779B9u >> 22)); // ±0.03 … 0.06
-    if (!status) status = gpu_upload_map(upload, &t->memory, t->op.x - t->memory.address, 4ull * ROWS * SIDE, (void **)&x, error);
-    for (uint32_t i = 0; !status && i < ROWS * SIDE; i++) x[i] = number(i);
-    zs_status finished = gpu_upload_finish(&upload, status ? NULL : error);
-    return status ? status : finished;
+    uint16_t *w = malloc(2ull * SIDE * SIDE);
+    float *x = malloc(4ull * ROWS * SIDE);
+    zs_status status = w && x ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for measuring matrix units");
+    for (uint32_t i = 0; i < SIDE * SIDE && !status; i++)
+        w[i] = (uint16_t)(0x2800 | (number(i) < 0 ? 0x8000u : 0u) | (i * 0x9E3779B9u >> 22));
+    for (uint32_t i = 0; i < ROWS * SIDE && !status; i++) x[i] = number(i);
+    if (!status) status = gpu_buffer_write(t->device, &t->memory, 0, 2ull * SIDE * SIDE, w, error);
+    if (!status) status = gpu_buffer_write(t->device, &t->memory, t->op.x - t->memory.address, 4ull * ROWS * SIDE, x, error);
+    free(w);
+    free(x);
+    return status;
 }
 
 static void trial_destroy(trial *t) {
@@ -56,7 +56,7 @@ static void trial_destroy(trial *t) {
 }
 
 static zs_status trial_create(trial *t, zs_error *error) {
-    const op_policy any = {.matrix_tile = 1};
+    const op_policy any = {.matrix_shape.tile = 1};
     uint64_t rows_bytes = 4ull * ROWS * SIDE;
     t->weight = matrix_of(MATRIX_F16, SIDE, SIDE, 1); // rows of plain f16 values
     uint64_t weight_bytes = matrix_bytes(&t->weight);
@@ -97,7 +97,8 @@ static zs_status run(trial *t, const op_policy *policy, float *y, float *ms, zs_
     return gpu_buffer_read(t->device, &t->memory, t->op.y - t->memory.address, 4ull * ROWS * SIDE, y, error);
 }
 
-/// Operands of f16 err by 2 · 2^−11 of each product, and errors of 1024 products cancel: a hundredth of the largest result is far more.
+/// Operands of f16 err by 2 · 2^−11 of each product, and errors of thousands of products cancel: a hundredth of the largest result is far
+/// more.
 static bool agrees(const trial *t) {
     float largest = 0, worst = 0;
     for (uint32_t i = 0; i < ROWS * SIDE; i++) {
@@ -108,34 +109,51 @@ static bool agrees(const trial *t) {
     return worst <= 0.01f * largest;
 }
 
-static zs_status measure(zs_device *device, const op_policy *policy, finding *found, zs_error *error) {
-    trial t = {.device = device};
+/// Tries one shape; it is the best so far where it is right and the fastest. A driver that refuses it, or makes it wrong, does not end the
+/// search.
+static zs_status try_shape(trial *t, const op_policy *policy, const op_matrix_shape *shape, finding *found, zs_error *error) {
     op_policy tried = *policy;
-    tried.matrix_tile = 0;
+    float ms;
+    zs_error reason;
+    tried.matrix_shape = *shape;
+    zs_status ran = run(t, &tried, t->found, &ms, &reason);
+    if (ran == ZS_ERROR_DEVICE_LOST || ran == ZS_ERROR_TIMEOUT) return zs_error_set(error, ran, "%s", reason.message);
+    if (ran || !agrees(t)) {
+        gpu_log(t->device, ZS_LOG_WARNING, "matrix units, tiles of %u × %u by %u subgroups: %s; they are not used", shape->tile,
+                8 * shape->units, shape->subgroups, ran ? reason.message : "wrong numbers");
+        return ZS_OK;
+    }
+    gpu_log(t->device, ZS_LOG_DEBUG, "matrix units, tiles of %u × %u by %u subgroups: %.3f ms", shape->tile, 8 * shape->units,
+            shape->subgroups, (double)ms);
+    if (ms >= found->best_ms) return ZS_OK;
+    found->best_ms = ms;
+    found->best = *shape;
+    return ZS_OK;
+}
+
+static zs_status measure(zs_device *device, const op_policy *policy, finding *found, zs_error *error) {
+    const uint32_t m = policy->matrix.m;
+    const op_matrix_shape shapes[SHAPES] = {{4 * m, 4, 4}, {4 * m, 8, 4}, {4 * m, 4, 8}, {8 * m, 4, 4}, {8 * m, 4, 8}, {8 * m, 8, 8}};
+    const gpu_caps *caps = gpu_device_caps(device);
+    trial t = {.device = device};
+    op_policy plain = *policy;
+    plain.matrix_shape.tile = 0;
     *found = (finding){0};
     zs_status status = trial_create(&t, error);
-    if (!status) status = run(&t, &tried, t.plain, &found->plain_ms, error);
-    float best = found->plain_ms;
-    for (uint32_t i = 0; i < TILES && !status; i++) {
-        zs_error reason;
-        tried.matrix_tile = policy->matrix.m * 4 << i;
-        zs_status ran = run(&t, &tried, t.found, &found->ms[i], &reason);
-        if (ran == ZS_ERROR_DEVICE_LOST || ran == ZS_ERROR_TIMEOUT) status = zs_error_set(error, ran, "%s", reason.message);
-        if (ran || !agrees(&t)) {
-            gpu_log(device, ZS_LOG_WARNING, "matrix units, tiles of %u: %s; they are not used", tried.matrix_tile,
-                    ran ? reason.message : "wrong numbers");
-            found->ms[i] = -1;
-        } else if (found->ms[i] < best) {
-            best = found->ms[i];
-            found->tile = tried.matrix_tile;
-        }
+    if (!status) status = run(&t, &plain, t.plain, &found->plain_ms, error);
+    found->best_ms = found->plain_ms;
+    for (uint32_t i = 0; i < SHAPES && !status; i++) {
+        bool fits = op_matrix_shared_bytes(&shapes[i], &policy->matrix) <= caps->shared_bytes &&
+                    shapes[i].subgroups * policy->subgroup_size <= caps->max_invocations;
+        if (fits) status = try_shape(&t, policy, &shapes[i], found, error);
     }
     trial_destroy(&t);
     return status;
 }
 
 zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error) {
-    policy->matrix_tile = 0;
+    policy->matrix_shape.tile = 0;
+    if (!policy->lanes) op_matvec_recall(device, policy);
     if (policy->lanes || !(policy->tiers & ZS_TIER_MATRIX)) return ZS_OK;
     const uint32_t modules[] = {SHADER_matmul_f16, SHADER_half_rows, SHADER_matmul_matrix_f16};
     finding found;
@@ -143,11 +161,10 @@ zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *erro
     if (!gpu_setting_read(device, extension, hash, &found, sizeof found)) {
         zs_status status = measure(device, policy, &found, error);
         if (status) return status;
-        gpu_log(device, ZS_LOG_INFO,
-                "matmul 512 × 1024 × 1024: %.3f ms, on matrix units %.3f ms (tiles of %u), %.3f ms (%u); tiles of %u are used",
-                (double)found.plain_ms, (double)found.ms[0], policy->matrix.m * 4, (double)found.ms[1], policy->matrix.m * 8, found.tile);
+        gpu_log(device, ZS_LOG_INFO, "matmul 512 × 4096 × 4096: %.3f ms, at best %.3f ms on matrix units: tiles of %u × %u by %u subgroups",
+                (double)found.plain_ms, (double)found.best_ms, found.best.tile, 8 * found.best.units, found.best.subgroups);
         gpu_setting_write(device, extension, hash, &found, sizeof found);
     }
-    policy->matrix_tile = found.tile;
+    policy->matrix_shape = found.best;
     return ZS_OK;
 }

@@ -7,21 +7,60 @@
 #include "gpu/command.h"
 #include "ops/matrix.h"
 
+/// How matvec.comp is specialised: output rows of a subgroup (of each matrix of a pair), units on their way for each of them, subgroups of
+/// a workgroup (of at most 256 invocations).
+typedef struct op_matvec {
+    uint32_t rows, depth, subgroups;
+} op_matvec;
+/// What it is chosen by: the rows of all matrices together, or silu_mul.
+typedef enum op_matvec_class { OP_MATVEC_FEW_ROWS, OP_MATVEC_MANY_ROWS, OP_MATVEC_PAIR, OP_MATVEC_CLASSES } op_matvec_class;
+enum { OP_MATVEC_MANY = 8192 };
+
+/// How matmul_matrix.comp is specialised: rows of its tiles, units of eight values it takes of the inner dimension at a time, subgroups of
+/// a workgroup.
+typedef struct op_matrix_shape {
+    uint32_t tile, units, subgroups;
+} op_matrix_shape;
+/// The smallest one for a device's matrix units.
+op_matrix_shape op_matrix_smallest(const gpu_matrix_units *units);
+/// Bytes of shared memory that it takes.
+uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_units *units);
+
 /// Which kernels serve.
 typedef struct op_policy {
     uint32_t tiers; // ZS_TIER_* in use
     uint32_t subgroup_size;
-    uint32_t weight_group; // how new matrices are laid out (matrix.h)
-    uint64_t part_limit;   // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
-    uint32_t matrix_tile;  // prefill on matrix units, with tiles of so many rows, where op_linear.operands is given; 0: not
+    uint32_t weight_group;        // how new matrices are laid out (matrix.h)
+    uint64_t part_limit;          // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
+    op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
     gpu_matrix_units matrix;
+    op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
+    uint32_t wide;      // invocations of a workgroup that takes a long row by itself; 0: 128
     bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
     bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);
+/// policy.wide of a device: a power of two.
+uint32_t op_wide(const gpu_caps *caps);
+/// Sets policy->matvec to what serves where nothing was measured.
+void op_matvec_defaults(op_policy *policy);
+/// Sets it to what op_policy_tune left in the cache folder for this device and driver, if there is anything.
+void op_matvec_recall(zs_device *device, op_policy *policy);
+
+/// What op_policy_tune found for a class of operations of a type.
+typedef struct op_tuned {
+    matrix_type type;
+    op_matvec_class class;
+    op_matvec shape;
+    double bytes;         // of weights that an operation reads
+    double before_ms, ms; // an operation under the policy as it was, and under the shape found
+} op_tuned;
+/// Measures every shape of matvec.comp for a type, sets policy->matvec to the fastest and keeps them in the cache folder. Takes some
+/// seconds, mostly the driver's compiler's. Errors: ZS_ERROR_UNSUPPORTED on CPU drivers and without subgroups.
+zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error);
 /// Whether the device's matrix units are worth using: right, and faster than the kernels without them. Measured once per device and
-/// driver, and kept in the cache folder. Sets policy->matrix_tile.
+/// driver, and kept in the cache folder. Sets policy->matrix_shape.
 zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error);
 
 typedef struct op_recorder {
@@ -59,6 +98,7 @@ typedef struct op_linear {
 /// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
+op_matvec_class op_matvec_class_of(const op_linear *op);
 /// Dispatches that it becomes: more than one where matrices lie in parts.
 uint32_t op_linear_dispatches(const op_linear *op);
 

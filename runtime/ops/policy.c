@@ -1,5 +1,19 @@
 #include "ops/ops.h"
 
+void op_matvec_defaults(op_policy *policy) {
+    for (uint32_t type = 0; type < MATRIX_TYPES; type++) {
+        policy->matvec[type][OP_MATVEC_FEW_ROWS] = (op_matvec){.rows = 2, .depth = 2, .subgroups = 4};
+        policy->matvec[type][OP_MATVEC_MANY_ROWS] = (op_matvec){.rows = 2, .depth = 2, .subgroups = 8};
+        policy->matvec[type][OP_MATVEC_PAIR] = (op_matvec){.rows = 2, .depth = 2, .subgroups = 8};
+    }
+}
+
+uint32_t op_wide(const gpu_caps *caps) {
+    uint32_t size = 128;
+    while (!caps->cpu && size < 1024 && size * 2 <= caps->max_invocations) size *= 2;
+    return size;
+}
+
 op_policy op_policy_of(const zs_device *device) {
     const gpu_caps *caps = gpu_device_caps(device);
     // The two output rows of each of the invocations that run together.
@@ -7,12 +21,15 @@ op_policy op_policy_of(const zs_device *device) {
     // Some drivers extend indices by their sign, some multiply them in 32 bits: offsets stay below 2³¹. And an allocation that
     // is nearly the largest leaves no room for aligning what lies in it.
     uint64_t limit = caps->max_allocation - caps->max_allocation / 64;
-    return (op_policy){
+    op_policy policy = {
         .tiers = caps->tiers,
         .subgroup_size = caps->subgroup_size,
         .lanes = caps->cpu,
         .weight_group = caps->cpu ? group : 1,
         .part_limit = limit < INT32_MAX ? limit : INT32_MAX,
         .matrix = caps->matrix,
+        .wide = op_wide(caps),
     };
+    op_matvec_defaults(&policy);
+    return policy;
 }

@@ -3,6 +3,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width) {
+    uint32_t size = 128;
+    while (size < recorder->policy.wide && size * 4 < width) size *= 2;
+    return size;
+}
+
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch) {
     const gpu_kernel *kernel;
     zs_error error;

@@ -13,6 +13,8 @@ typedef struct op_dispatch {
     gpu_work work;
 } op_dispatch;
 
+/// Invocations, a power of two, of a workgroup that takes a row of `width` values by itself.
+uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width);
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch);
 /// Remembers a caller's mistake.
 void op_fail(const op_recorder *recorder, const char *format, ...)

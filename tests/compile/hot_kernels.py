@@ -13,10 +13,10 @@ import sys
 
 FAMILIES = ["vega20", "navi21", "navi31", "gfx1201"]
 HOT = [
-    ("decode, f16", r"linear_f16_storage_subgroup subgroup \d+ \d+,1,\d+,2,1,0,1 "),
-    ("decode, q8_0", r"linear_q8_subgroup subgroup \d+ \d+,1,\d+,2,1,0,1 "),
-    ("decode, q4_0", r"linear_q4_subgroup subgroup \d+ \d+,1,\d+,2,1,0,1 "),
-    ("decode, gate · up, q4_0", r"linear_q4_subgroup subgroup \d+ \d+,1,\d+,2,1,(4|12),2"),
+    ("decode, f16", r"matvec_f16 subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
+    ("decode, q8_0", r"matvec_q8 subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
+    ("decode, q4_0", r"matvec_q4 subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
+    ("decode, gate · up, q4_0", r"matvec_q4 subgroup \d+ \d+,1,\d+,\d+,1,(4|12),2"),
     ("decode, attention", r"attention_tiles_f16 128,128,4,4,8 "),
     ("decode, its parts combined", r"attention_combine 64,128,8 "),
     ("sampling", r"sample "),

@@ -36,7 +36,7 @@ static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type t
 /// Wide models get the large tiles where there are matrix units, narrow ones the small.
 static op_policy policy_of(zs_device *device, const compile_shape *s) {
     op_policy policy = op_policy_of(device);
-    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_tile = policy.matrix.m * (s->hidden < 2048 ? 4 : 8);
+    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_shape = (op_matrix_shape){policy.matrix.m * (s->hidden < 2048 ? 4 : 8), 4, 4};
     return policy;
 }
 
@@ -71,7 +71,7 @@ static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool det
         .policy = model->policy,
     };
     made.policy.deterministic = deterministic;
-    if (!kv_f16) made.policy.matrix_tile = 0; // as without ZS_PRECISION_FAST
+    if (!kv_f16) made.policy.matrix_shape.tile = 0; // as without ZS_PRECISION_FAST
     workspace_strides(model, &made);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
     made.logits.address = made.logit_hidden.address = made.partials.address = made.operands.address = made.rope.address = SOMEWHERE;
@@ -226,7 +226,7 @@ static void record_tower(const op_recorder *recorder, const matrix *weight, bool
 
 zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16, zs_error *error) {
     op_policy policy = op_policy_of(device);
-    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_tile = 4 * policy.matrix.m;
+    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_shape = op_matrix_smallest(&policy.matrix);
     matrix weight = matrix_somewhere(type, 1024, 1024, policy.weight_group);
     gpu_command *command = NULL;
     zs_status status = gpu_command_create(device, "compile", &command, error);

@@ -79,6 +79,8 @@ static void add_variant(harness *h, bool lanes, uint32_t tiers, uint32_t subgrou
              tiers & ZS_TIER_STORAGE ? (tiers & ZS_TIER_SUBGROUP ? "+storage" : "storage") : "", tiers & ZS_TIER_HALF ? "+half" : "",
              deterministic ? "/deterministic" : "");
     v->policy = (op_policy){.tiers = tiers, .subgroup_size = subgroup_size, .lanes = lanes, .deterministic = deterministic};
+    if (!lanes) v->policy.wide = op_wide(gpu_device_caps(h->device));
+    op_matvec_defaults(&v->policy);
     if (is_wanted(v->name, h->params.variant)) h->variant_count++;
 }
 
@@ -102,7 +104,24 @@ static void make_variants(harness *h) {
     }
 }
 
-/// Matrix units, where the device has them, on the kernels for GPUs: 4 and 16 of them to a subgroup where they are square.
+/// Shapes of matvec.comp beside the ones that serve where nothing was tuned: the smallest of everything and the largest.
+static void add_matvec_variants(harness *h) {
+    static const op_matvec shapes[] = {{1, 1, 2}, {4, 4, 8}};
+    const gpu_caps *caps = gpu_device_caps(h->device);
+    if (!(caps->tiers & ZS_TIER_SUBGROUP)) return;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        uint32_t at = h->variant_count;
+        if (at == MAX_VARIANTS) return;
+        add_variant(h, false, caps->tiers, caps->subgroup_size, false);
+        variant *v = &h->variants[at];
+        snprintf(v->name, sizeof v->name, "matvec%" PRIu32 "/subgroup%" PRIu32, shapes[i].rows, caps->subgroup_size);
+        for (uint32_t j = 0; j < MATRIX_TYPES * OP_MATVEC_CLASSES; j++)
+            v->policy.matvec[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = shapes[i];
+        h->variant_count = at + is_wanted(v->name, h->params.variant);
+    }
+}
+
+/// Matrix units, where the device has them, on the kernels for GPUs: the smallest tiles and the largest.
 static void add_matrix_variants(harness *h) {
     const gpu_caps *caps = gpu_device_caps(h->device);
     if (!(caps->tiers & ZS_TIER_MATRIX)) return;
@@ -113,7 +132,8 @@ static void add_matrix_variants(harness *h) {
         variant *v = &h->variants[at];
         snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile, caps->matrix.m,
                  caps->matrix.n, caps->matrix.k, caps->subgroup_size);
-        v->policy.matrix_tile = tile;
+        uint32_t twice = tile / (4 * caps->matrix.m); // 1 or 2: the smallest of everything and the largest
+        v->policy.matrix_shape = (op_matrix_shape){tile, 4 * twice, 4 * twice};
         v->policy.matrix = caps->matrix;
         h->variant_count = at + is_wanted(v->name, h->params.variant);
     }
@@ -176,6 +196,7 @@ harness *harness_create(const harness_params *params) {
     if (gpu_command_create(h->device, "operation test", &h->command, &error)) return give_up(h, &error);
     if (gpu_buffer_create(h->device, GPU_MEMORY_SHARED, ARENA_BYTES, false, "arena", &h->arena, &error)) return give_up(h, &error);
     make_variants(h);
+    add_matvec_variants(h);
     add_matrix_variants(h);
     const zs_device_info *info = zs_device_get_info(h->device);
     printf("%s, %s, subgroups of %" PRIu32 "\n", info->name, info->driver, info->subgroup_size);
@@ -324,7 +345,7 @@ static float region_value(const region *r, const uint8_t *bytes, size_t i) {
 
 /// Compares what may have changed and then makes it equal, so that what is left can be compared as a whole.
 static void compare_region(harness *h, const variant *v, uint32_t number, const region *r) {
-    const expect *expected = v->policy.matrix_tile && r->half ? r->half : r->expected;
+    const expect *expected = v->policy.matrix_shape.tile && r->half ? r->half : r->expected;
     size_t width = r->type == REGION_F32 ? 4 : r->type == REGION_F16 ? 2 : 1;
     for (size_t i = 0; i < r->count && expected; i++) {
         const expect *e = &expected[i];

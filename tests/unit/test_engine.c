@@ -29,7 +29,7 @@ enum { VOCAB = TINY_VOCAB };
 static zs_model *load(const char *path) {
     zs_model *model = tiny_load(device, path);
     if (gpu_kernels && (zs_device_get_tiers(device) & ZS_TIER_MATRIX))
-        model->policy.matrix_tile = 4 * model->policy.matrix.m; // a CPU driver's own measurement would leave them out
+        model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix); // a CPU driver's own measurement would leave them out
     return model;
 }
 

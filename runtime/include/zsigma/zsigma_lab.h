@@ -323,6 +323,19 @@ typedef struct zs_device_peaks {
 /// Takes about a second. Errors: ZS_ERROR_UNSUPPORTED where the device has no timestamps, ZS_ERROR_DEVICE_MEMORY, …
 zs_status zs_bench_device(zs_device *device, zs_device_peaks *peaks, zs_error *error);
 
+/// What zs_tune found for one kind of matrix product on one row.
+typedef struct zs_tuned {
+    const char *type;                 // of the weights; static
+    const char *kind;                 // few_rows, many_rows or pair (gate and up together); static
+    uint32_t rows, depth, subgroups;  // how the kernel is made: see shaders/matvec.comp
+    double gb_per_s, gb_per_s_before; // weights read, 1e9 bytes a second
+} zs_tuned;
+
+/// Finds the fastest kernels of decode steps for the types of a model's weights, and keeps them in the device's cache folder; the model
+/// and those loaded later use them, in engines created after this. Takes some seconds a type. tuned[*count] is malloc'ed. Errors:
+/// ZS_ERROR_UNSUPPORTED where there is nothing to choose from (CPU drivers).
+zs_status zs_tune(zs_model *model, zs_tuned **tuned, size_t *count, zs_error *error);
+
 typedef struct zs_kernel_params {
     bool decode;    // one decode step of `rows` sessions; else one prefill step of `rows` tokens of one session
     uint32_t rows;  // ≤ the engine's max_rows, or max_sessions when decoding

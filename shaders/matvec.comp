@@ -1,0 +1,132 @@
+// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for few rows, on GPUs with subgroups: decode, and small batches of it.
+//
+// Grid: x = output rows of all segments / (subgroups of a workgroup · ROWS), y = step rows / TOKENS. A subgroup makes ROWS output rows
+// (as many of each matrix of a pair); its lanes take neighbouring units of eight values, so that a load of all of them is one piece of
+// memory, and the next DEPTH units of every row are on their way while those before are multiplied. x passes through shared memory once for
+// all subgroups, STAGE units of each step row at a time, multiplied by the norm's weights on the way.
+// Memory per output: in · bytes(type) / TOKENS of weights, in · 4 / (subgroups · ROWS) of x.
+//
+// Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 subgroup size · 3 ROWS · 4 TOKENS · 5 FLAGS (shared.h) · 6 number of segments · 7 DEPTH ·
+// 8, 9 the norm's width and eps (bits)
+// Tiers: subgroup.
+#version 450
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#include "refs.glsl"
+#include "weights.glsl"
+#include "linear.glsl"
+
+layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 256;
+layout(constant_id = 2) const uint SUBGROUP = 32;
+layout(constant_id = 3) const uint ROWS = 4;
+layout(constant_id = 4) const uint TOKENS = 1;
+layout(constant_id = 5) const uint FLAGS = 0;
+layout(constant_id = 6) const uint SEGMENTS = 1;
+layout(constant_id = 7) const uint DEPTH = 2;
+layout(constant_id = 8) const uint NORM_WIDTH = 1;
+layout(constant_id = 9) const uint NORM_EPS = 0;
+
+const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
+const uint PARTS = (FLAGS & LINEAR_SILU_MUL) != 0u ? 2u : 1u; // gate and up
+const uint INPUTS = (FLAGS & LINEAR_TWO_X) != 0u ? 2u : 1u;   // x of gate and of up
+const uint SUBGROUPS = WORKGROUP / SUBGROUP;
+const uint STEP = SUBGROUP * DEPTH;                             // units of a row that a subgroup multiplies at a time
+const uint STAGE = 256u / TOKENS > STEP ? 256u / TOKENS : STEP; // … of a step row in shared memory at a time
+const uint LOADS = PARTS * ROWS * DEPTH;                        // units on their way to a lane
+
+shared vec4 stage[INPUTS * TOKENS * 2u * STAGE]; // [input][step row][first or last four values][unit]: neighbours in different banks
+shared float squares_of[INPUTS * TOKENS * SUBGROUPS];
+
+WeightRow rows[PARTS * ROWS];
+WeightBits here[LOADS], next[LOADS]; // [row][depth]
+float sums[PARTS * ROWS * TOKENS]; // of this lane
+float squares[INPUTS * TOKENS];    // of this invocation's share of x
+
+// next = units from, from + SUBGROUP, … of every row; where the matrix ends, its last unit again.
+void fetch(uint from, uint units) {
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) next[i] = weight_fetch(rows[i / DEPTH], min(from + i % DEPTH * SUBGROUP, units - 1u));
+}
+
+void arrive() {
+    [[unroll]] for (uint i = 0u; i < LOADS; i++) here[i] = next[i];
+}
+
+// `count` units of the step rows, normed but for a row's scale.
+void put_stage(uint s, uint t0, uint from, uint count) {
+    ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
+    [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) {
+        uint row = (min(t0 + j % TOKENS, push.rows - 1u) * push.x_stride + push.x_offset[s + j / TOKENS]) / 4u + 2u * from;
+        for (uint i = gl_LocalInvocationID.x; i < 2u * count; i += WORKGROUP) {
+            vec4 v = x.v[row + i];
+            if (NORM) {
+                squares[j] += dot(v, v);
+                v *= norm.v[2u * from + i];
+            }
+            stage[(2u * j + i % 2u) * STAGE + i / 2u] = v;
+        }
+    }
+}
+
+// Adds the products of what is here, units unit, unit + SUBGROUP, … below end; x of unit `from` is the first in shared memory.
+void multiply(uint unit, uint from, uint end) {
+    [[unroll]] for (uint d = 0u; d < DEPTH; d++) {
+        uint at = unit + d * SUBGROUP;
+        if (at >= end) continue;
+        vec4 a[PARTS * ROWS], b[PARTS * ROWS];
+        [[unroll]] for (uint r = 0u; r < PARTS * ROWS; r++) weight_unpack(here[r * DEPTH + d], rows[r], at, a[r], b[r]);
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+            [[unroll]] for (uint j = 0u; j < INPUTS; j++) {
+                uint x = 2u * (j * TOKENS + t) * STAGE + at - from;
+                vec4 xa = stage[x], xb = stage[x + STAGE];
+                [[unroll]] for (uint r = j * ROWS; r < PARTS * ROWS / INPUTS * (j + 1u); r++) sums[r * TOKENS + t] += dot(a[r], xa) + dot(b[r], xb);
+            }
+        }
+    }
+}
+
+// 1 / √(mean x² + eps) of step row j % TOKENS of input j / TOKENS; 1 without a norm.
+float norm_scale(uint j) {
+    if (!NORM) return 1.0;
+    float sum = 0.0;
+    for (uint i = 0u; i < SUBGROUPS; i++) sum += squares_of[j * SUBGROUPS + i];
+    return linear_rms(sum, NORM_WIDTH, NORM_EPS);
+}
+
+void main() {
+    const uint tile = SUBGROUPS * ROWS;
+    uvec2 at = linear_segment(gl_WorkGroupID.x, tile, PARTS == 2u ? 1u : SEGMENTS);
+    uint s = at.x, o0 = at.y + gl_SubgroupID * ROWS, t0 = gl_WorkGroupID.y * TOKENS, units = push.in_units[s], lane = gl_SubgroupInvocationID;
+    [[unroll]] for (uint r = 0u; r < PARTS * ROWS; r++)
+        rows[r] = weight_row(push.weights[s + r / ROWS], push.out_rows[s], units, min(o0 + r % ROWS, push.out_rows[s] - 1u));
+    [[unroll]] for (uint i = 0u; i < PARTS * ROWS * TOKENS; i++) sums[i] = 0.0;
+    [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) squares[j] = 0.0;
+
+    fetch(lane, units);
+    for (uint from = 0u; from < units; from += STAGE) {
+        uint end = min(from + STAGE, units);
+        barrier();
+        put_stage(s, t0, from, end - from);
+        barrier();
+        for (uint unit = from + lane; unit < end; unit += STEP) {
+            arrive();
+            fetch(unit + STEP, units);
+            multiply(unit, from, end);
+        }
+    }
+    if (NORM) {
+        [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) {
+            float sum = subgroupAdd(squares[j]);
+            if (lane == 0u) squares_of[j * SUBGROUPS + gl_SubgroupID] = sum;
+        }
+        barrier();
+    }
+    [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+        float scale = norm_scale(t), up_scale = INPUTS == 2u ? norm_scale(TOKENS + t) : scale;
+        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+            float value = scale * subgroupAdd(sums[r * TOKENS + t]);
+            if (PARTS == 2u) value = linear_gate(value, FLAGS) * (up_scale * subgroupAdd(sums[(PARTS - 1u) * ROWS * TOKENS + r * TOKENS + t]));
+            if (lane == 0u && o0 + r < push.out_rows[s] && t0 + t < push.rows) linear_store(s, t0 + t, o0 + r, value, FLAGS);
+        }
+    }
+}
