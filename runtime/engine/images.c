@@ -93,8 +93,8 @@ static zs_status add_image(zs_engine *engine, const stored_image *image, uint64_
         if (!drop_oldest(engine, since))
             return zs_error_set(
                 error, ZS_ERROR_CONTEXT,
-                "the images of this prompt and of live sessions take more than the %u rows that the context holds: raise --ctx "
-                "(the model allows %u) or use fewer or smaller images",
+                "the images of this prompt and of live sessions take more than the %u tokens that all sessions share: raise --ctx (the "
+                "model allows %u) or use fewer or smaller images",
                 store->capacity, engine->model->config.context);
     }
     stored_image *grown = realloc(store->images, (store->count + 1) * sizeof *grown);
@@ -125,7 +125,7 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     const vision_tower *tower = engine->model->tower;
     uint32_t turn = vision_encoder_tiles(tower, tiles);
     store->stride = vision_stride(tower->config.text_hidden);
-    store->capacity = engine->params.context;
+    store->capacity = engine->params.kv_tokens; // more than live sessions can have in their prompts together
     zs_status status =
         reserve(device, GPU_MEMORY_DEVICE, 4ull * store->capacity * store->stride, "image features", &store->features, error);
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);

@@ -28,7 +28,8 @@ static stack open_stack(const char *path, uint32_t context) {
     zs_error error;
     need(zs_device_create(NULL, &s.device, &error), &error);
     need(zs_model_load(s.device, path, NULL, &s.model, &error), &error);
-    need(zs_engine_create(s.model, &(zs_engine_params){.precision = ZS_PRECISION_EXACT, .context = context}, &s.engine, &error), &error);
+    const zs_engine_params params = {.precision = ZS_PRECISION_EXACT, .context = context, .kv_tokens = context};
+    need(zs_engine_create(s.model, &params, &s.engine, &error), &error);
     return s;
 }
 

@@ -202,6 +202,9 @@ zs_status zs_model_load(zs_device *device, const char *path, const zs_model_para
 void zs_model_destroy(zs_model **model);
 const zs_model_info *zs_model_get_info(const zs_model *model);
 const zs_tokenizer *zs_model_get_tokenizer(const zs_model *model);
+/// How many tokens an image of a size takes in a prompt, the tags around it too. Errors: ZS_ERROR_ARGUMENT (a model without a tower, or
+/// with one but without a tokenizer), ZS_ERROR_UNSUPPORTED (a size that the model's preprocessing refuses).
+zs_status zs_model_count_image_tokens(const zs_model *model, uint32_t width, uint32_t height, uint32_t *tokens, zs_error *error);
 
 // ---- images --------------------------------------------------------------------------------------------------------
 
@@ -393,9 +396,9 @@ typedef struct zs_prompt {
 
 /// Token ids of a prompt, images encoded: the rows of features that stand for an image have ids of their own, from the vocabulary's size
 /// on. Sessions and zs_engine_score take them like others. An image that the engine still keeps is not encoded again. Images are kept as
-/// long as a session has them in its tokens; others make room for new ones when more rows than the context has are needed, and their ids
-/// are not known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another number of
-/// marks than of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
+/// long as a session has them in its tokens; others make room for new ones when more rows than the engine's kv_tokens are needed, and
+/// their ids are not known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another
+/// number of marks than of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error);
 
 typedef struct zs_session zs_session;
@@ -491,12 +494,13 @@ typedef struct zs_ask_params {
     const char *system;        // NULL: the template's default
     const zs_message *history; // earlier turns, oldest first
     size_t history_count;
-    const zs_image *const
-        *images; // [image_count] what the question is about, in this order in front of its text; pass 1 reads the text alone
+    const zs_image *const *images; // [image_count], in the order of the conversation; each in front of the text of its turn
     size_t image_count;
-    const char *current; // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
-    uint32_t max_tokens; // 0: 512
-    const char *stop;    // the answer ends before the first occurrence of this text too; NULL: none
+    const size_t *history_images; // [history_count] how many of them each earlier turn has, whose content is then no other turn's
+                                  // pointer too; the rest are the question's. NULL: all are
+    const char *current;          // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
+    uint32_t max_tokens;          // 0: 512
+    const char *stop;             // the answer ends before the first occurrence of this text too; NULL: none
     zs_sampling sampling;
     bool transfer;
     /// Receives the answer as it is made: whole UTF-8 characters, not terminated. Return false to stop.
@@ -535,6 +539,9 @@ typedef struct zs_question {
     const char *text;
     const zs_message *history; // earlier turns, oldest first; may begin with a system message where params.system is NULL
     size_t history_count;
+    const zs_image *const *images; // [image_count], as zs_ask_params has them
+    size_t image_count;
+    const size_t *history_images;
     uint64_t stream;         // which random stream its answer draws from
     const zs_expert *expert; // under ZS_STRATEGY_FIXED: instead of params.expert; NULL: that
 } zs_question;
@@ -542,9 +549,9 @@ typedef struct zs_question {
 typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *answer);
 
 /// Answers many questions as zs_ask does each: pass 1 of all of them, then up to max_sessions answers side by side, a new one begun
-/// whenever one is done. params.history, on_text and current are not looked at. The answers' pass1_ms is each question's own; prefill_ms
-/// and decode_ms are 0, because steps are shared (zs_engine_get_stats tells all of them together). Errors: as of zs_ask; answers that
-/// were handed over before stay good.
+/// whenever one is done. params.history, images, on_text and current are not looked at. The answers' pass1_ms is each question's own;
+/// prefill_ms and decode_ms are 0, because steps are shared (zs_engine_get_stats tells all of them together). Errors: as of zs_ask; answers
+/// that were handed over before stay good.
 zs_status zs_ask_batch(zs_engine *engine, const zs_question *questions, size_t count, const zs_ask_params *params,
                        zs_answer_callback on_answer, void *user, zs_error *error);
 
