@@ -201,6 +201,9 @@ void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t
         used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
     if ((size_t)used < size && answer->compose_ms > 0)
         used += snprintf(text + used, size - (size_t)used, "  composed in %.0f ms", answer->compose_ms);
+    if ((size_t)used < size && answer->images)
+        used += snprintf(text + used, size - (size_t)used, "  %llu image%s in %.0f ms", (unsigned long long)answer->images,
+                         answer->images == 1 ? "" : "s", answer->image_ms);
     if ((size_t)used < size)
         snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count,
                  answer->decode_tokens_per_s, answer->ended ? "" : ", cut short by -n or --ctx");

@@ -229,6 +229,8 @@ static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask
     if (!status) status = ask_finish(&a, answer, error);
     answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;
     answer->compose_ms = engine->stats.compose_ms - before.compose_ms;
+    answer->images = engine->stats.images - before.images;
+    answer->image_ms = engine->stats.image_ms - before.image_ms;
     answer->decode_ms = engine->stats.decode_ms - before.decode_ms;
     if (answer->decode_ms > 0)
         answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;

@@ -78,6 +78,36 @@ class Images(program.TinyTest):
         self.refused(2, "standard input", by=["ask", "-m", self.factored, "-", "--image", "-"], text="What?")
         self.refused(1, "none.png", by=["ask", "-m", self.factored, "What?", "--image", "none.png"])
 
+    def chat(self, text, *more, model=None):
+        return self.ok("chat", "-m", model or os.path.join(VISION, "llava-1.5"), "--chat-template", "chatml", "--precision", "exact", "-n", "1", *more, text=text)
+
+    def test_chat(self):
+        """What was shown stays in the conversation and is looked at once; each answer is that of the whole prompt."""
+        lines = [f"/image {image('97x41')} ", "What is it?", "And now?", "/image none.png", f"/image {image('56x56')}", f"/image {__file__}", "/image", "This?"]
+        result = self.chat("\n".join(lines))
+        prompt, answers, pictures = "", result.out.splitlines(), []
+        self.assertEqual(len(answers), 3)
+        for question, new, answer in zip(["What is it?", "And now?", "This?"], ["97x41", None, "56x56"], answers):
+            pictures += ["--image", image(new)] if new else []
+            head = "<image>\n" if new else ""
+            prompt += f"<|im_start|>user\n{head}{question}<|im_end|>\n<|im_start|>assistant\n"
+            raw = self.ok("score", "-m", os.path.join(VISION, "llava-1.5"), "--raw", "--precision", "exact", "--prompt", prompt, "--answer", answer, "--top", "1",
+                          *pictures).out.splitlines()
+            self.assertEqual(raw[0].split()[:2], raw[-1].split()[:2], question)
+            prompt += f"{answer}<|im_end|>\n"
+        told = [line for line in result.err.splitlines() if "prompt" in line]
+        self.assertEqual(["1 image in" in line for line in told], [True, False, True])
+        for words in ["97x41.png (16 tokens) goes with the next question", "none.png: No such file", "no PNG, JPEG, BMP, GIF or PNM", "which image? /image FILE"]:
+            self.assertIn(words, result.err)
+
+    def test_chat_refuses(self):
+        shown = f"/image {image('56x56')}\n"
+        result = self.chat(shown + "/reset\nHello\n")  # forgotten before it was asked about
+        self.assertEqual(result.out, self.chat("Hello\n").out)
+        self.assertIn("reads text alone", self.chat(shown + "Hello\n", model=self.factored).err)
+        result = self.chat(shown + "Hello\n", "--ctx", "16")
+        self.assertIn("takes 16 tokens, and the context holds 16", result.err)
+
     def test_damaged(self):
         with open(image("56x56"), "rb") as file:
             data = file.read()

@@ -524,6 +524,8 @@ typedef struct zs_answer {
     double *alpha; // per expert of the set (mix), else NULL
     double pass1_ms, prefill_ms, decode_ms;
     double compose_ms; // of the answer's expert, in composed mode; what pass 1 needed is in pass1_ms
+    uint64_t images;   // encoded for the answer: those that were not known yet; likewise
+    double image_ms;
     double decode_tokens_per_s;
     bool ended; // an end token came (else: max_tokens, context or callback)
 } zs_answer;
