@@ -3,6 +3,7 @@ import json
 import os
 import unittest
 
+import expert_files
 import program
 from program import zsigma
 
@@ -107,6 +108,26 @@ class Images(program.TinyTest):
         self.assertIn("reads text alone", self.chat(shown + "Hello\n", model=self.factored).err)
         result = self.chat(shown + "Hello\n", "--ctx", "16")
         self.assertIn("takes 16 tokens, and the context holds 16", result.err)
+
+    def test_pass_1(self):
+        """The classifier sees what is asked about, strategy prompt reads; the image is encoded once for both passes."""
+        model, folder = self.path("model.gguf"), self.path("experts")
+        self.ok("factor", os.path.join(VISION, "llava-1.5"), "-o", model, "--quiet")
+        for seed, (name, role) in enumerate([("math", "expert"), ("code", "expert"), ("kinds", "dispatcher")]):
+            expert_files.tiny(folder, name, seed=seed, role=role)
+
+        def ask(strategy, picture, *more):
+            return self.ok_json("ask", "-m", model, "--chat-template", "chatml", "--precision", "exact", "-n", "2", "What is it?", "--experts", folder,
+                                "--strategy", strategy, "--image", image(picture), *more)
+
+        seen, other = ask("classifier", "97x41"), ask("classifier", "56x56")
+        self.assertNotEqual(seen["categories"], other["categories"])
+        self.assertEqual(ask("prompt", "97x41")["categories"], ask("prompt", "56x56")["categories"])
+        self.assertEqual(seen["images"], 0)  # pass 1 has encoded it
+        alone = ask("fixed", "97x41", "--expert", seen["expert"]) if seen["expert"] else ask("none", "97x41")
+        self.assertEqual((alone["tokens"], alone["prompt_tokens"], alone["images"]), (seen["tokens"], seen["prompt_tokens"], 1))
+        written = ask("classifier", "97x41", "--dispatch", "generate")
+        self.assertEqual(sum(written["categories"].values()), 1)
 
     def test_damaged(self):
         with open(image("56x56"), "rb") as file:

@@ -479,7 +479,7 @@ typedef enum zs_strategy {
     ZS_STRATEGY_NONE,       // base weights
     ZS_STRATEGY_FIXED,      // params.expert
     ZS_STRATEGY_PROMPT,     // pass 1 under the base weights; in composed mode under those that are loaded, the base if none are
-    ZS_STRATEGY_CLASSIFIER, // pass 1 under the dispatcher expert
+    ZS_STRATEGY_CLASSIFIER, // pass 1 under the dispatcher expert, which is shown the question's images too
     ZS_STRATEGY_MIX,        // params.alpha
 } zs_strategy;
 
