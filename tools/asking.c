@@ -13,9 +13,10 @@ static const char *const strategies[] = {[ZS_STRATEGY_NONE] = "none",
 
 const char *asking_strategy_name(zs_strategy strategy) { return strategies[strategy]; }
 
-void asking_options(asking *a, cli_option *options) {
+void asking_options(asking *a, cli_common *common, cli_option *options) {
     const cli_option list[ASKING_OPTIONS] = {
         {"model", 'm', CLI_STRING, &a->model, "FILE", "factored (or dense) model: GGUF file, or Hugging Face folder"},
+        CLI_MMPROJ(common),
         {"experts", 0, CLI_STRING, &a->experts_folder, "DIR", "folder of experts (*.safetensors)"},
         {"strategy", 0, CLI_STRING, &a->strategy, "S", "prompt, classifier, mix, fixed or none; default: prompt with --experts"},
         {"dispatch", 0, CLI_STRING, &a->dispatch, "HOW", "pass 1 by score (default) or generate, as in the paper"},

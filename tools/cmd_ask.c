@@ -64,7 +64,7 @@ int cmd_ask(int argc, char **argv) {
     asking a = {0};
     cli_option options[ASKING_OPTIONS + 1] = {
         {"image", 0, CLI_LIST, &a.image_names, "FILE", "a picture that the question is about; may be given again; - for standard input"}};
-    asking_options(&a, options + 1);
+    asking_options(&a, &common, options + 1);
     const cli_command command = {"ask",
                                  "-m MODEL [--experts DIR] \"question\"",
                                  "answers a question in two passes (\"-\": the question is read from standard input)",

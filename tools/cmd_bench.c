@@ -230,6 +230,7 @@ int cmd_bench(int argc, char **argv) {
     bench b = {.runs = 5, .prefill_tokens = 512, .decode_tokens = 128, .common = &common, .random = 1, .pairs = 30};
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
+        CLI_MMPROJ(&common),
         {"arch", 0, CLI_STRING, &b.arch, "NAME", "no file: random weights in the shape of smollm2-135m, llama3-8b, …"},
         {"type", 0, CLI_STRING, &b.type, "TYPE",
          "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode auto, factored and composed make factors"},
@@ -261,6 +262,7 @@ int cmd_bench(int argc, char **argv) {
     if (positional) return cli_usage(&command, "nothing but options is expected");
     if (!b.model_path && !b.arch) return cli_usage(&command, "which model? give -m FILE, or --arch NAME for random weights");
     if (b.model_path && b.arch) return cli_usage(&command, "-m and --arch exclude each other");
+    if (b.arch && common.mmproj) return cli_usage(&command, "--mmproj goes with -m");
     if (!b.arch && (b.type || b.layers)) return cli_usage(&command, "--type and --layers go with --arch");
     if (b.arch) result = check_arch(&b, &command);
     if (result) return result;

@@ -156,7 +156,7 @@ int cmd_chat(int argc, char **argv) {
     cli_common common = {0};
     asking a = {0};
     cli_option options[ASKING_OPTIONS];
-    asking_options(&a, options);
+    asking_options(&a, &common, options);
     const cli_command command = {"chat",
                                  "-m MODEL [--experts DIR]",
                                  "a conversation; the expert stays while the topic does; /image FILE shows a picture",

@@ -105,8 +105,8 @@ static zs_status make_settings(evaluation *e, zs_error *error) {
     const zs_sampling *s = &a->params.sampling;
     const char *precision = zs_engine_get_info(a->stack.engine)->precision == ZS_PRECISION_EXACT ? "exact" : "fast";
     e->settings = json_pack(
-        "{s:s, s:s, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
-        e->task->name, "model", a->model, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
+        "{s:s, s:s, s:s*, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
+        e->task->name, "model", a->model, "mmproj", e->common->mmproj, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
         settings_items(e->file.items, e->file.count), "questions", (json_int_t)e->file.count, "experts",
         settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction",
         e->around.instruction, "system", a->system, "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp",
@@ -362,7 +362,7 @@ int cmd_eval(int argc, char **argv) {
     enum { OWN = sizeof own / sizeof *own };
     cli_option options[OWN + ASKING_OPTIONS];
     memcpy(options, own, sizeof own);
-    asking_options(&e.asking, options + OWN);
+    asking_options(&e.asking, &common, options + OWN);
     for (size_t i = OWN; i < OWN + ASKING_OPTIONS; i++) {
         if (options[i].value == &e.asking.strategy)
             options[i] =

@@ -129,6 +129,28 @@ class Images(program.TinyTest):
         written = ask("classifier", "97x41", "--dispatch", "generate")
         self.assertEqual(sum(written["categories"].values()), 1)
 
+    def test_mmproj(self):
+        """llama.cpp's pair of files is the folder that it was made from; a file of another model or of something else is told."""
+        text, mmproj = (self.dense.replace("tiny.gguf", name) for name in ("tiny-pair.gguf", "tiny-mmproj.gguf"))
+        pair = ["-m", text, "--mmproj", mmproj, "--chat-template", "chatml"]
+        row = self.golden("llava-1.5", "41x97")
+        scored = self.score(text, "--mmproj", mmproj, "--prompt", row["prompt"], "--answer", row["answer"], "--image", image("41x97"))
+        for ours, theirs in zip(scored["logprobs"], row["answer_logprobs"], strict=True):
+            self.assertAlmostEqual(ours, theirs, delta=2e-3)
+        about = ["What is it?", "--image", image("97x41")]
+        answer = self.ok_json("ask", *pair, "--precision", "exact", "-n", "1", *about)
+        self.assertEqual(answer["tokens"], self.ask("llava-1.5", *about)["tokens"])
+        shown = self.ok("chat", *pair, "-n", "1", text=f"/image {image('97x41')}\nWhat?\n")
+        self.assertIn("1 image in", shown.err)
+        with_tower, without = (self.ok_json("ask", *pair[:end], "--plan")["bytes"]["device"]["weights"] for end in (4, 2))
+        self.assertGreater(with_tower, without)
+        for file, words in ((text, "no file of an image tower"), ("none.gguf", "No such file"), (__file__, __file__)):
+            self.refused(1, words, by=["ask", "-m", text, "--mmproj", file, *about])
+        other = os.path.join(program.SOURCE, "tests", "golden", "architectures", "llama2")
+        self.refused(1, "they are of different models", by=["ask", "-m", other, "--mmproj", mmproj, *about])
+        self.refused(1, "of its own", by=["ask", "-m", os.path.join(VISION, "smolvlm"), "--mmproj", mmproj, *about])
+        self.refused(1, "reads text alone", "--mmproj", by=["ask", "-m", text, "--chat-template", "chatml", *about])
+
     def test_damaged(self):
         with open(image("56x56"), "rb") as file:
             data = file.read()

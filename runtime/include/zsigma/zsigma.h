@@ -344,6 +344,7 @@ typedef struct zs_plan_params {
     zs_engine_params engine; // as the engine will be created; mode and composed, where given, are kept to
     zs_place factors;        // where given, kept to
     uint32_t tokens;         // expected to be made between two changes of expert; 0: 256
+    const char *mmproj;      // as in zs_model_params
 } zs_plan_params;
 
 /// How a model would be run on a device, and what that takes where. Bytes are those of one engine.
