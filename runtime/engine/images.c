@@ -339,10 +339,7 @@ static void finish(prompt_images *p) {
     free(p->fresh_index);
 }
 
-uint32_t engine_image_mark(const zs_engine *engine) {
-    const vision_tower *tower = engine->model->tower;
-    return tower && tower->config.image_token ? tower->config.image_token : NO_TOKEN;
-}
+uint32_t engine_image_mark(const zs_engine *engine) { return engine->model->info.image_token; }
 
 const char *engine_image_seam(const zs_engine *engine) {
     const vision_tower *tower = engine->model->tower;
@@ -352,7 +349,9 @@ const char *engine_image_seam(const zs_engine *engine) {
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error) {
     const zs_model *model = engine->model;
     prompt_images p = {.engine = engine, .images = prompt->images, .count = prompt->image_count, .expert = prompt->expert};
-    if (!model->tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
+    const image_family family = model->tower ? model->tower->config.image.family : IMAGE_LLAVA;
+    if (!model->tokenizer && (prompt->text || family == IMAGE_IDEFICS3)) // whose tags are text
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
     if (p.count && !model->tower)
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "%s reads text alone, it has no image tower: leave the image out, or give the tower's file (--mmproj)",
@@ -361,7 +360,6 @@ zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, ui
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", p.expert);
     if (!p.count && !model->tower && prompt->text)
         return zs_tokenizer_encode(model->tokenizer, prompt->text, prompt->length, true, ids, count, error);
-    const image_family family = model->tower ? model->tower->config.image.family : IMAGE_LLAVA;
     const uint32_t token = engine_image_mark(engine);
     image_prompt expanded = {0};
     zs_status status = start(&p, error);

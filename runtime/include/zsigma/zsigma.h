@@ -189,6 +189,7 @@ typedef struct zs_model_info {
     char name[128];
     bool factored;
     bool images;          // takes images beside text
+    uint32_t image_token; // stands for an image in ids (zs_prompt); UINT32_MAX: none does
     char weight_type[16]; // of the first layer's matrices or factors on the device: "f16", "q8", "q4", …
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context; // context: the longest the model was made for
     uint32_t matrices;                                                       // adapted matrices
