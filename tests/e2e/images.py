@@ -1,6 +1,7 @@
 """Questions about images: what transformers scored on tiny models, several images, standard input, and what is refused."""
 import json
 import os
+import shutil
 import unittest
 
 import expert_files
@@ -150,6 +151,35 @@ class Images(program.TinyTest):
         self.refused(1, "they are of different models", by=["ask", "-m", other, "--mmproj", mmproj, *about])
         self.refused(1, "of its own", by=["ask", "-m", os.path.join(VISION, "smolvlm"), "--mmproj", mmproj, *about])
         self.refused(1, "reads text alone", "--mmproj", by=["ask", "-m", text, "--chat-template", "chatml", *about])
+
+    def test_towers_that_do_not_fit(self):
+        """Of another width than the decoder, in a folder; a tower's file that is cut off, or of which a key is another."""
+        folder = self.path("folder")
+        shutil.copytree(os.path.join(VISION, "llava-1.5"), folder)
+        with open(os.path.join(folder, "model.safetensors"), "r+b") as file:
+            whole = file.read()
+            name = b'"multi_modal_projector.linear_2.weight":{"dtype":"F16","shape":[64,64]'
+            self.assertEqual(whole.count(name), 1)
+            file.seek(0)
+            file.write(whole.replace(name, name[:-7] + b"[4096] "))
+        about = ["--chat-template", "chatml", "-n", "1", "What is it?", "--image", image("56x56")]
+        self.refused(1, "linear_2", by=["ask", "-m", folder, *about])
+        text, mmproj = (self.dense.replace("tiny.gguf", name) for name in ("tiny-pair.gguf", "tiny-mmproj.gguf"))
+        with open(mmproj, "rb") as file:
+            data = file.read()
+        for size in (0, 3, 40, 2000, len(data) // 2, len(data) - 1):
+            self.refused(1, "cut.gguf", by=["ask", "-m", text, "--mmproj", self.write("cut.gguf", data[:size]), *about])
+        other = data.replace(b"clip.vision.patch_size", b"clip.vision.patch_sizf")
+        self.refused(1, "clip.vision.patch_size is missing", by=["ask", "-m", text, "--mmproj", self.write("other.gguf", other), *about])
+
+    def test_what_does_not_fit(self):
+        model = ["-m", os.path.join(VISION, "llava-1.5"), "--chat-template", "chatml", "-n", "1"]
+        self.refused(1, "16 of them for its images, and the context holds 24: raise --ctx", by=["ask", *model, "--ctx", "24", "What is it?", "--image", image("56x56")])
+        several = [word for _ in range(3) for word in ("--image", image("56x56"))]
+        self.refused(1, "48 of them for its images", by=["ask", *model, "--ctx", "56", "What is it?", *several])
+        # Text that looks like a mark is text.
+        self.assertGreater(self.ask("llava-1.5", "<image>What?", "--image", image("56x56"))["prompt_tokens"],
+                           self.ask("llava-1.5", "What?", "--image", image("56x56"))["prompt_tokens"])
 
     def test_damaged(self):
         with open(image("56x56"), "rb") as file:
