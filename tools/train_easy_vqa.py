@@ -311,10 +311,11 @@ def right_answers(logits, token, question, count):
 def accuracy(packer, images, suffix, first, batch):
     """{type: [right, all, answers]} for the first images"""
     result = defaultdict(lambda: [0, 0, Counter()])
-    for i in range(0, min(first, len(images.questions)), batch):
-        part = images.questions[i : i + batch]
+    first = min(first, len(images.questions))
+    for i in range(0, first, batch):
+        part = images.questions[i : min(i + batch, first)]
         flat = [pair for questions in part for pair in questions]
-        features = packer.model.features(normalised(images.pixels[i : i + batch]))
+        features = packer.model.features(normalised(images.pixels[i : i + len(part)]))
         logits = packer.logits(features, [[(q + suffix, a) for q, a in questions] for questions in part])
         for (q, a), right in zip(flat, right_answers(*logits, len(flat)).tolist()):
             entry = result[question_type(q)]
@@ -505,9 +506,9 @@ def test(run, model, images, first):
             print(f"{name}, {form}, step {state['step']}")
             for kind, right, count, majority in rows:
                 print(f"  {kind:18} {100 * right:5.1f} %  of {count:5}   majority {100 * majority:5.1f} %", flush=True)
+        json.dump(figures, open(run.path("figures.json"), "w"), indent=1)
         if name == "vision expert":
             print("generated as packed:", check_generate(model, packer, images, 8), flush=True)
-        json.dump(figures, open(run.path("figures.json"), "w"), indent=1)
 
 
 @torch.no_grad()
