@@ -447,7 +447,8 @@ class Run:
         began = time.time() - spent
 
         def keep():
-            state = dict(model.state(), optimiser=optimiser.state_dict(), step=step, seconds=spent, done=done)
+            state = dict(model.state(), optimiser=optimiser.state_dict(), step=step, seconds=spent, done=done,
+                         batch=plan["images"] * max(1, plan["questions"]))
             save_atomically(state, self.path(f"{stage}.pt"))
 
         while not done and not self.stop:
@@ -613,14 +614,14 @@ def write_expert(model, training, path):
     save_file(expert, path, metadata=meta)
 
 
-def export(run, model, plan, out):
+def export(run, model, out):
     """OUT/mmproj.gguf: tower and projector. OUT/vision.safetensors: the expert. OUT/loss.svg"""
     state = run.state("expert")
     model.load(state)
     os.makedirs(out, exist_ok=True)
     write_mmproj(model, f"{out}/mmproj.gguf")
     training = {"method": "supervised next-token on answers, with tower and projector", "data": "easy-VQA", "seed": run.seed,
-                "steps": state["step"], "batch": plan["images"] * plan["questions"]}
+                "steps": state["step"], "batch": state["batch"]}
     write_expert(model, training, f"{out}/vision.safetensors")
     draw([json.loads(line) for line in open(run.path("log.jsonl"))], f"{out}/loss.svg")
 
@@ -693,7 +694,7 @@ def main():
                 return 1
         before = stage
     if "export" in (a.stage or []):
-        export(run, model, plans["expert"], a.out)
+        export(run, model, a.out)
     if "test" in (a.stage or ["test"]):
         test(run, model, Images(read_split(f"{a.data}/test"), a.device), a.test_images)
     return 0
