@@ -22,7 +22,8 @@ typedef struct encoder {
     bool unknown_last; // the last id stands for characters without a token
     char *run;         // plain text of a chat message that is not encoded yet
     size_t run_size, run_capacity;
-    const chat_images *images; // of a chat, until they were put; NULL: none
+    const chat_images *places, *places_end; // of a chat's images, those that were not put yet
+    const chat_marks *marks;                // NULL: there are none
 } encoder;
 
 static zs_status out_of_memory(zs_error *error) { return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while tokenising"); }
@@ -306,29 +307,33 @@ static zs_status append_run(encoder *e, const char *text, size_t size, zs_error 
 
 /// The tokens of images, and what separates them from the text behind them.
 static zs_status put_images(encoder *e, zs_error *error) {
-    const chat_images *images = e->images;
-    e->images = NULL;
+    const chat_marks *marks = e->marks;
+    size_t count = e->places++->count;
     zs_status status = flush_run(e, error);
-    for (size_t i = 0; i < images->count && !status; i++)
-        status = images->token < e->t->vocab.count ? put_special(e, images->token, error) : put_id(e, images->token, error);
-    return status ? status : append_run(e, images->seam, strlen(images->seam), error);
+    for (size_t i = 0; i < count && !status; i++)
+        status = marks->token < e->t->vocab.count ? put_special(e, marks->token, error) : put_id(e, marks->token, error);
+    return status ? status : append_run(e, marks->seam, strlen(marks->seam), error);
 }
 
-/// Whether text is (a part of) the content that images stand in front of.
-static bool is_at_images(const encoder *e, const char *text) {
-    if (!e->images) return false;
-    uintptr_t at = (uintptr_t)text, start = (uintptr_t)e->images->content;
-    return at >= start && at - start < strlen(e->images->content);
+/// Whether the next images belong into text[size], and how many bytes stand before them: none where the content's beginning was trimmed.
+static bool images_within(const encoder *e, const char *text, size_t size, size_t *before) {
+    if (e->places == e->places_end) return false;
+    uintptr_t start = (uintptr_t)text, at = (uintptr_t)e->places->at;
+    if (at >= start + size || start >= at + strlen(e->places->at)) return false;
+    *before = at > start ? at - start : 0;
+    return true;
 }
 
 static zs_status put_chat(void *user, const char *text, size_t size, bool is_control, zs_error *error) {
     encoder *e = user;
-    if (!is_control) {
-        zs_status status = is_at_images(e, text) ? put_images(e, error) : ZS_OK;
-        return status ? status : append_run(e, text, size, error);
+    zs_status status = ZS_OK;
+    for (size_t before; !is_control && !status && images_within(e, text, size, &before); text += before, size -= before) {
+        status = append_run(e, text, before, error);
+        if (!status) status = put_images(e, error);
     }
+    if (status || !is_control) return status ? status : append_run(e, text, size, error);
     uint32_t id;
-    zs_status status = flush_run(e, error);
+    status = flush_run(e, error);
     if (status) return status;
     if (!tokenizer_find_special(e->t, text, &id))
         return zs_error_set(error, ZS_ERROR_FORMAT, "the chat template needs the token %s, which the vocabulary lacks", text);
@@ -341,10 +346,12 @@ zs_status zs_tokenizer_encode_chat(const zs_tokenizer *t, const zs_message *mess
 }
 
 zs_status tokenizer_encode_chat(const zs_tokenizer *t, const zs_message *messages, size_t message_count, bool open_answer,
-                                const chat_images *images, uint32_t **ids, size_t *count, zs_error *error) {
+                                const chat_marks *marks, uint32_t **ids, size_t *count, zs_error *error) {
     encoder e;
     zs_status status = encoder_start(t, &e, error);
-    e.images = images;
+    e.marks = marks;
+    e.places = marks ? marks->places : NULL;
+    e.places_end = marks ? marks->places + marks->count : NULL;
     if (!status) status = chat_template_render(&t->chat, messages, message_count, open_answer, &(chat_sink){put_chat, &e}, error);
     if (!status) status = flush_run(&e, error);
     encoder_finish(&e, status, ids, count);

@@ -19,17 +19,23 @@
 #define TOKENIZER_PREFIX_ONCE_KEY "zsigma.tokenizer.space_prefix_once"
 #define TOKENIZER_PREFIX_KEY "zsigma.tokenizer.space_prefix"
 
-/// Images in front of a message's content.
+/// Images in a message's content.
 typedef struct chat_images {
-    const char *content; // of one of the messages: the same pointer
-    uint32_t token;      // stands once for each image; may lie behind the vocabulary
+    const char *at; // what they stand in front of: a pointer into the content of one message, which no other message has
     size_t count;
-    const char *seam; // text between the last image and the content
 } chat_images;
+
+/// The images of a conversation.
+typedef struct chat_marks {
+    const chat_images *places; // [count], in the order of the conversation
+    size_t count;
+    uint32_t token;   // stands once for each image; may lie behind the vocabulary
+    const char *seam; // text between the last image of a place and what is behind
+} chat_marks;
 
 /// zs_tokenizer_encode_chat with images (NULL: none).
 zs_status tokenizer_encode_chat(const zs_tokenizer *tokenizer, const zs_message *messages, size_t message_count, bool open_answer,
-                                const chat_images *images, uint32_t **ids, size_t *count, zs_error *error);
+                                const chat_marks *marks, uint32_t **ids, size_t *count, zs_error *error);
 /// Builds a tokenizer from an open file; copies what it needs.
 zs_status tokenizer_from_gguf(const gguf_file *file, zs_tokenizer **tokenizer, zs_error *error);
 /// Another chat template than the model's own, by its family's name (chat_template.h).

@@ -13,9 +13,10 @@ static const char *const strategies[] = {[ZS_STRATEGY_NONE] = "none",
 
 const char *asking_strategy_name(zs_strategy strategy) { return strategies[strategy]; }
 
-void asking_options(asking *a, cli_option *options) {
+void asking_options(asking *a, cli_common *common, cli_option *options) {
     const cli_option list[ASKING_OPTIONS] = {
         {"model", 'm', CLI_STRING, &a->model, "FILE", "factored (or dense) model: GGUF file, or Hugging Face folder"},
+        CLI_MMPROJ(common),
         {"experts", 0, CLI_STRING, &a->experts_folder, "DIR", "folder of experts (*.safetensors)"},
         {"strategy", 0, CLI_STRING, &a->strategy, "S", "prompt, classifier, mix, fixed or none; default: prompt with --experts"},
         {"dispatch", 0, CLI_STRING, &a->dispatch, "HOW", "pass 1 by score (default) or generate, as in the paper"},
@@ -201,6 +202,9 @@ void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t
         used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
     if ((size_t)used < size && answer->compose_ms > 0)
         used += snprintf(text + used, size - (size_t)used, "  composed in %.0f ms", answer->compose_ms);
+    if ((size_t)used < size && answer->images)
+        used += snprintf(text + used, size - (size_t)used, "  %llu image%s in %.0f ms", (unsigned long long)answer->images,
+                         answer->images == 1 ? "" : "s", answer->image_ms);
     if ((size_t)used < size)
         snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count,
                  answer->decode_tokens_per_s, answer->ended ? "" : ", cut short by -n or --ctx");

@@ -21,9 +21,9 @@ typedef struct asking {
     bool open_line; // part of an answer was printed
 } asking;
 
-enum { ASKING_OPTIONS = 17 };
+enum { ASKING_OPTIONS = 18 };
 /// Fills options[ASKING_OPTIONS], ended by a zero.
-void asking_options(asking *a, cli_option *options);
+void asking_options(asking *a, cli_common *common, cli_option *options);
 /// Reads experts, weights and sampling; several: the strategies are the caller's, by asking_set_strategy. CLI_DONE, or CLI_FAILED and
 /// CLI_USAGE after a message. asking_close in any case.
 int asking_prepare(asking *a, const cli_command *command, bool several);

@@ -11,7 +11,7 @@ typedef struct bench {
     const char *model_path, *arch, *type, *only, *experts_folder;
     uint32_t runs, prefill_tokens, decode_tokens, depth, pairs, layers;
     const char *compare; // an earlier run's --json
-    bool kernels, full, markdown, plan, tune;
+    bool kernels, vision, full, markdown, plan, tune;
 
     cli_common *common;
     cli_stack stack;
@@ -23,7 +23,14 @@ typedef struct bench {
     uint32_t random;       // state of the token ids
 } bench;
 
-enum { BENCH_DEPTH = 16, BENCH_BATCH = 8, BENCH_FULL_BATCH = 64, BENCH_FULL_TOKENS = 2048, BENCH_PASS1_CONTEXT = 1024 };
+enum {
+    BENCH_DEPTH = 16,
+    BENCH_BATCH = 8,
+    BENCH_FULL_BATCH = 64,
+    BENCH_FULL_TOKENS = 2048,
+    BENCH_PASS1_CONTEXT = 1024,
+    BENCH_IMAGE_TOKENS = 3072
+};
 
 /// Milliseconds of a monotonic clock.
 double bench_now_ms(void);
@@ -53,6 +60,8 @@ zs_status bench_two_pass(bench *b, zs_error *error);
 /// Composed mode for each type: making the weights, a decode step on them, and after how many tokens that has paid.
 zs_status bench_compose(bench *b, zs_error *error);
 zs_status bench_kernels(bench *b, zs_error *error);
+/// An image of five tiles under LLaVA-NeXT: the tower's time, and a prompt with it.
+zs_status bench_vision(bench *b, zs_error *error);
 
 /// The figures of a file that bench --json wrote; the caller frees them.
 zs_status bench_compare_read(const char *path, json_t **before, zs_error *error);

@@ -175,10 +175,12 @@ static zs_status open_model(const cli_common *common, const char *path, const zs
     if (!status) status = cli_open_device(common, &stack->device, error);
     if (!status && params) status = cli_make_plan(common, stack->device, path, params, &stack->plan, error);
     if (!status)
-        status = zs_model_load(
-            stack->device, path,
-            &(zs_model_params){.progress = cli_progress(common), .factors = stack->plan.factors, .chat_template = common->chat_template},
-            &stack->model, error);
+        status = zs_model_load(stack->device, path,
+                               &(zs_model_params){.progress = cli_progress(common),
+                                                  .factors = stack->plan.factors,
+                                                  .mmproj = common->mmproj,
+                                                  .chat_template = common->chat_template},
+                               &stack->model, error);
     if (!status && !params) status = cli_check_mode(common, zs_model_get_info(stack->model)->factored, path, error);
     if (status) cli_close(stack);
     return status;
@@ -191,6 +193,7 @@ zs_status cli_open_model(const cli_common *common, const char *model_path, cli_s
 zs_status cli_open_model_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
                                  zs_error *error) {
     zs_plan_params params = *plan_params;
+    params.mmproj = common->mmproj;
     cli_engine_options(common, &params.engine);
     return open_model(common, model_path, &params, stack, error);
 }

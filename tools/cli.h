@@ -33,9 +33,14 @@ typedef struct cli_option {
 
 typedef struct cli_common {
     const char *device, *tier, *precision, *mode, *kv, *chat_template;
+    const char *mmproj; // of commands that take CLI_MMPROJ
     uint32_t ctx;
     bool json, verbose, quiet, force, help, validate;
 } cli_common;
+
+/// An option of commands whose model may see images.
+#define CLI_MMPROJ(common)                                                                                                                 \
+    { "mmproj", 0, CLI_STRING, &(common)->mmproj, "FILE", "the image tower of a model whose own file has none" }
 
 typedef struct cli_command {
     const char *name, *usage, *summary, *example;

@@ -93,7 +93,7 @@ static zs_status read_examples(adapting *a, zs_error *error) {
                             a->file.count);
     for (size_t i = 0; i < a->file.count; i++) {
         if (a->file.items[i].image)
-            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image, and this model has no eyes (no vision tower)",
+            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image: a mix is found by examples that are text",
                                 a->data, a->file.items[i].line);
     }
     a->held_out = a->file.count >= HELD_OUT_FROM ? (uint32_t)a->file.count / HELD_OUT_SHARE : 0;

@@ -8,6 +8,7 @@ typedef enum bench_needs {
     NEEDS_FACTORED = 1 << 1, // experts work on factors
     NEEDS_EXPERTS = 1 << 2,  // --experts
     NEEDS_MIXTURE = 1 << 3,  // factored mode: experts side by side
+    NEEDS_TOWER = 1 << 4,    // a model that sees images
 } bench_needs;
 
 static const struct {
@@ -26,6 +27,7 @@ static const struct {
     {.name = "two_pass", .run = bench_two_pass, .needs = NEEDS_FILE | NEEDS_FACTORED | NEEDS_EXPERTS},
     {.name = "compose", .run = bench_compose, .needs = NEEDS_FACTORED, .by_name = true},
     {.name = "kernels", .run = bench_kernels, .by_name = true},
+    {.name = "vision", .run = bench_vision, .needs = NEEDS_TOWER, .by_name = true},
 };
 enum { PARTS = sizeof parts / sizeof *parts };
 
@@ -41,6 +43,7 @@ static bool listed(const char *list, const char *name) {
 
 static bool asked_for(const bench *b, size_t part) {
     if (strcmp(parts[part].name, "kernels") == 0 && b->kernels) return true;
+    if (strcmp(parts[part].name, "vision") == 0 && b->vision) return true;
     return b->only && listed(b->only, parts[part].name);
 }
 
@@ -50,12 +53,15 @@ static int check_only(const bench *b, const cli_command *command) {
         while (i < PARTS && !(strlen(parts[i].name) == length && strncmp(at, parts[i].name, length) == 0)) i++;
         if (i == PARTS)
             return cli_usage(command,
-                             "--only is a list of start, memory, device, prefill, decode, batch, experts, two_pass, compose and kernels");
+                             "--only is a list of start, memory, device, prefill, decode, batch, experts, two_pass, compose, kernels "
+                             "and vision");
         if (parts[i].needs & NEEDS_EXPERTS && !b->experts_folder) return cli_usage(command, "--only two_pass needs --experts DIR");
         at += length + (at[length] == ',');
     }
     return CLI_DONE;
 }
+
+static bool sees_images(const bench *b) { return b->vision || (b->only && listed(b->only, "vision")); }
 
 /// Room for the longest part: a prompt, a batch of answers, or pass 1 with its instructions. most: the model's context, where it is known.
 static zs_engine_params engine_params(const bench *b, uint32_t most) {
@@ -65,6 +71,8 @@ static zs_engine_params engine_params(const bench *b, uint32_t most) {
     if (b->full && prompt < BENCH_FULL_TOKENS) prompt = BENCH_FULL_TOKENS;
     uint32_t decode = deepest + b->decode_tokens + 4 * b->runs;
     uint32_t context = (prompt > decode ? prompt : decode) + 64;
+    uint32_t shown = sees_images(b) ? BENCH_IMAGE_TOKENS + b->decode_tokens : 0;
+    if (context < shown) context = shown < most ? shown : most;
     if (b->experts_folder && context < BENCH_PASS1_CONTEXT) context = BENCH_PASS1_CONTEXT < most ? BENCH_PASS1_CONTEXT : most;
     return (zs_engine_params){.context = context,
                               .max_sessions = batch,
@@ -151,6 +159,7 @@ static const char *missing(const bench *b, unsigned needs) {
     if (needs & NEEDS_FACTORED && !zs_model_get_info(b->stack.model)->factored) return "a factored model";
     if (needs & NEEDS_MIXTURE && strcmp(zs_engine_get_info(b->stack.engine)->mode, "factored") != 0) return "factored mode";
     if (needs & NEEDS_EXPERTS && !b->experts_folder) return "--experts DIR";
+    if (needs & NEEDS_TOWER && !zs_model_get_info(b->stack.model)->images) return "a model that sees images";
     return NULL;
 }
 
@@ -254,6 +263,7 @@ int cmd_bench(int argc, char **argv) {
     bench b = {.runs = 5, .prefill_tokens = 512, .decode_tokens = 128, .common = &common, .random = 1, .pairs = 30};
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &b.model_path, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
+        CLI_MMPROJ(&common),
         {"arch", 0, CLI_STRING, &b.arch, "NAME", "no file: random weights in the shape of smollm2-135m, llama3-8b, …"},
         {"type", 0, CLI_STRING, &b.type, "TYPE",
          "with --arch: f32, f16 (default), bf16, q8_0, q4_0 or q4_1; --mode auto, factored and composed make factors"},
@@ -262,7 +272,8 @@ int cmd_bench(int argc, char **argv) {
         {"prefill-tokens", 0, CLI_UINT, &b.prefill_tokens, "N", "length of the prompt that is timed; default 512"},
         {"decode-tokens", 0, CLI_UINT, &b.decode_tokens, "N", "length of the answer that is timed; default 128"},
         {"depth", 0, CLI_UINT, &b.depth, "N", "time decoding behind N tokens too"},
-        {"only", 0, CLI_STRING, &b.only, "LIST", "these parts: start,memory,device,prefill,decode,batch,experts,two_pass,compose,kernels"},
+        {"only", 0, CLI_STRING, &b.only, "LIST",
+         "these parts: start,memory,device,prefill,decode,batch,experts,two_pass,compose,kernels,vision"},
         {"experts", 0, CLI_STRING, &b.experts_folder, "DIR", "folder of experts: what choosing among them adds to an answer"},
         {"pairs", 0, CLI_UINT, &b.pairs, "N", "batches timed with and without experts; default 30"},
         {"full", 0, CLI_FLAG, &b.full, NULL, "also a prompt of 2048 tokens, decoding behind it, and 64 sessions together"},
@@ -271,6 +282,7 @@ int cmd_bench(int argc, char **argv) {
         {"tune", 0, CLI_FLAG, &b.tune, NULL, "find this device's fastest kernels for the model's types first, and keep them for all runs"},
         {"plan", 0, CLI_FLAG, &b.plan, NULL, "print what the model (with --arch: factored) would take where, and load nothing"},
         {"kernels", 0, CLI_FLAG, &b.kernels, NULL, "a table of kernel times for a prefill and a decode step too"},
+        {"vision", 0, CLI_FLAG, &b.vision, NULL, "a model that sees images: its tower, and a prompt with an image of 672 × 672, too"},
         {0},
     };
     const cli_command command = {"bench",
@@ -286,6 +298,7 @@ int cmd_bench(int argc, char **argv) {
     if (positional) return cli_usage(&command, "nothing but options is expected");
     if (!b.model_path && !b.arch) return cli_usage(&command, "which model? give -m FILE, or --arch NAME for random weights");
     if (b.model_path && b.arch) return cli_usage(&command, "-m and --arch exclude each other");
+    if (b.arch && common.mmproj) return cli_usage(&command, "--mmproj goes with -m");
     if (!b.arch && (b.type || b.layers)) return cli_usage(&command, "--type and --layers go with --arch");
     if (b.arch) result = check_arch(&b, &command);
     if (result) return result;

@@ -45,12 +45,6 @@ static zs_status read_data(evaluation *e, zs_error *error) {
     if (e->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", e->data, e->left_out);
     while (e->limit && e->file.count > e->limit) data_item_free(&e->file.items[--e->file.count]);
     if (e->file.count == 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s has no line that can be used", e->data);
-    size_t images = 0;
-    for (size_t i = 0; i < e->file.count; i++) images += e->file.items[i].image != NULL;
-    if (images && !e->blind)
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                            "%zu questions of %s are about images, and this model has no eyes (no vision tower); --blind asks them without",
-                            images, e->data);
     return read_shots(e, error);
 }
 
@@ -83,22 +77,24 @@ static zs_status make_questions(evaluation *e, zs_error *error) {
         if (!status) status = zs_tokenizer_encode_chat(tokenizer, made.messages, made.count, true, &ids, &count, error);
         free(ids);
         if (status) break;
-        if (count + e->asking.params.max_tokens <= context) {
+        const char *problem = eval_images_count(e, &made, &count);
+        snprintf(reason, sizeof reason, "the question has %zu tokens, and with an answer of %u (-n) the context of %u does not hold it",
+                 count, e->asking.params.max_tokens, context);
+        if (!problem && count + e->asking.params.max_tokens > context) problem = reason;
+        if (!problem) {
             if (count > e->longest_prompt) e->longest_prompt = count;
             made.question.stream = e->file.items[i].line;
             e->questions[kept] = made;
             e->file.items[kept++] = e->file.items[i];
         } else {
-            snprintf(reason, sizeof reason, "the question has %zu tokens, and with an answer of %u (-n) the context of %u does not hold it",
-                     count, e->asking.params.max_tokens, context);
-            leave_out(e, e->file.items[i].line, reason);
+            leave_out(e, e->file.items[i].line, problem);
             shots_free(&made);
             data_item_free(&e->file.items[i]);
         }
     }
     e->file.count = status ? e->file.count : kept;
-    if (!status && !kept) status = zs_error_set(error, ZS_ERROR_CONTEXT, "no question of %s fits into the context", e->data);
-    return status;
+    if (!status && !kept) status = zs_error_set(error, ZS_ERROR_CONTEXT, "no question of %s can be asked", e->data);
+    return status ? status : eval_images_order(e, error);
 }
 
 // ---- settings ------------------------------------------------------------------------------------------------------
@@ -109,14 +105,15 @@ static zs_status make_settings(evaluation *e, zs_error *error) {
     const zs_sampling *s = &a->params.sampling;
     const char *precision = zs_engine_get_info(a->stack.engine)->precision == ZS_PRECISION_EXACT ? "exact" : "fast";
     e->settings = json_pack(
-        "{s:s, s:s, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
-        e->task->name, "model", a->model, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
+        "{s:s, s:s, s:s*, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
+        e->task->name, "model", a->model, "mmproj", e->common->mmproj, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
         settings_items(e->file.items, e->file.count), "questions", (json_int_t)e->file.count, "experts",
         settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction",
         e->around.instruction, "system", a->system, "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp",
         (double)s->temperature, "top_k", (json_int_t)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty",
         (double)s->repetition_penalty, "seed", (json_int_t)s->seed, "precision", precision, "dispatch",
         a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template);
+    if (e->settings) json_object_set_new(e->settings, "images", json_boolean(e->around.images));
     if (e->settings && e->around.count) json_object_set_new(e->settings, "shot_data", settings_items(e->around.items, e->around.count));
     return e->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
 }
@@ -164,7 +161,11 @@ static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
     zs_engine_reset_stats(e->asking.stack.engine);
     c->score_ms = c->pass1_ms = 0;
     double start = 1e3 * cli_now_seconds();
-    zs_status status = zs_ask_batch(e->asking.stack.engine, questions, count, &params, take_answer, c, error);
+    const zs_image **images = NULL;
+    zs_status status = eval_images_take(e, c->places, questions, count, &images, error);
+    if (!status) status = zs_ask_batch(e->asking.stack.engine, questions, count, &params, take_answer, c, error);
+    free(images);
+    image_shelf_clear(&e->shelf);
     if (c->status) {
         *error = c->error;
         return c->status;
@@ -174,13 +175,23 @@ static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
     eval_strategy times = {.pass2_ms = 1e3 * cli_now_seconds() - start - c->pass1_ms - c->score_ms,
                            .score_ms = c->score_ms,
                            .prefill_tokens = stats->prefill_tokens,
-                           .decode_tokens = stats->decode_tokens};
+                           .decode_tokens = stats->decode_tokens,
+                           .images = stats->images,
+                           .image_ms = stats->image_ms};
     snprintf(times.name, sizeof times.name, "%s", c->strategy->name);
     c->strategy->pass2_ms += times.pass2_ms;
     c->strategy->score_ms += times.score_ms;
     c->strategy->prefill_tokens += times.prefill_tokens;
     c->strategy->decode_tokens += times.decode_tokens;
+    c->strategy->images += times.images;
+    c->strategy->image_ms += times.image_ms;
     return eval_log_times(e, &times, error);
+}
+
+/// Questions of a chunk. Pass 1 of all of them comes before the first answer: images that both see must be kept so long.
+static size_t chunk_size(const evaluation *e, const eval_strategy *strategy) {
+    size_t sessions = zs_engine_get_info(e->asking.stack.engine)->max_sessions;
+    return e->around.images && strategy->strategy == ZS_STRATEGY_CLASSIFIER && sessions < CHUNK ? sessions : CHUNK;
 }
 
 static zs_status ask_all(evaluation *e, zs_error *error) {
@@ -191,9 +202,9 @@ static zs_status ask_all(evaluation *e, zs_error *error) {
         for (size_t i = 0; i < e->file.count; i++) c.done += e->strategies[k].results[i].done;
         if (c.done) cli_note(e->common, "%s: %zu of %zu answers are there already", c.strategy->name, c.done, c.total);
         for (size_t at = 0; at < e->file.count && !status;) {
-            size_t count = 0;
-            for (; at < e->file.count && count < CHUNK; at++) {
-                if (!e->strategies[k].results[at].done) places[count++] = at;
+            size_t count = 0, most = chunk_size(e, c.strategy);
+            for (; at < e->file.count && count < most; at++) {
+                if (!c.strategy->results[e->order[at]].done) places[count++] = e->order[at];
             }
             if (count) status = ask_chunk(&c, count, error);
         }
@@ -277,6 +288,7 @@ static zs_status evaluate(evaluation *e, zs_error *error) {
     if (!status) status = read_data(e, error);
     if (!status) status = find_overlap(e, error);
     if (!status) status = cli_open_model(e->common, e->asking.model, &e->asking.stack, error);
+    if (!status) status = eval_images_open(e, error);
     if (!status) status = make_questions(e, error);
     if (!status) status = open_engine(e, error);
     if (!status) status = make_settings(e, error);
@@ -292,6 +304,8 @@ static void close_evaluation(evaluation *e) {
     for (size_t i = 0; i < e->strategy_count; i++) free(e->strategies[i].results);
     for (size_t i = 0; e->questions && i < e->file.count; i++) shots_free(&e->questions[i]);
     free(e->questions);
+    free(e->order);
+    image_shelf_free(&e->shelf);
     data_file_free(&e->file);
     data_file_free(&e->shots_file);
     data_file_free(&e->train_file);
@@ -348,7 +362,7 @@ int cmd_eval(int argc, char **argv) {
     enum { OWN = sizeof own / sizeof *own };
     cli_option options[OWN + ASKING_OPTIONS];
     memcpy(options, own, sizeof own);
-    asking_options(&e.asking, options + OWN);
+    asking_options(&e.asking, &common, options + OWN);
     for (size_t i = OWN; i < OWN + ASKING_OPTIONS; i++) {
         if (options[i].value == &e.asking.strategy)
             options[i] =

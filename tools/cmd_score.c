@@ -123,6 +123,7 @@ int cmd_score(int argc, char **argv) {
     scoring s = {0};
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &s.model, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
+        CLI_MMPROJ(&common),
         {"prompt", 0, CLI_STRING, &s.prompt, "TEXT", "a user's message in the chat template"},
         {"answer", 0, CLI_STRING, &s.answer, "TEXT", "what is scored; no end token is added"},
         {"raw", 0, CLI_FLAG, &s.raw, NULL, "the prompt is taken as it is, control tokens in it count"},

@@ -25,7 +25,7 @@ typedef struct data_item {
     data_choice *choices; // [choice_count], labels differ; the answer is the label of one, or its text
     size_t choice_count;
     const char *category; // what the dispatcher should find; NULL: unknown
-    const char *image;    // path; NULL: none
+    const char *image;    // path, as the line tells it; NULL: none
 
     // Generated Python, else NULL: program = what the answer holds, with code_prefix in front where it is only a function's body, then
     // tests.

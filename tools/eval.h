@@ -3,6 +3,7 @@
 #define TOOLS_EVAL_H
 
 #include "asking.h"
+#include "image_shelf.h"
 #include "scorer.h"
 #include "shots.h"
 
@@ -22,7 +23,8 @@ typedef struct eval_strategy {
     char name[80];        // "fixed:math"
     eval_result *results; // [question_count]
     double pass2_ms, score_ms;
-    uint64_t prefill_tokens, decode_tokens;
+    uint64_t prefill_tokens, decode_tokens, images; // images: encoded
+    double image_ms;
 } eval_strategy;
 
 typedef struct evaluation {
@@ -36,7 +38,9 @@ typedef struct evaluation {
     scorer *scorer;
     data_file file, shots_file, train_file;
     shots around;
+    image_shelf shelf;
     shot_question *questions; // [file.count]
+    size_t *order;            // [file.count]: in which they are asked
     size_t longest_prompt;    // in tokens
     uint32_t left_out;        // lines
     size_t overlap;           // questions that are training data
@@ -52,6 +56,25 @@ zs_status eval_log_open(evaluation *e, zs_error *error);
 /// One answer; and what the last questions took together, in the members after results of `times`.
 zs_status eval_log_result(evaluation *e, const eval_strategy *strategy, size_t question, const zs_answer *answer, zs_error *error);
 zs_status eval_log_times(evaluation *e, const eval_strategy *times, zs_error *error);
+
+/// Looks at all images once; nothing to do where there are none, or under --blind. Errors: ZS_ERROR_UNSUPPORTED (a model that sees none).
+zs_status eval_images_open(evaluation *e, zs_error *error);
+/// Adds what the question's images take to *tokens; or why one of them cannot be used.
+const char *eval_images_count(const evaluation *e, const shot_question *question, size_t *tokens);
+/// Questions about one image are asked one after another, so that it is encoded once.
+zs_status eval_images_order(evaluation *e, zs_error *error);
+/// The pixels for questions[count], those at places[count]; they are there until image_shelf_clear. *images is malloc'ed, the caller frees
+/// it, after a failure too.
+zs_status eval_images_take(const evaluation *e, const size_t *places, zs_question *questions, size_t count, const zs_image ***images,
+                           zs_error *error);
+
+/// {"answer", "right", "count", "share", "low", "high", "categories"}: the most frequent answer, as if it were given always; NULL where
+/// answers are no words.
+json_t *eval_majority(const evaluation *e);
+/// A question's category, as reports name it.
+const char *eval_category(const data_item *item);
+/// {"right", "count", "share", "low", "high"}
+json_t *eval_share(double right, size_t count);
 
 /// Everything as JSON, and as a page of Markdown, malloc'ed.
 json_t *eval_report(const evaluation *e);

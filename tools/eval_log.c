@@ -31,6 +31,8 @@ static void take_times(eval_strategy *s, const json_t *line) {
     s->score_ms += json_number_value(json_object_get(line, "score_ms"));
     s->prefill_tokens += (uint64_t)json_integer_value(json_object_get(line, "prefill_tokens"));
     s->decode_tokens += (uint64_t)json_integer_value(json_object_get(line, "decode_tokens"));
+    s->images += (uint64_t)json_integer_value(json_object_get(line, "images"));
+    s->image_ms += json_number_value(json_object_get(line, "image_ms"));
 }
 
 /// A line of an earlier run. Lines of strategies that are not asked for now stay in the file.
@@ -102,7 +104,8 @@ zs_status eval_log_result(evaluation *e, const eval_strategy *s, size_t question
 zs_status eval_log_times(evaluation *e, const eval_strategy *s, zs_error *error) {
     if (!e->log) return ZS_OK;
     return write_line(e,
-                      json_pack("{s:s, s:f, s:f, s:I, s:I}", "strategy", s->name, "pass2_ms", s->pass2_ms, "score_ms", s->score_ms,
-                                "prefill_tokens", (json_int_t)s->prefill_tokens, "decode_tokens", (json_int_t)s->decode_tokens),
+                      json_pack("{s:s, s:f, s:f, s:I, s:I, s:I, s:f}", "strategy", s->name, "pass2_ms", s->pass2_ms, "score_ms",
+                                s->score_ms, "prefill_tokens", (json_int_t)s->prefill_tokens, "decode_tokens", (json_int_t)s->decode_tokens,
+                                "images", (json_int_t)s->images, "image_ms", s->image_ms),
                       error);
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *category_of(const data_item *item) { return item->category ? item->category : "(none)"; }
+const char *eval_category(const data_item *item) { return item->category ? item->category : "(none)"; }
 
 /// Adds to a number kept in an object.
 static void count_in(json_t *object, const char *key, double more) {
@@ -20,8 +20,7 @@ static json_t *object_in(json_t *object, const char *key) {
     return json_object_get(object, key);
 }
 
-/// {"right", "count", "share", "low", "high"}
-static json_t *share_of(double right, size_t count) {
+json_t *eval_share(double right, size_t count) {
     double low, high;
     statistics_wilson(right, count, &low, &high);
     return json_pack("{s:f, s:I, s:f, s:f, s:f}", "right", right, "count", (json_int_t)count, "share", count ? right / (double)count : 0.0,
@@ -33,11 +32,11 @@ static json_t *categories(const evaluation *e, const eval_strategy *s) {
     const char *key;
     for (size_t i = 0; i < e->file.count; i++) {
         if (!s->results[i].done) continue;
-        count_in(right, category_of(&e->file.items[i]), s->results[i].score);
-        count_in(count, category_of(&e->file.items[i]), 1);
+        count_in(right, eval_category(&e->file.items[i]), s->results[i].score);
+        count_in(count, eval_category(&e->file.items[i]), 1);
     }
     json_object_foreach(right, key, value)
-        json_object_set_new(shares, key, share_of(json_number_value(value), (size_t)json_number_value(json_object_get(count, key))));
+        json_object_set_new(shares, key, eval_share(json_number_value(value), (size_t)json_number_value(json_object_get(count, key))));
     json_decref(right);
     json_decref(count);
     return shares;
@@ -48,7 +47,7 @@ static json_t *confusion(const evaluation *e, const eval_strategy *s) {
     json_t *matrix = json_object();
     for (size_t i = 0; i < e->file.count; i++) {
         const eval_result *r = &s->results[i];
-        if (r->done) count_in(object_in(matrix, category_of(&e->file.items[i])), *r->expert ? r->expert : "other", 1);
+        if (r->done) count_in(object_in(matrix, eval_category(&e->file.items[i])), *r->expert ? r->expert : "other", 1);
     }
     return matrix;
 }
@@ -77,7 +76,7 @@ static json_t *strategy_report(const evaluation *e, const eval_strategy *s) {
         tokens += r->tokens;
         cut += !r->ended;
     }
-    json_t *report = share_of(right, count);
+    json_t *report = eval_share(right, count);
     json_object_set_new(report, "strategy", json_string(s->name));
     json_object_set_new(report, "categories", categories(e, s));
     json_object_set_new(report, "tokens", json_integer((json_int_t)tokens));
@@ -88,6 +87,8 @@ static json_t *strategy_report(const evaluation *e, const eval_strategy *s) {
     json_object_set_new(report, "score_ms", json_real(s->score_ms));
     json_object_set_new(report, "prefill_tokens", json_integer((json_int_t)s->prefill_tokens));
     json_object_set_new(report, "decode_tokens", json_integer((json_int_t)s->decode_tokens));
+    if (e->around.images) json_object_set_new(report, "images", json_integer((json_int_t)s->images));
+    if (e->around.images) json_object_set_new(report, "image_ms", json_real(s->image_ms));
     if (s != &e->strategies[0]) json_object_set_new(report, "against_base", against(e, &e->strategies[0], s));
     if (s->strategy == ZS_STRATEGY_PROMPT || s->strategy == ZS_STRATEGY_CLASSIFIER)
         json_object_set_new(report, "dispatch", confusion(e, s));
@@ -97,10 +98,10 @@ static json_t *strategy_report(const evaluation *e, const eval_strategy *s) {
 json_t *eval_report(const evaluation *e) {
     json_t *strategies = json_array();
     for (size_t i = 0; i < e->strategy_count; i++) json_array_append_new(strategies, strategy_report(e, &e->strategies[i]));
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:O, s:s, s:o}", "task", e->task->name, "data", e->data, "model", e->asking.model,
-                     "questions", (json_int_t)e->file.count, "left_out", (json_int_t)e->left_out, "in_training_data",
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:O, s:s, s:o*, s:o}", "task", e->task->name, "data", e->data, "model",
+                     e->asking.model, "questions", (json_int_t)e->file.count, "left_out", (json_int_t)e->left_out, "in_training_data",
                      (json_int_t)e->overlap, "settings", e->settings, "device", zs_device_get_info(e->asking.stack.device)->name,
-                     "strategies", strategies);
+                     "majority", eval_majority(e), "strategies", strategies);
 }
 
 // ---- Markdown ------------------------------------------------------------------------------------------------------
@@ -119,20 +120,39 @@ static void print_row(FILE *to, const json_t *s) {
             100 * number(s, "pass1_share"), number(s, "tokens"), number(s, "cut_short"));
 }
 
-/// Shares of the categories, a column per strategy.
-static void print_categories(FILE *to, const json_t *strategies) {
+static void print_majority(FILE *to, const json_t *majority) {
+    if (!majority) return;
+    fprintf(to, "| always “%s” | %.6g / %.0f | %.2f %% | %.2f – %.2f | | | | | | | |\n",
+            json_string_value(json_object_get(majority, "answer")), number(majority, "right"), number(majority, "count"),
+            100 * number(majority, "share"), 100 * number(majority, "low"), 100 * number(majority, "high"));
+}
+
+static void print_images(FILE *to, const json_t *strategies) {
+    json_t *s;
+    size_t i;
+    json_array_foreach(strategies, i, s) {
+        if (!json_object_get(s, "images")) continue;
+        fprintf(to, "\nImages encoded by %s: %.0f in %.1f s\n", json_string_value(json_object_get(s, "strategy")), number(s, "images"),
+                number(s, "image_ms") / 1e3);
+    }
+}
+
+/// Shares of the categories, a column per strategy, and the most frequent answer's.
+static void print_categories(FILE *to, const json_t *strategies, const json_t *majority) {
     json_t *first = json_object_get(json_array_get(strategies, 0), "categories"), *value, *s;
     const char *key;
     size_t i;
     if (json_object_size(first) < 2) return;
     fputs("\n| category | questions |", to);
     json_array_foreach(strategies, i, s) fprintf(to, " %s |", json_string_value(json_object_get(s, "strategy")));
-    fputs("\n|---|---|", to);
+    fputs(majority ? " always the same |\n|---|---|---|" : "\n|---|---|", to);
     json_array_foreach(strategies, i, s) fputs("---|", to);
     json_object_foreach(first, key, value) {
         fprintf(to, "\n| %s | %.0f |", key, number(value, "count"));
         json_array_foreach(strategies, i, s)
             fprintf(to, " %.2f %% |", 100 * number(json_object_get(json_object_get(s, "categories"), key), "share"));
+        const json_t *same = json_object_get(json_object_get(majority, "categories"), key);
+        if (same) fprintf(to, " %.2f %% “%s” |", 100 * number(same, "share"), json_string_value(json_object_get(same, "answer")));
     }
     fputc('\n', to);
 }
@@ -173,7 +193,9 @@ char *eval_table(const json_t *report) {
           "|\n|---|---|---|---|---|---|---|---|---|---|---|\n",
           to);
     json_array_foreach(strategies, i, s) print_row(to, s);
-    print_categories(to, strategies);
+    print_majority(to, json_object_get(report, "majority"));
+    print_images(to, strategies);
+    print_categories(to, strategies, json_object_get(report, "majority"));
     json_array_foreach(strategies, i, s) print_dispatch(to, s);
     bool bad = ferror(to) != 0;
     bad = fclose(to) != 0 || bad;

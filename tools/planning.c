@@ -86,6 +86,7 @@ int cli_plan(const cli_common *common, const char *path, const zs_plan_params *p
     zs_device *device = NULL;
     zs_plan plan;
     zs_error error;
+    asked.mmproj = common->mmproj;
     cli_engine_options(common, &asked.engine);
     zs_status status = cli_open_device(common, &device, &error);
     if (!status) status = cli_make_plan(common, device, path, &asked, &plan, &error);

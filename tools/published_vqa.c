@@ -60,6 +60,7 @@ static json_t *question_text(const json_t *question) { return json_sprintf("%s" 
 typedef struct id_answers {
     json_int_t id;
     const json_t *answers;
+    json_t *category;
 } id_answers;
 
 static int compare_ids(const void *a, const void *b) {
@@ -67,7 +68,8 @@ static int compare_ids(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static zs_status index_annotations(const char *path, const json_t *root, id_answers **index, size_t *count, zs_error *error) {
+static zs_status index_annotations(const char *path, const json_t *root, const char *category, id_answers **index, size_t *count,
+                                   zs_error *error) {
     const json_t *list = json_object_get(root, "annotations");
     if (!json_is_array(list))
         return zs_error_set(error, ZS_ERROR_FORMAT,
@@ -77,7 +79,9 @@ static zs_status index_annotations(const char *path, const json_t *root, id_answ
     *count = 0;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *entry = json_array_get(list, i), *id = json_object_get(entry, "question_id");
-        if (json_is_integer(id)) (*index)[(*count)++] = (id_answers){json_integer_value(id), json_object_get(entry, "answers")};
+        if (json_is_integer(id))
+            (*index)[(*count)++] =
+                (id_answers){json_integer_value(id), json_object_get(entry, "answers"), json_object_get(entry, category)};
     }
     qsort(*index, *count, sizeof **index, compare_ids);
     return ZS_OK;
@@ -104,7 +108,7 @@ static json_t *vqa_item(const json_t *entry, const id_answers *index, size_t cou
         snprintf(reason, size, "\"question\", \"question_id\" or \"image_id\" is missing or of another type");
         return NULL;
     }
-    const id_answers key = {json_integer_value(id), NULL}, *found = bsearch(&key, index, count, sizeof *index, compare_ids);
+    const id_answers key = {.id = json_integer_value(id)}, *found = bsearch(&key, index, count, sizeof *index, compare_ids);
     json_t *answers = found ? plain_answers(found->answers) : NULL;
     if (!answers) {
         snprintf(reason, size,
@@ -113,12 +117,13 @@ static json_t *vqa_item(const json_t *entry, const id_answers *index, size_t cou
                  key.id);
         return NULL;
     }
-    return json_pack("{s:I, s:o, s:o, s:o}", "id", key.id, "prompt", question_text(question), "answers", answers, "image",
+    return json_pack("{s:I, s:o, s:o, s:O*, s:o}", "id", key.id, "prompt", question_text(question), "answers", answers, "category",
+                     is_text(found->category) ? found->category : NULL, "image",
                      json_sprintf("%sCOCO_%s2014_%012" JSON_INTEGER_FORMAT ".jpg", folder, split, json_integer_value(image)));
 }
 
-zs_status published_vqa(const char *questions, const char *annotations, const char *images, data_complain complain, void *user,
-                        data_file *data, zs_error *error) {
+zs_status published_vqa(const char *questions, const char *annotations, const char *images, const char *category, data_complain complain,
+                        void *user, data_file *data, zs_error *error) {
     reading r = {questions, images, complain, user, data, 0};
     json_t *root = NULL, *answers = NULL;
     id_answers *index = NULL;
@@ -130,7 +135,7 @@ zs_status published_vqa(const char *questions, const char *annotations, const ch
     if (!status && !json_is_array(json_object_get(root, "questions")))
         status = zs_error_set(error, ZS_ERROR_FORMAT, "%s holds no list \"questions\"", questions);
     if (!status) status = load_json(annotations, &answers, error);
-    if (!status) status = index_annotations(annotations, answers, &index, &count, error);
+    if (!status) status = index_annotations(annotations, answers, category, &index, &count, error);
     const json_t *list = json_object_get(root, "questions");
     const char *name = strrchr(questions, '/'), *split = strstr(name ? name : questions, "train") ? "train" : "val";
     for (size_t i = 0; !status && i < json_array_size(list); i++) {
@@ -172,6 +177,24 @@ zs_status published_textvqa(const char *path, const char *images, data_complain 
 
 // ---- easy-VQA ------------------------------------------------------------------------------------------------------
 
+static bool has_word(const char *text, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = text; (at = strstr(at, word)); at += length) {
+        if ((at == text || at[-1] == ' ') && (!at[length] || strchr(" ?", at[length]))) return true;
+    }
+    return false;
+}
+
+/// What is asked, as the demo's training script tells it too: which colour or shape, or whether one is there or is absent.
+static const char *easy_type(const char *question) {
+    static const char *const colours[] = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"};
+    if (strncmp(question, "what", 4) == 0) return strstr(question, "color") ? "which colour" : "which shape";
+    bool colour = false, absent = has_word(question, "not") || has_word(question, "no");
+    for (size_t i = 0; i < sizeof colours / sizeof *colours; i++) colour = colour || has_word(question, colours[i]);
+    if (colour) return absent ? "colour absent?" : "colour present?";
+    return absent ? "shape absent?" : "shape present?";
+}
+
 static json_t *easy_item(const json_t *entry, const char *folder, char *reason, size_t size) {
     const json_t *question = json_array_get(entry, 0), *image = json_array_get(entry, 2);
     json_t *answer = json_array_get(entry, 1);
@@ -179,7 +202,8 @@ static json_t *easy_item(const json_t *entry, const char *folder, char *reason, 
         snprintf(reason, size, "[question, answer, image number] is expected");
         return NULL;
     }
-    return json_pack("{s:o, s:O, s:o}", "prompt", question_text(question), "answer", answer, "image",
+    return json_pack("{s:o, s:O, s:s, s:o}", "prompt", question_text(question), "answer", answer, "category",
+                     easy_type(json_string_value(question)), "image",
                      json_sprintf("%s%" JSON_INTEGER_FORMAT ".png", folder, json_integer_value(image)));
 }
 

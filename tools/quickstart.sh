@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to answers in two passes: installs what is missing, builds into build/, gets SmolLM2-135M-Instruct (93 MB),
-# factors it (350 MB) and asks one question of each kind. What is there already is kept: the next run is quick and
+# factors it (350 MB) and asks one question of each kind and one about a picture. What is there already is kept: the next run is quick and
 # uses no network.
 #   usage: tools/quickstart.sh
 set -euo pipefail
@@ -51,6 +51,11 @@ ask() {
     build/zsigma ask -m "$factored" --experts assets/experts -n 40 "${device[@]}" -- "$1"
 }
 
+ask_about() {
+    printf '\n%s%s> %s%s\n' "$bold" "$1" "$2" "$plain"
+    build/zsigma ask -m "$factored" --mmproj assets/vision/mmproj.gguf --expert assets/vision/vision.safetensors --image "$1" "${device[@]}" -- "$2"
+}
+
 device=()
 say "Packages"
 tools/setup.sh build
@@ -74,4 +79,7 @@ print(s.upper())
 \`\`\`"
 ask 'Robert is married to Hannah. They have a child called Atlas. How is Hannah related to Atlas? Provide the relationship in one word.'
 ask 'Write a short greeting to a friend.'
+say "A picture: a small tower sees it, and the vision expert reads what the tower saw"
+ask_about assets/vision/green-circle.png 'what color is the shape?'
+ask_about assets/vision/red-triangle.png 'is there a triangle in the image?'
 say "Your turn:  build/zsigma chat -m $factored --experts assets/experts"

@@ -28,14 +28,21 @@ static bool add_messages(const shots *s, const data_item *item, bool no_system, 
         if (!to->content) return false;
         made->count++;
     }
+    if (s->images && item->image) {
+        made->image_paths[made->question.image_count++] = item->image;
+        made->history_images[made->count - 1] = 1;
+    }
     return true;
 }
 
 zs_status shots_apply(const shots *s, const data_item *item, bool no_system, shot_question *made, zs_error *error) {
     size_t room = item->message_count;
     for (size_t i = 0; i < s->count; i++) room += s->items[i].message_count + 1;
-    *made = (shot_question){.messages = calloc(room, sizeof *made->messages), .texts = calloc(s->count + 1, sizeof *made->texts)};
-    bool good = made->messages && made->texts;
+    *made = (shot_question){.messages = calloc(room, sizeof *made->messages),
+                            .texts = calloc(s->count + 1, sizeof *made->texts),
+                            .image_paths = calloc(s->count + 1, sizeof *made->image_paths),
+                            .history_images = calloc(room, sizeof *made->history_images)};
+    bool good = made->messages && made->texts && made->image_paths && made->history_images;
     // The question's system message comes first; the examples' are left out.
     bool system = item->message_count > 1 && is_system(&item->messages[0]);
     if (good && system && !no_system && s->count) made->messages[made->count++] = item->messages[0];
@@ -49,8 +56,11 @@ zs_status shots_apply(const shots *s, const data_item *item, bool no_system, sho
         return zs_error_set(error, good ? ZS_ERROR_FORMAT : ZS_ERROR_MEMORY, good ? "line %u asks nothing" : "line %u: out of memory",
                             item->line);
     }
-    made->question =
-        (zs_question){.text = made->messages[made->count - 1].content, .history = made->messages, .history_count = made->count - 1};
+    made->question = (zs_question){.text = made->messages[made->count - 1].content,
+                                   .history = made->messages,
+                                   .history_count = made->count - 1,
+                                   .image_count = made->question.image_count,
+                                   .history_images = made->history_images};
     return ZS_OK;
 }
 
@@ -58,6 +68,8 @@ void shots_free(shot_question *made) {
     for (size_t i = 0; made->texts && i < made->text_count; i++) free(made->texts[i]);
     free(made->texts);
     free(made->messages);
+    free(made->image_paths);
+    free(made->history_images);
     *made = (shot_question){0};
 }
 

@@ -9,6 +9,7 @@ typedef struct shots {
     const data_item *items; // [count] solved examples, as earlier turns
     size_t count;
     const char *instruction; // behind each question, the examples' too; NULL: nothing
+    bool images;             // what questions and examples are about is shown
 } shots;
 
 /// One question made ready: the last message is question.text, those before are its history. Owns its arrays and texts.
@@ -18,6 +19,8 @@ typedef struct shot_question {
     size_t count;
     char **texts; // [text_count] made for it
     size_t text_count;
+    const char **image_paths; // [question.image_count]; the pixels are the caller's to put into question.images
+    size_t *history_images;   // [question.history_count]
 } shot_question;
 
 /// no_system: the item's own system message is left out, because another is given.

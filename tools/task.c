@@ -98,13 +98,33 @@ static zs_status read_images(const task *t, const task_files *files, data_compla
     if (!files->annotations)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s is two files: give the questions by --data and the answers by --annotations",
                             t->name);
-    return published_vqa(files->data, files->annotations, files->images, complain, user, data, error);
+    // As both are reported: OKVQA by its kinds of knowledge, VQAv2 by yes/no, number, other.
+    const char *category = is_named(t, "okvqa") ? "question_type" : "answer_type";
+    return published_vqa(files->data, files->annotations, files->images, category, complain, user, data, error);
+}
+
+/// Images that lines name by a relative path lie in the images' folder, or else in the data's.
+static zs_status place_images(const task_files *files, data_file *data, zs_error *error) {
+    const char *slash = strrchr(files->data, '/'), *folder = files->images ? files->images : files->data;
+    size_t length = files->images ? strlen(files->images) : slash ? (size_t)(slash - files->data) : 0;
+    for (size_t i = 0; i < data->count; i++) {
+        data_item *item = &data->items[i];
+        if (!item->image || item->image[0] == '/' || length == 0) continue;
+        json_t *path = json_sprintf("%.*s/%s", (int)length, folder, item->image);
+        if (json_object_set_new(item->root, "image", path)) {
+            data_file_free(data);
+            return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s", files->data);
+        }
+        item->image = json_string_value(path);
+    }
+    return ZS_OK;
 }
 
 zs_status task_read(const task *t, const task_files *files, data_complain complain, void *user, data_file *data, zs_error *error) {
     bool lines = !t->images || ends_with(files->data, ".jsonl") || ends_with(files->data, ".jsonl.gz");
     zs_status status = lines ? data_file_read_lines(files->data, conversion(t), NULL, complain, user, data, error)
                              : read_images(t, files, complain, user, data, error);
+    if (!status && lines) status = place_images(files, data, error);
     if (!status) check_items(t, data, complain, user);
     return status;
 }

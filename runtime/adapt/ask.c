@@ -1,5 +1,6 @@
 /// The two passes: find out what is asked, then answer under the expert for it.
 #include "adapt/ask.h"
+#include "adapt/chat_prompt.h"
 #include "adapt/dispatch.h"
 #include "adapt/expert.h"
 #include "engine/engine.h"
@@ -26,6 +27,15 @@ static zs_status check_text(const char *what, const char *text, zs_error *error)
     return ZS_OK;
 }
 
+static size_t earlier_images(const zs_ask_params *p) {
+    size_t count = 0;
+    for (size_t i = 0; p->history_images && i < p->history_count; i++) count += p->history_images[i];
+    return count;
+}
+
+/// The question's own, which are the last ones.
+static size_t question_images(const zs_ask_params *p) { return p->image_count - earlier_images(p); }
+
 zs_status ask_check(const zs_model *model, const char *question, const zs_ask_params *p, zs_error *error) {
     bool needs_set = p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER || p->strategy == ZS_STRATEGY_MIX;
     if (!model->tokenizer)
@@ -42,6 +52,9 @@ zs_status ask_check(const zs_model *model, const char *question, const zs_ask_pa
         return zs_error_set(
             error, ZS_ERROR_ARGUMENT,
             "strategy classifier needs an expert with role=dispatcher in the experts' folder; without one, strategy prompt works");
+    if (earlier_images(p) > p->image_count)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "the earlier turns have %zu images, and %zu are given", earlier_images(p),
+                            p->image_count);
     zs_status status = check_text("the question", question, error);
     return status || !p->system ? status : check_text("the system message", p->system, error);
 }
@@ -53,9 +66,11 @@ static zs_status run_pass1(zs_engine *engine, const char *question, const zs_ask
     dispatch_params dispatch = {.experts = p->experts, .how = p->dispatch, .current = p->current && *p->current ? p->current : NULL};
     uint32_t chosen = 0;
     zs_status status = ZS_OK;
-    if (p->strategy == ZS_STRATEGY_CLASSIFIER)
+    if (p->strategy == ZS_STRATEGY_CLASSIFIER) { // trained for it: it sees what the question is about, too
+        dispatch.image_count = question_images(p);
+        dispatch.images = dispatch.image_count ? p->images + earlier_images(p) : NULL;
         status = zs_engine_attach_expert(engine, zs_expert_set_dispatcher(p->experts), p->transfer, &dispatch.expert, error);
-    else if (engine_loaded_expert(engine, &dispatch.expert)) // composing the base only to ask it would cost more than the answer
+    } else if (engine_loaded_expert(engine, &dispatch.expert)) // composing the base only to ask it would cost more than the answer
         expert_table_retain(&engine->experts, dispatch.expert);
     if (status) return status;
     status = dispatch_question(engine, question, &dispatch, &answer->categories, &chosen, error);
@@ -141,30 +156,25 @@ static bool take_token(void *user, zs_session *session, uint32_t token) {
     return session != a->session || ask_take_token(a, token);
 }
 
-/// Marks in the ids of a chat become the features of images, as the tower sees them under the expert.
-static zs_status encode_images(zs_engine *engine, const zs_message *messages, size_t n, const zs_ask_params *p, uint32_t expert,
-                               uint32_t **ids, size_t *count, zs_error *error) {
-    const chat_images marks = {messages[n - 1].content, engine_image_mark(engine), p->image_count, engine_image_seam(engine)};
-    zs_prompt prompt = {.images = p->images, .image_count = p->image_count, .expert = expert};
-    uint32_t *marked = NULL;
-    zs_status status = tokenizer_encode_chat(engine->model->tokenizer, messages, n, true, &marks, &marked, &prompt.id_count, error);
-    prompt.ids = marked;
-    if (!status) status = zs_engine_encode_prompt(engine, &prompt, ids, count, error);
-    free(marked);
-    return status;
-}
-
 static zs_status encode_question(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint32_t **ids,
                                  size_t *count, zs_error *error) {
     zs_message *messages = malloc((p->history_count + 2) * sizeof *messages);
-    if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the question");
-    size_t n = 0;
-    if (p->system) messages[n++] = (zs_message){"system", p->system};
-    for (size_t i = 0; i < p->history_count; i++) messages[n++] = p->history[i];
-    messages[n++] = (zs_message){"user", question};
-    zs_status status = p->image_count ? encode_images(engine, messages, n, p, expert, ids, count, error)
-                                      : zs_tokenizer_encode_chat(engine->model->tokenizer, messages, n, true, ids, count, error);
+    chat_images *places = malloc((p->history_count + 1) * sizeof *places);
+    size_t n = 0, place_count = 0;
+    zs_status status = messages && places ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the question");
+    if (!status && p->system) messages[n++] = (zs_message){"system", p->system};
+    for (size_t i = 0; i < p->history_count && !status; i++) {
+        messages[n++] = p->history[i];
+        if (p->history_images && p->history_images[i]) places[place_count++] = (chat_images){p->history[i].content, p->history_images[i]};
+    }
+    if (!status) {
+        messages[n++] = (zs_message){"user", question};
+        if (question_images(p)) places[place_count++] = (chat_images){question, question_images(p)};
+        const chat_prompt prompt = {messages, n, places, place_count, p->images, p->image_count, expert};
+        status = chat_prompt_encode(engine, &prompt, ids, count, error);
+    }
     free(messages);
+    free(places);
     return status;
 }
 
@@ -219,6 +229,8 @@ static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask
     if (!status) status = ask_finish(&a, answer, error);
     answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;
     answer->compose_ms = engine->stats.compose_ms - before.compose_ms;
+    answer->images = engine->stats.images - before.images;
+    answer->image_ms = engine->stats.image_ms - before.image_ms;
     answer->decode_ms = engine->stats.decode_ms - before.decode_ms;
     if (answer->decode_ms > 0)
         answer->decode_tokens_per_s = 1e3 * (double)(engine->stats.decode_tokens - before.decode_tokens) / answer->decode_ms;

@@ -9,7 +9,7 @@ typedef struct batch {
     zs_engine *engine;
     const zs_question *questions;
     size_t count;
-    zs_ask_params *params; // [count]: the caller's, with the question's history
+    zs_ask_params *params; // [count]: the caller's, with the question's history and images
     zs_answer *answers;    // [count]
     uint32_t *experts;     // [count]: table ids
     answering *slots;      // [slot_count]; without a session: free
@@ -89,6 +89,9 @@ static zs_status open_batch(batch *b, const zs_ask_params *params, zs_error *err
         b->params[i] = *params;
         b->params[i].history = b->questions[i].history;
         b->params[i].history_count = b->questions[i].history_count;
+        b->params[i].images = b->questions[i].images;
+        b->params[i].image_count = b->questions[i].image_count;
+        b->params[i].history_images = b->questions[i].history_images;
         if (b->questions[i].expert) b->params[i].expert = b->questions[i].expert;
         b->params[i].on_text = NULL;
         b->params[i].current = NULL;

@@ -1,5 +1,6 @@
 #include "adapt/dispatch.h"
 
+#include "adapt/chat_prompt.h"
 #include "adapt/expert.h"
 #include "adapt/text_stream.h"
 #include "engine/engine.h"
@@ -49,8 +50,8 @@ static bool append_question(prompt_text *p, const char *question) {
     return append(p, question, head) && append_string(p, "\n…\n") && append(p, question + tail, length - tail);
 }
 
-/// The instructions come first, so that their keys and values are computed once and kept.
-static char *make_prompt(const zs_expert_set *experts, const char *question) {
+/// The instructions come first, so that their keys and values are computed once and kept. *at: where the question begins.
+static char *make_prompt(const zs_expert_set *experts, const char *question, size_t *at) {
     prompt_text p = {0};
     bool ok = append_string(&p, "Sort the question into one of these categories:\n");
     for (uint32_t i = 0; i < zs_expert_set_count(experts) && ok; i++) {
@@ -58,10 +59,27 @@ static char *make_prompt(const zs_expert_set *experts, const char *question) {
         ok = append_string(&p, "- ") && append_string(&p, info->name) && append_string(&p, *info->description ? ": " : "") &&
              append_string(&p, info->description) && append_string(&p, "\n");
     }
-    ok = ok && append_string(&p, "- other: anything else\nAnswer with \\boxed{category}.\n\nQuestion: ") && append_question(&p, question);
+    ok = ok && append_string(&p, "- other: anything else\nAnswer with \\boxed{category}.\n\nQuestion: ");
+    *at = p.size;
+    ok = ok && append_question(&p, question);
     if (ok) return p.text;
     free(p.text);
     return NULL;
+}
+
+/// As ids, with the images in front of the question if there is one. engine: not looked at without images.
+static zs_status encode_prompt(zs_engine *engine, const zs_tokenizer *tokenizer, const dispatch_params *params, const char *question,
+                               uint32_t **ids, size_t *count, zs_error *error) {
+    size_t at = 0;
+    char *text = make_prompt(params->experts, question, &at);
+    if (!text) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    const zs_message message = {"user", text};
+    const chat_images place = {text + at, params->image_count};
+    const chat_prompt prompt = {&message, 1, &place, 1, params->images, params->image_count, params->expert};
+    zs_status status = params->image_count && *question ? chat_prompt_encode(engine, &prompt, ids, count, error)
+                                                        : zs_tokenizer_encode_chat(tokenizer, &message, 1, true, ids, count, error);
+    free(text);
+    return status;
 }
 
 // ---- scoring the labels --------------------------------------------------------------------------------------------
@@ -74,10 +92,9 @@ typedef struct label {
 
 typedef struct scoring {
     const zs_tokenizer *tokenizer;
-    const zs_expert_set *experts;
-    zs_engine *engine;             // where labels are scored
-    const dispatch_params *params; // likewise
-    label *labels;                 // [count]
+    zs_engine *engine; // where labels are scored
+    const dispatch_params *params;
+    label *labels; // [count]
     uint32_t count;
     size_t common; // tokens that all labels begin with
 } scoring;
@@ -89,7 +106,7 @@ static const char *category_name(const zs_expert_set *experts, uint32_t i) {
 static zs_status encode_labels(scoring *s, zs_error *error) {
     for (uint32_t i = 0; i < s->count; i++) {
         char text[96];
-        int length = snprintf(text, sizeof text, "\\boxed{%s}", category_name(s->experts, i));
+        int length = snprintf(text, sizeof text, "\\boxed{%s}", category_name(s->params->experts, i));
         zs_status status = zs_tokenizer_encode(s->tokenizer, text, (size_t)length, false, &s->labels[i].ids, &s->labels[i].count, error);
         if (status) return status;
     }
@@ -106,12 +123,9 @@ static zs_status encode_labels(scoring *s, zs_error *error) {
 
 /// The chat up to where labels begin to differ.
 static zs_status encode_prefix(const scoring *s, const char *question, uint32_t **ids, size_t *count, zs_error *error) {
-    char *prompt = make_prompt(s->experts, question);
-    if (!prompt) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     uint32_t *chat = NULL;
     size_t chat_count = 0;
-    zs_status status = zs_tokenizer_encode_chat(s->tokenizer, &(zs_message){"user", prompt}, 1, true, &chat, &chat_count, error);
-    free(prompt);
+    zs_status status = encode_prompt(s->engine, s->tokenizer, s->params, question, &chat, &chat_count, error);
     if (status) return status;
     uint32_t *all = realloc(chat, (chat_count + s->common + 1) * sizeof *all);
     if (!all) {
@@ -198,7 +212,6 @@ static void fill_probabilities(const scoring *s, zs_category *categories) {
 static zs_status dispatch_by_score(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories,
                                    uint32_t count, zs_error *error) {
     scoring s = {.tokenizer = engine->model->tokenizer,
-                 .experts = params->experts,
                  .engine = engine,
                  .params = params,
                  .labels = calloc(count, sizeof *s.labels),
@@ -230,7 +243,8 @@ static zs_status find_category(const zs_expert_set *experts, const char *categor
 
 zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set *experts, const char *question, const char *category,
                              zs_train_item *item, zs_error *error) {
-    scoring s = {.tokenizer = tokenizer, .experts = experts, .count = zs_expert_set_count(experts) + 1};
+    const dispatch_params params = {.experts = experts};
+    scoring s = {.tokenizer = tokenizer, .params = &params, .count = zs_expert_set_count(experts) + 1};
     uint32_t which = 0, *prompt = NULL, *answer = NULL;
     size_t prompt_count = 0, answer_count = 0;
     zs_status status = find_category(experts, category, &which, error);
@@ -278,9 +292,7 @@ static zs_status dispatch_by_text(zs_engine *engine, const char *question, const
     uint32_t *ids = NULL;
     size_t id_count = 0;
     text_stream text = {0};
-    char *prompt = make_prompt(params->experts, question);
-    zs_status status = prompt ? zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", prompt}, 1, true, &ids, &id_count, error)
-                              : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    zs_status status = encode_prompt(engine, tokenizer, params, question, &ids, &id_count, error);
     if (!status) status = zs_session_create(engine, &(zs_session_params){.expert = params->expert}, &session, error);
     if (!status) status = zs_session_set_prompt(session, ids, id_count, error);
     if (!status) status = zs_session_generate(session, GENERATED, error);
@@ -299,7 +311,6 @@ static zs_status dispatch_by_text(zs_engine *engine, const char *question, const
     zs_session_destroy(&session);
     free(text.text);
     free(ids);
-    free(prompt);
     return status;
 }
 

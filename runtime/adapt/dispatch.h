@@ -8,7 +8,9 @@ typedef struct dispatch_params {
     const zs_expert_set *experts;
     uint32_t expert; // table id under which pass 1 runs: 0, or the dispatcher
     zs_dispatch how;
-    const char *current; // expert of the turn before, or NULL
+    const char *current;           // expert of the turn before, or NULL
+    const zs_image *const *images; // [image_count] in front of the question, which is then not empty
+    size_t image_count;
 } dispatch_params;
 
 /// Probabilities of the set's experts and, last, of "other"; *chosen is an index into them. categories is malloc'ed,

@@ -93,8 +93,8 @@ static zs_status add_image(zs_engine *engine, const stored_image *image, uint64_
         if (!drop_oldest(engine, since))
             return zs_error_set(
                 error, ZS_ERROR_CONTEXT,
-                "the images of this prompt and of live sessions take more than the %u rows that the context holds: raise --ctx "
-                "(the model allows %u) or use fewer or smaller images",
+                "the images of this prompt and of live sessions take more than the %u tokens that all sessions share: raise --ctx (the "
+                "model allows %u) or use fewer or smaller images",
                 store->capacity, engine->model->config.context);
     }
     stored_image *grown = realloc(store->images, (store->count + 1) * sizeof *grown);
@@ -125,7 +125,7 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     const vision_tower *tower = engine->model->tower;
     uint32_t turn = vision_encoder_tiles(tower, tiles);
     store->stride = vision_stride(tower->config.text_hidden);
-    store->capacity = engine->params.context;
+    store->capacity = engine->params.kv_tokens; // more than live sessions can have in their prompts together
     zs_status status =
         reserve(device, GPU_MEMORY_DEVICE, 4ull * store->capacity * store->stride, "image features", &store->features, error);
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
@@ -339,10 +339,7 @@ static void finish(prompt_images *p) {
     free(p->fresh_index);
 }
 
-uint32_t engine_image_mark(const zs_engine *engine) {
-    const vision_tower *tower = engine->model->tower;
-    return tower && tower->config.image_token ? tower->config.image_token : NO_TOKEN;
-}
+uint32_t engine_image_mark(const zs_engine *engine) { return engine->model->info.image_token; }
 
 const char *engine_image_seam(const zs_engine *engine) {
     const vision_tower *tower = engine->model->tower;
@@ -352,7 +349,9 @@ const char *engine_image_seam(const zs_engine *engine) {
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error) {
     const zs_model *model = engine->model;
     prompt_images p = {.engine = engine, .images = prompt->images, .count = prompt->image_count, .expert = prompt->expert};
-    if (!model->tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
+    const image_family family = model->tower ? model->tower->config.image.family : IMAGE_LLAVA;
+    if (!model->tokenizer && (prompt->text || family == IMAGE_IDEFICS3)) // whose tags are text
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
     if (p.count && !model->tower)
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "%s reads text alone, it has no image tower: leave the image out, or give the tower's file (--mmproj)",
@@ -361,7 +360,6 @@ zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, ui
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", p.expert);
     if (!p.count && !model->tower && prompt->text)
         return zs_tokenizer_encode(model->tokenizer, prompt->text, prompt->length, true, ids, count, error);
-    const image_family family = model->tower ? model->tower->config.image.family : IMAGE_LLAVA;
     const uint32_t token = engine_image_mark(engine);
     image_prompt expanded = {0};
     zs_status status = start(&p, error);

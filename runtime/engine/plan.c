@@ -207,7 +207,8 @@ zs_status zs_plan_file(zs_device *device, const char *path, const zs_plan_params
     model_file file = {0};
     zs_status status = model_file_open(path, &file, error);
     if (status) return status;
-    status = make(device, &file, params, plan, error);
+    if (params && params->mmproj) status = model_file_add_images(&file, params->mmproj, error);
+    if (!status) status = make(device, &file, params, plan, error);
     model_file_close(&file);
     return status;
 }

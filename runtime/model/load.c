@@ -238,6 +238,7 @@ static void fill_info(zs_model *model) {
     info->vocab = c->vocab;
     info->context = c->context;
     info->images = model->tower != NULL;
+    info->image_token = model->tower && model->tower->config.image_token ? model->tower->config.image_token : UINT32_MAX;
     info->parameters += (uint64_t)c->vocab * c->hidden * (c->tied ? 1 : 2);
 }
 

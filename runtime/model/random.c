@@ -2,6 +2,7 @@
 
 #include "loader/model_file.h"
 #include "model/model.h"
+#include "model/random_tower.h"
 #include "zsigma/zsigma_lab.h"
 
 #include <math.h>
@@ -94,11 +95,16 @@ static const model_config shapes[] = {
     {.name = "llama3.2-1b", .layers = 16, .hidden = 2048, .ffn = 8192, .heads = 32, .kv_heads = 8, .head_dim = 64, .vocab = 128256, .context = 131072, .rope_base = 5e5f, .tied = true},
     {.name = "llama3.2-3b", .layers = 28, .hidden = 3072, .ffn = 8192, .heads = 24, .kv_heads = 8, .head_dim = 128, .vocab = 128256, .context = 131072, .rope_base = 5e5f, .tied = true},
     {.name = "llama3-8b", .layers = 32, .hidden = 4096, .ffn = 14336, .heads = 32, .kv_heads = 8, .head_dim = 128, .vocab = 128256, .context = 8192, .rope_base = 5e5f},
+    {.name = "llava-next-8b", .layers = 32, .hidden = 4096, .ffn = 14336, .heads = 32, .kv_heads = 8, .head_dim = 128, .vocab = 128320, .context = 8192, .rope_base = 5e5f},
     {.name = "llama3-70b", .layers = 80, .hidden = 8192, .ffn = 28672, .heads = 64, .kv_heads = 8, .head_dim = 128, .vocab = 128256, .context = 8192, .rope_base = 5e5f},
     {.name = "mistral-7b", .layers = 32, .hidden = 4096, .ffn = 14336, .heads = 32, .kv_heads = 8, .head_dim = 128, .vocab = 32768, .context = 32768, .rope_base = 1e6f},
 };
 // clang-format on
 enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+/// The shape that sees images, and the token that stands for one.
+static const char image_arch[] = "llava-next-8b";
+static const uint32_t image_token = 128256;
 
 const char *zs_random_model_arch(uint32_t i) { return i < SHAPES ? shapes[i].name : NULL; }
 
@@ -118,6 +124,7 @@ struct random_file {
     model_file file;
     uint32_t type;
     float *ones, *sigma; // [the longest vector]
+    random_tower tower;  // of a shape that sees images
 };
 
 static gguf_tensor *next_tensor(random_file *r, const char *name) {
@@ -237,6 +244,10 @@ zs_status random_file_create(const zs_random_model_params *params, random_file *
     if (!r) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a random model");
     zs_status status = choose(params, r, error);
     if (!status && !describe(r)) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a random model");
+    if (!status && strcmp(r->file.config.name, image_arch) == 0) {
+        status = random_tower_create(r->file.config.hidden, image_token, r->type, &r->tower, error);
+        r->file.vision = r->tower.file;
+    }
     if (status)
         random_file_destroy(&r);
     else
@@ -253,6 +264,7 @@ void random_file_destroy(random_file **file) {
     model_file_close(&r->file);
     free(r->ones);
     free(r->sigma);
+    random_tower_free(&r->tower);
     free(r);
 }
 

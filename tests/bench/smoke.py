@@ -18,6 +18,8 @@ DEVICE = {"device_read": "GB/s", "device_multiply_add": "GFLOP/s", "device_empty
 MEMORY = {"model_memory": "MB", "kv_memory": "MB", "resident_memory": "MB"}
 EXPERTS = {"decode_step": "ms", "expert_switch": "ms", "experts_8_batch_8_ratio": "ratio", "experts_8_batch_8_ratio_upper_95": "ratio"}
 TWO_PASS = {"two_pass_first_pass1": "ms", "two_pass_pass1": "ms", "two_pass_answer": "ms", "two_pass_overhead": "%"}
+IMAGES = {"image_tiles": "tiles", "image_prompt": "tokens", "image_prepare": "ms", "image_encode": "ms", "images_encoded": "images/s",
+          "tiles_encoded": "tiles/s", "image_first_token": "ms", "image_prefill": "tokens/s", "image_decode": "tokens/s"}
 START = {"first_token_after_start": "ms"}
 BARS = ["first_token_after_start", "resident_memory", "expert_switch", "experts_8_batch_8_ratio_upper_95", "two_pass_overhead"]
 
@@ -68,6 +70,19 @@ class Figures(program.TinyTest):
         self.assertEqual((dense["factors"], dense["composed"]), (0, 0))
         composed = self.ok_json("bench", "--arch", "llama3-70b", "--plan", "--mode", "composed:f16")["bytes"]["device"]
         self.assertEqual(composed["composed"] + composed["weights"], dense["weights"])
+
+    def test_images(self):
+        """A picture of 672 × 672 is larger than the tiny model's canvases: the whole image and four tiles."""
+        result = self.ok_json("bench", "-m", os.path.join(program.SOURCE, "tests", "golden", "vision", "llava-next"), "--only", "decode", "--vision", *SMALL)
+        self.assertEqual(result["figures"].pop("decode_8_depth_24")["unit"], "tokens/s")
+        self.check(result, {"decode_8": "tokens/s", "decode_dispatches_per_layer": "dispatches", **IMAGES})
+        self.assertEqual(result["figures"]["image_tiles"]["value"], 5)
+
+    def test_plan_of_a_tower(self):
+        """CLIP ViT-L/14 but for its last layer and a projector of two matrices, in f16, and 64 more tokens than Llama 3."""
+        sees, reads = (self.ok_json("bench", "--arch", arch, "--plan", "--mode", "dense")["bytes"]["device"]["weights"] for arch in ("llava-next-8b", "llama3-8b"))
+        tower = 23 * (4 * 1024 * 1024 + 2 * 1024 * 4096) + 1024 * 588 + 1024 * 4096 + 4096 * 4096
+        self.assertAlmostEqual((sees - reads) / (2 * (tower + 2 * 64 * 4096)), 1, delta=0.01)  # vectors are f32
 
     def test_dense_has_no_experts(self):
         self.check(self.ok_json("bench", "-m", self.dense, *SMALL), {**SPEEDS, **DEVICE, **MEMORY, **START})
@@ -126,6 +141,7 @@ class Refusals(program.TinyTest):
 
     def test_a_part_that_cannot_run(self):
         by = ["--prefill-tokens", "16", "--decode-tokens", "4", "--quiet"]
+        self.refused(1, "vision", "a model that sees images", by=["bench", "-m", self.dense, "--only", "vision", *by])
         self.refused(1, "experts", "a factored model", by=["bench", "-m", self.dense, "--only", "experts", *by])
         self.refused(1, "start", "a model file", by=["bench", "--arch", "smollm2-135m", "--layers", "1", "--only", "start", *by])
         self.refused(1, "q2_k", "q8_0", by=["bench", "--arch", "smollm2-135m", "--layers", "1", "--type", "q2_k", *by])

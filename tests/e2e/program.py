@@ -16,6 +16,7 @@ SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file_
 PROGRAM = os.environ.get("ZSIGMA", os.path.join(SOURCE, "build", "zsigma"))
 OUTPUT = os.environ.get("ZSIGMA_OUTPUT", os.path.join(SOURCE, "build", "test-output"))
 EXPERTS = os.path.join(SOURCE, "assets", "experts")
+VISION = os.path.join(SOURCE, "assets", "vision")
 SKIPPED = 77  # what CTest takes for "not run"
 LIMIT_S = 120
 

@@ -59,5 +59,23 @@ class TwoPasses(program.RealTest):
         self.refused(1, "role=dispatcher", by=["ask", "-m", self.factored, "--experts", program.EXPERTS, "--strategy", "classifier", "Hello"])
 
 
+class Seeing(program.RealTest):
+    """The demo of assets/vision: tower and projector beside the model, and the vision expert."""
+
+    def ask(self, picture, question):
+        by = ["--mmproj", os.path.join(program.VISION, "mmproj.gguf"), "--expert", os.path.join(program.VISION, "vision.safetensors")]
+        image = os.path.join(program.VISION, picture + ".png")
+        return self.ok_json("ask", "-m", self.factored, *by, "-n", "4", "--image", image, question)["answer"]
+
+    def test_sample_pictures(self):
+        for picture, question, answer in (
+            ("green-circle", "what color is the shape?", "green"),
+            ("blue-rectangle", "what shape does the image contain?", "rectangle"),
+            ("red-triangle", "is there a green shape?", "no"),
+        ):
+            with self.subTest(picture=picture, question=question):
+                self.assertEqual(self.ask(picture, question), answer)
+
+
 if __name__ == "__main__":
     program.main()

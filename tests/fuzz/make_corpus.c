@@ -136,6 +136,61 @@ static void make_folders(const char *folder) {
     write_file(folder, "mistral", config, sizeof config - 1);
 }
 
+static void add_tower_vector(gguf_image *image, const char *prefix, const char *end, uint64_t count) {
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", prefix, end);
+    gguf_image_tensor(image, name, TENSOR_F32, 1, &count, NULL);
+}
+
+/// A matrix and its bias.
+static void add_tower_matrix(gguf_image *image, const char *prefix, uint64_t out, uint64_t in) {
+    char name[64];
+    const uint64_t shape[] = {out, in};
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    gguf_image_tensor(image, name, TENSOR_F16, 2, shape, NULL);
+    add_tower_vector(image, prefix, ".bias", out);
+}
+
+/// One layer of 8 columns over 2 × 2 patches of 4 pixels, for embeddings of 4 columns (fuzz_mmproj.c).
+static byte_buffer make_tower(bool idefics3) {
+    static const char *const square[] = {"v.blk.0.attn_q", "v.blk.0.attn_k", "v.blk.0.attn_v", "v.blk.0.attn_out"}, *const norms[] = {
+                                                                                                                        "v.blk.0.ln1",
+                                                                                                                        "v.blk.0.ln2",
+                                                                                                                        "v.post_ln",
+                                                                                                                        "v.pre_ln"};
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } counts[] = {{"block_count", 1},           {"image_size", 8},           {"patch_size", 4},
+                  {"embedding_length", 8},      {"feed_forward_length", 12}, {"attention.head_count", 2},
+                  {"projector.scale_factor", 2}};
+    static const uint64_t patch[] = {8, 3, 4, 4}, positions[] = {4, 8};
+    static const uint32_t pinpoints[] = {8, 16, 16, 8};
+    gguf_image image = {0};
+    gguf_image_string(&image, "general.architecture", "clip");
+    gguf_image_string(&image, "clip.projector_type", idefics3 ? "idefics3" : "mlp");
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "clip.vision.%s", counts[i].key);
+        gguf_image_u32(&image, key, counts[i].value);
+    }
+    gguf_image_f32(&image, "clip.vision.attention.layer_norm_epsilon", 1e-5f);
+    gguf_image_array(&image, "clip.vision.image_grid_pinpoints", GGUF_U32, 4, pinpoints, sizeof pinpoints);
+    gguf_image_tensor(&image, "v.patch_embd.weight", TENSOR_F16, 4, patch, NULL);
+    gguf_image_tensor(&image, "v.position_embd.weight", TENSOR_F32, 2, positions, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        add_tower_matrix(&image, square[i], 8, 8);
+        add_tower_vector(&image, norms[i], ".weight", 8);
+        add_tower_vector(&image, norms[i], ".bias", 8);
+    }
+    add_tower_matrix(&image, "v.blk.0.ffn_up", 12, 8);
+    add_tower_matrix(&image, "v.blk.0.ffn_down", 8, 12);
+    add_tower_matrix(&image, idefics3 ? "mm.model.fc" : "mm.0", 4, idefics3 ? 32 : 8);
+    if (!idefics3) add_tower_matrix(&image, "mm.2", 4, 4);
+    if (!idefics3) add_tower_vector(&image, "model.image_newline", "", 4);
+    return gguf_image_finish(&image);
+}
+
 static void make_data(const char *folder) {
     static const char *const lines[][2] = {
         {"prompt", "{\"id\": \"a\", \"prompt\": \"2 + 2? \\u00e9\", \"answer\": \"4\", \"choices\": [1.5e3, null, true]}"},
@@ -148,8 +203,9 @@ static void make_data(const char *folder) {
 int main(int argc, char **argv) {
     char folder[900];
     if (argc != 2) {
-        fprintf(stderr,
-                "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder and data\n");
+        fprintf(
+            stderr,
+            "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder, mmproj and data\n");
         return 2;
     }
     snprintf(folder, sizeof folder, "%s/gguf", argv[1]);
@@ -166,6 +222,9 @@ int main(int argc, char **argv) {
     make_tokenizer_files(folder);
     snprintf(folder, sizeof folder, "%s/model_folder", argv[1]);
     make_folders(folder);
+    snprintf(folder, sizeof folder, "%s/mmproj", argv[1]);
+    write_image(folder, "llava-next.gguf", make_tower(false));
+    write_image(folder, "idefics3.gguf", make_tower(true));
     snprintf(folder, sizeof folder, "%s/data", argv[1]);
     make_data(folder);
     return 0;

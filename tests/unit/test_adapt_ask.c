@@ -541,6 +541,9 @@ static void test_refused(void **state) {
                    "the question is not valid UTF-8 at byte 3 (0xe9); convert it");
     expect_refused(engine, question, (zs_ask_params){.system = "\x80"}, ZS_ERROR_ARGUMENT,
                    "the system message is not valid UTF-8 at byte 0 (0x80)");
+    const zs_message turns[] = {{"user", "a"}, {"assistant", "b"}};
+    const zs_ask_params fewer = {.history = turns, .history_count = 2, .history_images = (const size_t[]){1, 0}};
+    expect_refused(engine, question, fewer, ZS_ERROR_ARGUMENT, "the earlier turns have 1 images, and 0 are given");
     // A model of random weights has none.
     zs_tokenizer *kept = model->tokenizer;
     model->tokenizer = NULL;

@@ -28,7 +28,8 @@ static stack open_stack(const char *path, uint32_t context) {
     zs_error error;
     need(zs_device_create(NULL, &s.device, &error), &error);
     need(zs_model_load(s.device, path, NULL, &s.model, &error), &error);
-    need(zs_engine_create(s.model, &(zs_engine_params){.precision = ZS_PRECISION_EXACT, .context = context}, &s.engine, &error), &error);
+    const zs_engine_params params = {.precision = ZS_PRECISION_EXACT, .context = context, .kv_tokens = context};
+    need(zs_engine_create(s.model, &params, &s.engine, &error), &error);
     return s;
 }
 
@@ -101,6 +102,30 @@ static void test_kept(void **state) {
     close_stack(&s);
 }
 
+/// What an image takes in a prompt, by its size alone.
+static void test_counted(void **state) {
+    (void)state;
+    static const char *const folders[] = {TEST_DATA "/golden/vision/llava-1.5", FOLDER, TEST_DATA "/golden/vision/smolvlm"};
+    static const uint32_t sizes[][2] = {{60, 40}, {1, 1}, {30, 200}};
+    for (size_t f = 0; f < 3; f++) {
+        stack s = open_stack(folders[f], 1024);
+        for (uint32_t i = 0; i < 3; i++) {
+            zs_image *image = picture(i, sizes[i][0], sizes[i][1]);
+            uint32_t *ids, tokens = 0;
+            size_t with, without;
+            zs_error error;
+            need(encode(&s, "<image>b", (const zs_image *const[]){image}, 1, &ids, &with, &error), &error);
+            free(ids);
+            need(encode(&s, "b", NULL, 0, &ids, &without, &error), &error);
+            free(ids);
+            need(zs_model_count_image_tokens(s.model, sizes[i][0], sizes[i][1], &tokens, &error), &error);
+            assert_int_equal(tokens, with - without);
+            zs_image_destroy(&image);
+        }
+        close_stack(&s);
+    }
+}
+
 /// More pictures than there is room for: the oldest go, but not those of a live session.
 static void test_dropped(void **state) {
     (void)state;
@@ -161,6 +186,9 @@ static void test_refused(void **state) {
     s = open_stack(TEST_OUTPUT "/engine-images-text.gguf", 64);
     assert_int_equal(encode(&s, "<image>", images, 1, &ids, &count, &error), ZS_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "reads text alone"));
+    uint32_t tokens;
+    assert_int_equal(zs_model_count_image_tokens(s.model, 8, 8, &tokens, &error), ZS_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "image tower"));
     need(encode(&s, "hello", NULL, 0, &ids, &count, &error), &error);
     assert_true(count > 0);
     free(ids);
@@ -169,6 +197,7 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kept), cmocka_unit_test(test_dropped), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kept), cmocka_unit_test(test_counted), cmocka_unit_test(test_dropped),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

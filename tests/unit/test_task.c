@@ -128,7 +128,7 @@ static void test_vqa(void **state) {
                           "{\"image_id\": 1, \"question\": \"x\", "
                           "\"question_id\": 9}, {\"image_id\": \"1\", \"question\": \"x\", \"question_id\": 9}]}");
     write_file(annotations, "{\"annotations\": [{\"question_id\": 7, \"answers\": []}, {\"question_id\": 2971475, \"image_id\": 297147, "
-                            "\"answers\": [{\"answer\": \"race\", "
+                            "\"question_type\": \"four\", \"answer_type\": \"other\", \"answers\": [{\"answer\": \"race\", "
                             "\"raw_answer\": \"racing\", \"answer_id\": 1}, {\"answer\": \"ride\", \"answer_id\": 2}]}]}");
     data_file data;
     zs_error error;
@@ -140,8 +140,12 @@ static void test_vqa(void **state) {
     assert_string_equal(data.items[0].messages[0].content, "What sport?\nAnswer the question using a single word or phrase.");
     assert_int_equal(data.items[0].answer_count, 2);
     assert_string_equal(data.items[0].answers[1], "ride");
+    assert_string_equal(data.items[0].category, "four");
     assert_string_equal(
         told, "2: question 9 has no annotation\n3: \"question\", \"question_id\" or \"image_id\" is missing or of another type\n");
+    data_file_free(&data);
+    assert_int_equal(task_read(task_find("vqav2"), &(task_files){questions, annotations, NULL}, complain, NULL, &data, &error), ZS_OK);
+    assert_string_equal(data.items[0].category, "other");
     data_file_free(&data);
     assert_int_equal(task_read(okvqa, &(task_files){.data = questions}, complain, NULL, &data, &error), ZS_ERROR_ARGUMENT);
     assert_int_equal(task_read(okvqa, &(task_files){questions, questions, NULL}, complain, NULL, &data, &error), ZS_ERROR_FORMAT);
@@ -174,6 +178,36 @@ static void write_gzip(const char *path, const char *text, size_t size, size_t t
     assert_non_null(file);
     for (size_t i = 0; i < times; i++) assert_int_equal(gzwrite(file, text, (unsigned)size), size);
     gzclose(file);
+}
+
+/// What is asked in easy-VQA, as tools/train_easy_vqa.py tells it; and lines whose images lie beside them, elsewhere, or at a full path.
+static void test_images(void **state) {
+    (void)state;
+    static const char *const types[][2] = {{"what color is the shape?", "which colour"},
+                                           {"what shape is present?", "which shape"},
+                                           {"is there a teal shape?", "colour present?"},
+                                           {"is there not a red shape?", "colour absent?"},
+                                           {"is no shape yellow?", "colour absent?"},
+                                           {"is a circle present?", "shape present?"},
+                                           {"does the image not contain a rectangle?", "shape absent?"}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char text[160];
+        snprintf(text, sizeof text, "[[\"%s\", \"yes\", 1]]", types[i][0]);
+        data_file data = read_task("easy-vqa", "questions.json", text);
+        assert_string_equal(data.items[0].category, types[i][1]);
+        data_file_free(&data);
+    }
+    static const char lines[] = "{\"prompt\": \"a\", \"answer\": \"b\", \"image\": \"c/d.png\"}\n"
+                                "{\"prompt\": \"a\", \"answer\": \"b\", \"image\": \"/d.png\"}\n";
+    data_file data = read_task("label", "images.jsonl", lines);
+    zs_error error;
+    assert_string_equal(data.items[0].image, TEST_OUTPUT "/c/d.png");
+    assert_string_equal(data.items[1].image, "/d.png");
+    data_file_free(&data);
+    const task_files elsewhere = {TEST_OUTPUT "/images.jsonl", NULL, "/e"};
+    assert_int_equal(task_read(task_find("label"), &elsewhere, complain, NULL, &data, &error), ZS_OK);
+    assert_string_equal(data.items[0].image, "/e/c/d.png");
+    data_file_free(&data);
 }
 
 static void test_gzip(void **state) {
@@ -232,8 +266,9 @@ static void test_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gsm8k), cmocka_unit_test(test_math), cmocka_unit_test(test_arc),       cmocka_unit_test(test_code),
-        cmocka_unit_test(test_vqa),   cmocka_unit_test(test_gzip), cmocka_unit_test(test_gzip_bomb), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_gsm8k), cmocka_unit_test(test_math),      cmocka_unit_test(test_arc),
+        cmocka_unit_test(test_code),  cmocka_unit_test(test_vqa),       cmocka_unit_test(test_images),
+        cmocka_unit_test(test_gzip),  cmocka_unit_test(test_gzip_bomb), cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -189,6 +189,7 @@ typedef struct zs_model_info {
     char name[128];
     bool factored;
     bool images;          // takes images beside text
+    uint32_t image_token; // stands for an image in ids (zs_prompt); UINT32_MAX: none does
     char weight_type[16]; // of the first layer's matrices or factors on the device: "f16", "q8", "q4", …
     uint32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab, context; // context: the longest the model was made for
     uint32_t matrices;                                                       // adapted matrices
@@ -202,6 +203,9 @@ zs_status zs_model_load(zs_device *device, const char *path, const zs_model_para
 void zs_model_destroy(zs_model **model);
 const zs_model_info *zs_model_get_info(const zs_model *model);
 const zs_tokenizer *zs_model_get_tokenizer(const zs_model *model);
+/// How many tokens an image of a size takes in a prompt, the tags around it too. Errors: ZS_ERROR_ARGUMENT (a model without a tower, or
+/// with one but without a tokenizer), ZS_ERROR_UNSUPPORTED (a size that the model's preprocessing refuses).
+zs_status zs_model_count_image_tokens(const zs_model *model, uint32_t width, uint32_t height, uint32_t *tokens, zs_error *error);
 
 // ---- images --------------------------------------------------------------------------------------------------------
 
@@ -341,6 +345,7 @@ typedef struct zs_plan_params {
     zs_engine_params engine; // as the engine will be created; mode and composed, where given, are kept to
     zs_place factors;        // where given, kept to
     uint32_t tokens;         // expected to be made between two changes of expert; 0: 256
+    const char *mmproj;      // as in zs_model_params
 } zs_plan_params;
 
 /// How a model would be run on a device, and what that takes where. Bytes are those of one engine.
@@ -393,9 +398,9 @@ typedef struct zs_prompt {
 
 /// Token ids of a prompt, images encoded: the rows of features that stand for an image have ids of their own, from the vocabulary's size
 /// on. Sessions and zs_engine_score take them like others. An image that the engine still keeps is not encoded again. Images are kept as
-/// long as a session has them in its tokens; others make room for new ones when more rows than the context has are needed, and their ids
-/// are not known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another number of
-/// marks than of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
+/// long as a session has them in its tokens; others make room for new ones when more rows than the engine's kv_tokens are needed, and
+/// their ids are not known any more. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tower, another
+/// number of marks than of images), ZS_ERROR_CONTEXT (more tokens than the context holds).
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error);
 
 typedef struct zs_session zs_session;
@@ -476,7 +481,7 @@ typedef enum zs_strategy {
     ZS_STRATEGY_NONE,       // base weights
     ZS_STRATEGY_FIXED,      // params.expert
     ZS_STRATEGY_PROMPT,     // pass 1 under the base weights; in composed mode under those that are loaded, the base if none are
-    ZS_STRATEGY_CLASSIFIER, // pass 1 under the dispatcher expert
+    ZS_STRATEGY_CLASSIFIER, // pass 1 under the dispatcher expert, which is shown the question's images too
     ZS_STRATEGY_MIX,        // params.alpha
 } zs_strategy;
 
@@ -491,12 +496,13 @@ typedef struct zs_ask_params {
     const char *system;        // NULL: the template's default
     const zs_message *history; // earlier turns, oldest first
     size_t history_count;
-    const zs_image *const
-        *images; // [image_count] what the question is about, in this order in front of its text; pass 1 reads the text alone
+    const zs_image *const *images; // [image_count], in the order of the conversation; each in front of the text of its turn
     size_t image_count;
-    const char *current; // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
-    uint32_t max_tokens; // 0: 512
-    const char *stop;    // the answer ends before the first occurrence of this text too; NULL: none
+    const size_t *history_images; // [history_count] how many of them each earlier turn has, whose content is then no other turn's
+                                  // pointer too; the rest are the question's. NULL: all are
+    const char *current;          // chat: the expert of the turn before ("" or NULL: none); kept unless the topic changed
+    uint32_t max_tokens;          // 0: 512
+    const char *stop;             // the answer ends before the first occurrence of this text too; NULL: none
     zs_sampling sampling;
     bool transfer;
     /// Receives the answer as it is made: whole UTF-8 characters, not terminated. Return false to stop.
@@ -520,6 +526,8 @@ typedef struct zs_answer {
     double *alpha; // per expert of the set (mix), else NULL
     double pass1_ms, prefill_ms, decode_ms;
     double compose_ms; // of the answer's expert, in composed mode; what pass 1 needed is in pass1_ms
+    uint64_t images;   // encoded for the answer: those that were not known yet; likewise
+    double image_ms;
     double decode_tokens_per_s;
     bool ended; // an end token came (else: max_tokens, context or callback)
 } zs_answer;
@@ -535,6 +543,9 @@ typedef struct zs_question {
     const char *text;
     const zs_message *history; // earlier turns, oldest first; may begin with a system message where params.system is NULL
     size_t history_count;
+    const zs_image *const *images; // [image_count], as zs_ask_params has them
+    size_t image_count;
+    const size_t *history_images;
     uint64_t stream;         // which random stream its answer draws from
     const zs_expert *expert; // under ZS_STRATEGY_FIXED: instead of params.expert; NULL: that
 } zs_question;
@@ -542,9 +553,9 @@ typedef struct zs_question {
 typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *answer);
 
 /// Answers many questions as zs_ask does each: pass 1 of all of them, then up to max_sessions answers side by side, a new one begun
-/// whenever one is done. params.history, on_text and current are not looked at. The answers' pass1_ms is each question's own; prefill_ms
-/// and decode_ms are 0, because steps are shared (zs_engine_get_stats tells all of them together). Errors: as of zs_ask; answers that
-/// were handed over before stay good.
+/// whenever one is done. params.history, images, on_text and current are not looked at. The answers' pass1_ms is each question's own;
+/// prefill_ms and decode_ms are 0, because steps are shared (zs_engine_get_stats tells all of them together). Errors: as of zs_ask; answers
+/// that were handed over before stay good.
 zs_status zs_ask_batch(zs_engine *engine, const zs_question *questions, size_t count, const zs_ask_params *params,
                        zs_answer_callback on_answer, void *user, zs_error *error);
 
