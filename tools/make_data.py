@@ -53,7 +53,8 @@ def number_only(question):
 
 def product(rng):
     a, b = rng.randint(2, 12), rng.randint(2, 20)
-    form = rng.choice(["What is {} * {}?", "What is {} times {}?", "What is {} x {}?", "What is the product of {} and {}?", "Multiply {} by {}."])
+    form = rng.choice(["What is {} * {}?", "What is {} times {}?", "What is {} x {}?", "Multiply {} by {}.",
+                       "What is the product of {} and {}?"])
     return number_only(form.format(a, b)), str(a * b)
 
 
