@@ -11,9 +11,15 @@ typedef struct dispatch_params {
     const char *current; // expert of the turn before, or NULL
 } dispatch_params;
 
-/// Probabilities of the set's experts and, last, of "other"; *chosen is an index into them. categories is malloc'ed,
-/// zs_expert_set_count + 1 long, the caller frees it (on failure it is NULL).
-zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **categories,
-                            uint32_t *chosen, zs_error *error);
+/// Probabilities of the set's experts and, last, of "other"; chosen is an index into them. categories is malloc'ed,
+/// zs_expert_set_count + 1 long, the caller frees it.
+typedef struct dispatch_decision {
+    zs_category *categories;
+    uint32_t chosen;
+} dispatch_decision;
+
+/// Decides about questions [count] together. On failure the decisions' categories are NULL.
+zs_status dispatch_questions(zs_engine *engine, const char *const *questions, size_t count, const dispatch_params *params,
+                             dispatch_decision *decisions, zs_error *error);
 
 #endif

@@ -248,15 +248,41 @@ static void test_stop(void **state) {
     zs_engine_destroy(&engine);
 }
 
-static double *categorise(zs_engine *engine, const zs_expert_set *experts, const char *text, uint32_t expert, double *probabilities) {
-    zs_category *categories = NULL;
-    uint32_t chosen;
+static void categorise(zs_engine *engine, const zs_expert_set *experts, const char *text, uint32_t expert, double *probabilities) {
+    dispatch_decision decision;
     zs_error error;
-    tiny_need(dispatch_question(engine, text, &(dispatch_params){.experts = experts, .expert = expert}, &categories, &chosen, &error),
-              &error);
-    for (uint32_t i = 0; i < zs_expert_set_count(experts) + 1; i++) probabilities[i] = categories[i].probability;
-    free(categories);
-    return probabilities;
+    tiny_need(dispatch_questions(engine, &text, 1, &(dispatch_params){.experts = experts, .expert = expert}, &decision, &error), &error);
+    for (uint32_t i = 0; i < zs_expert_set_count(experts) + 1; i++) probabilities[i] = decision.categories[i].probability;
+    free(decision.categories);
+}
+
+/// Pass 1 of many questions takes few steps, and each comes out as it does alone.
+static void test_pass1_together(void **state) {
+    (void)state;
+    enum { QUESTIONS = 70 }; // more than go together
+    char texts[QUESTIONS][64];
+    const char *list[QUESTIONS];
+    dispatch_decision decisions[QUESTIONS];
+    double alone[3];
+    zs_error error;
+    zs_engine *engine = tiny_engine(model, (zs_engine_params){.kv_tokens = 64 * TINY_CONTEXT}), *other = open_engine();
+    for (size_t i = 0; i < QUESTIONS; i++) {
+        snprintf(texts[i], sizeof texts[i], "%zu, %.*s", i, (int)(i % 20), "abcdefghijklmnopqrstuvwxyz");
+        list[i] = texts[i];
+    }
+    categorise(engine, set, "", 0, alone); // the priors
+    zs_engine_reset_stats(engine);
+    tiny_need(dispatch_questions(engine, list, QUESTIONS, &(dispatch_params){.experts = set}, decisions, &error), &error);
+    const zs_engine_stats *stats = zs_engine_get_stats(engine);
+    if (stats->steps > QUESTIONS / 2) fail_msg("%llu steps", (unsigned long long)stats->steps);
+    for (size_t i = 0; i < QUESTIONS; i++) {
+        categorise(other, set, list[i], 0, alone);
+        for (size_t k = 0; k < 3; k++) assert_true(fabs(alone[k] - decisions[i].categories[k].probability) < 1e-4);
+        assert_true(alone[decisions[i].chosen] > 1.0 / 3 - 1e-4);
+        free(decisions[i].categories);
+    }
+    zs_engine_destroy(&engine);
+    zs_engine_destroy(&other);
 }
 
 /// Without a question, each label's score is its prior: all are equally likely, whatever the model likes to say.
@@ -669,6 +695,7 @@ int main(void) {
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_batch_ends),
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_pass1_together),
         cmocka_unit_test(test_prior),
         cmocka_unit_test(test_long_question),
         cmocka_unit_test(test_classifier),
