@@ -163,8 +163,7 @@ static zs_status find_priors(scoring *s, zs_error *error) {
     if (status) return status;
     double *scores = malloc(s->count * sizeof *scores);
     if (!scores) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
-    uint64_t base =
-        hash_ids(0xcbf29ce484222325u ^ expert_table_serial(&s->engine->experts, s->params->expert), nothing.ids, nothing.count);
+    uint64_t base = hash_ids(0xcbf29ce484222325u ^ expert_table_serial(&s->engine->experts, s->params->expert), nothing.ids, nothing.count);
     bool known = true;
     for (uint32_t i = 0; i < s->count; i++)
         known = engine_find_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), &s->labels[i].prior) && known;

@@ -426,7 +426,8 @@ static zs_engine *score_groups(zs_engine_params params, const uint32_t texts[][G
     for (size_t i = 0; i < GROUPS; i++) {
         reference_model_run(reference, NULL, texts[i], GROUP_PREFIX + GROUP_MORE, expected);
         for (size_t k = 0; k < GROUP_MORE; k++)
-            assert_true(fabs(expected[(GROUP_PREFIX + k - 1) * VOCAB + texts[i][GROUP_PREFIX + k]] - (double)logprobs[i][k]) <= (double)bound);
+            assert_true(fabs(expected[(GROUP_PREFIX + k - 1) * VOCAB + texts[i][GROUP_PREFIX + k]] - (double)logprobs[i][k]) <=
+                        (double)bound);
     }
     free(expected);
     expect_no_page_lost(engine);
