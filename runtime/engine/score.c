@@ -358,7 +358,7 @@ zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t 
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%zu likeliest tokens of a vocabulary of %u were asked for", top_count,
                             engine->model->config.vocab);
     score_run run = {.engine = engine, .items = items, .count = count, .top = top, .top_count = top_count};
-    run.order = malloc(count * sizeof *run.order);
+    run.order = calloc(count, sizeof *run.order);
     if (!run.order) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while scoring");
     group_items(run.order, items, count);
     score_wave wave;
