@@ -51,7 +51,10 @@ zs_status ask_check(const zs_model *model, const char *question, const zs_ask_pa
 /// Which expert each question belongs to; NULL for "other": the base. The params of all questions agree.
 static zs_status run_pass1(zs_engine *engine, const char *const *questions, size_t count, const zs_ask_params *p, zs_answer *answers,
                            const zs_expert **experts, zs_error *error) {
-    dispatch_params dispatch = {.experts = p->experts, .how = p->dispatch, .current = p->current && *p->current ? p->current : NULL};
+    dispatch_params dispatch = {.experts = p->experts,
+                                .trained = p->strategy == ZS_STRATEGY_CLASSIFIER,
+                                .how = p->dispatch,
+                                .current = p->current && *p->current ? p->current : NULL};
     dispatch_decision *decisions = calloc(count, sizeof *decisions);
     zs_status status = decisions ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     if (!status && p->strategy == ZS_STRATEGY_CLASSIFIER)

@@ -209,7 +209,7 @@ static zs_status dispatch_by_score(zs_engine *engine, const char *const *questio
     s.labels = calloc(s.count, sizeof *s.labels);
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     zs_status status = encode_labels(&s, error);
-    if (!status) status = find_priors(&s, error);
+    if (!status && !params->trained) status = find_priors(&s, error);
     for (size_t i = 0; i < count && !status; i += TOGETHER)
         status = score_questions(&s, questions + i, count - i < TOGETHER ? count - i : TOGETHER, decisions + i, error);
     for (uint32_t i = 0; i < s.count; i++) free(s.labels[i].ids);

@@ -6,7 +6,8 @@
 
 typedef struct dispatch_params {
     const zs_expert_set *experts;
-    uint32_t expert; // table id under which pass 1 runs: 0, or the dispatcher
+    uint32_t expert; // table id under which pass 1 runs
+    bool trained;    // it is a dispatcher, which was trained on what labels are likely: there is no habit to be taken away
     zs_dispatch how;
     const char *current; // expert of the turn before, or NULL
 } dispatch_params;
