@@ -56,7 +56,8 @@ class TwoPasses(program.RealTest):
         self.assertIn(self.ask(self.CODE, "--dispatch", "generate")["expert"], ["code", "math", "reasoning", None])
 
     def test_classifier_asks_the_dispatcher(self):
-        answer = self.ask("Tom has 20 coins and buys 14 more. How many coins does Tom have now? Reply with the number only.", "--strategy", "classifier")
+        question = "Tom has 20 coins and buys 14 more. How many coins does Tom have now? Reply with the number only."
+        answer = self.ask(question, "--strategy", "classifier")
         self.assertEqual((answer["strategy"], answer["expert"]), ("classifier", "math"))
 
 
