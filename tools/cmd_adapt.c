@@ -39,6 +39,7 @@ typedef struct adapting {
     char state_path[MAX_PATH];
     double seconds; // of earlier runs too
     uint64_t prefill_tokens, decode_tokens;
+    zs_search_score base; // of the base model: on the held-out examples, or on all where none are
 } adapting;
 
 static void leave_out(void *user, uint32_t line, const char *reason) {
@@ -115,7 +116,7 @@ typedef struct trial {
     adapting *a;
     size_t first, count; // examples
     zs_search_score *scores;
-    zs_expert **mixes; // [members]
+    zs_expert **mixes; // [members]; NULL: the base model alone
     zs_status status;
     zs_error error;
 } trial;
@@ -138,11 +139,11 @@ static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
     zs_question *questions = calloc(total, sizeof *questions);
     if (!questions) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
     zs_ask_params params = a->asking.params;
-    params.strategy = ZS_STRATEGY_FIXED;
+    params.strategy = t->mixes ? ZS_STRATEGY_FIXED : ZS_STRATEGY_NONE;
     params.stop = a->task->stop;
     for (size_t i = 0; i < total; i++) {
         questions[i] = a->examples[t->first + i % t->count].question.question;
-        questions[i].expert = t->mixes[i / t->count];
+        questions[i].expert = t->mixes ? t->mixes[i / t->count] : NULL;
         questions[i].stream = i % t->count; // members draw alike
     }
     zs_status status = zs_ask_batch(a->asking.stack.engine, questions, total, &params, take_answer, t, error);
@@ -164,7 +165,7 @@ static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
     zs_status status = items && logprobs && ids ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
     float *next = logprobs;
     for (uint32_t m = 0; m < members && !status; m++) {
-        status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer, &ids[m], error);
+        if (t->mixes) status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer, &ids[m], error);
         for (size_t e = 0; e < t->count; e++) {
             const example *from = &a->examples[t->first + e];
             items[m * t->count + e] = (zs_score_item){ids[m], from->prompt, from->prompt_count, from->answer, from->answer_count, next};
@@ -199,6 +200,14 @@ static zs_status score_population(void *user, const double *alpha, uint32_t memb
     for (uint32_t m = 0; t.mixes && m < members; m++) zs_expert_destroy(&t.mixes[m]);
     free(t.mixes);
     return status;
+}
+
+/// What the mix is held against.
+static zs_status score_base(adapting *a, zs_error *error) {
+    size_t searched = a->file.count - a->held_out;
+    trial t = {.a = a, .first = a->held_out ? searched : 0, .count = a->held_out ? a->held_out : searched, .scores = &a->base};
+    zs_status status = answer_all(&t, 1, error);
+    return status ? status : score_answers(&t, 1, error);
 }
 
 // ---- going on ------------------------------------------------------------------------------------------------------
@@ -333,12 +342,13 @@ static void report(const adapting *a) {
         json_object_set_new(weights, zs_expert_get_info(a->experts[i])->name, json_real(sum));
     }
     if (a->common->json) {
-        cli_print_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:I, s:I, s:f, s:I}", "output", a->output, "alpha", weights,
-                                 "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
-                                 (json_int_t)zs_search_iterations(a->search), "accuracy", score.accuracy, "logprob", score.logprob,
-                                 "held_out_accuracy", a->held_out ? json_real(held.accuracy) : json_null(), "seconds", a->seconds,
-                                 "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens,
-                                 "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out));
+        cli_print_json(json_pack(
+            "{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:I}", "output", a->output, "alpha", weights,
+            "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
+            (json_int_t)zs_search_iterations(a->search), "accuracy", score.accuracy, "logprob", score.logprob, "held_out_accuracy",
+            a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy", a->base.accuracy, "base_logprob", a->base.logprob,
+            "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens,
+            "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out));
         return;
     }
     const char *name;
@@ -347,6 +357,7 @@ static void report(const adapting *a) {
     json_object_foreach(weights, name, weight) printf(" %s %.3f", name, json_number_value(weight));
     printf("\n%.1f %% of %zu examples right", 100 * score.accuracy, a->file.count - a->held_out);
     if (a->held_out) printf(", %.1f %% of %u held out", 100 * held.accuracy, a->held_out);
+    printf("; the base model: %.1f %% of %s", 100 * a->base.accuracy, a->held_out ? "these" : "them");
     printf(" (%u iterations of %u members, %.1f s, %.0f tokens, %.1f tokens/s)\n", zs_search_iterations(a->search), a->population,
            a->seconds, tokens, a->seconds > 0 ? tokens / a->seconds : 0);
     json_decref(weights);
@@ -374,6 +385,7 @@ static zs_status adapt(adapting *a, zs_error *error) {
                                   &a->search, error);
     if (!status) status = resume(a, error);
     if (!status) status = search(a, error);
+    if (!status) status = score_base(a, error);
     if (!status) status = save_mix(a, error);
     if (status) return status;
     unlink(a->state_path);

@@ -61,24 +61,43 @@ zs_status ask_check(const zs_model *model, const char *question, const zs_ask_pa
 
 // ---- pass 1 --------------------------------------------------------------------------------------------------------
 
-static zs_status run_pass1(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, const zs_expert **expert,
-                           zs_error *error) {
-    dispatch_params dispatch = {.experts = p->experts, .how = p->dispatch, .current = p->current && *p->current ? p->current : NULL};
-    uint32_t chosen = 0;
-    zs_status status = ZS_OK;
-    if (p->strategy == ZS_STRATEGY_CLASSIFIER) { // trained for it: it sees what the question is about, too
-        dispatch.image_count = question_images(p);
-        dispatch.images = dispatch.image_count ? p->images + earlier_images(p) : NULL;
+/// What pass 1 sees: a dispatcher, which may be trained for it, sees what the question is about, too.
+static dispatch_question asked_question(const char *text, const zs_ask_params *p) {
+    dispatch_question asked = {.text = text};
+    if (p->strategy != ZS_STRATEGY_CLASSIFIER) return asked;
+    asked.image_count = question_images(p);
+    if (asked.image_count) asked.images = p->images + earlier_images(p);
+    return asked;
+}
+
+/// Which expert each question [count] of params [count] belongs to; NULL for "other": the base. The params of all questions agree but for
+/// history and images.
+static zs_status run_pass1(zs_engine *engine, const char *const *questions, size_t count, const zs_ask_params *p, zs_answer *answers,
+                           const zs_expert **experts, zs_error *error) {
+    dispatch_params dispatch = {.experts = p->experts,
+                                .trained = p->strategy == ZS_STRATEGY_CLASSIFIER,
+                                .how = p->dispatch,
+                                .current = p->current && *p->current ? p->current : NULL};
+    dispatch_decision *decisions = calloc(count, sizeof *decisions);
+    dispatch_question *asked = calloc(count, sizeof *asked);
+    zs_status status = decisions && asked ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    for (size_t i = 0; i < count && !status; i++) asked[i] = asked_question(questions[i], &p[i]);
+    if (!status && p->strategy == ZS_STRATEGY_CLASSIFIER)
         status = zs_engine_attach_expert(engine, zs_expert_set_dispatcher(p->experts), p->transfer, &dispatch.expert, error);
-    } else if (engine_loaded_expert(engine, &dispatch.expert)) // composing the base only to ask it would cost more than the answer
+    else if (!status && engine_loaded_expert(engine, &dispatch.expert)) // composing the base only to ask it would cost more than the answer
         expert_table_retain(&engine->experts, dispatch.expert);
-    if (status) return status;
-    status = dispatch_question(engine, question, &dispatch, &answer->categories, &chosen, error);
-    zs_engine_detach_expert(engine, dispatch.expert);
-    if (status) return status;
-    answer->category_count = zs_expert_set_count(p->experts) + 1;
-    *expert = zs_expert_set_get(p->experts, chosen); // NULL for "other": the base
-    return ZS_OK;
+    if (!status) {
+        status = dispatch_questions(engine, asked, count, &dispatch, decisions, error);
+        zs_engine_detach_expert(engine, dispatch.expert);
+    }
+    for (size_t i = 0; i < count && !status; i++) {
+        answers[i].categories = decisions[i].categories;
+        answers[i].category_count = zs_expert_set_count(p->experts) + 1;
+        experts[i] = zs_expert_set_get(p->experts, decisions[i].chosen);
+    }
+    free(decisions);
+    free(asked);
+    return status;
 }
 
 static zs_status make_mix(zs_engine *engine, const zs_ask_params *p, zs_answer *answer, zs_expert **mix, zs_error *error) {
@@ -95,14 +114,12 @@ static zs_status make_mix(zs_engine *engine, const zs_ask_params *p, zs_answer *
     return status;
 }
 
-zs_status ask_choose_expert(zs_engine *engine, const char *question, const zs_ask_params *p, zs_answer *answer, uint32_t *id,
-                            zs_error *error) {
-    double start = engine_now_ms();
-    const zs_expert *expert = p->strategy == ZS_STRATEGY_FIXED ? p->expert : NULL;
+/// Puts the z of a question into the engine's table: of the expert that pass 1 chose, of the one that was asked for, of a mix.
+static zs_status attach_expert(zs_engine *engine, const zs_ask_params *p, const zs_expert *chosen, zs_answer *answer, uint32_t *id,
+                               zs_error *error) {
+    const zs_expert *expert = p->strategy == ZS_STRATEGY_FIXED ? p->expert : chosen;
     zs_expert *mix = NULL;
     zs_status status = ZS_OK;
-    if (p->strategy == ZS_STRATEGY_PROMPT || p->strategy == ZS_STRATEGY_CLASSIFIER)
-        status = run_pass1(engine, question, p, answer, &expert, error);
     if (p->strategy == ZS_STRATEGY_MIX) {
         status = make_mix(engine, p, answer, &mix, error);
         expert = mix;
@@ -113,7 +130,19 @@ zs_status ask_choose_expert(zs_engine *engine, const char *question, const zs_as
         snprintf(answer->expert, sizeof answer->expert, "%s", zs_expert_get_info(expert)->name);
     }
     zs_expert_destroy(&mix);
-    answer->pass1_ms = engine_now_ms() - start;
+    return status;
+}
+
+zs_status ask_choose_experts(zs_engine *engine, const char *const *questions, size_t count, const zs_ask_params *params, zs_answer *answers,
+                             uint32_t *ids, zs_error *error) {
+    double start = engine_now_ms();
+    const zs_expert **experts = calloc(count, sizeof *experts);
+    zs_status status = experts ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %zu questions", count);
+    if (!status && (params->strategy == ZS_STRATEGY_PROMPT || params->strategy == ZS_STRATEGY_CLASSIFIER))
+        status = run_pass1(engine, questions, count, params, answers, experts, error);
+    for (size_t i = 0; i < count && !status; i++) status = attach_expert(engine, &params[i], experts[i], &answers[i], &ids[i], error);
+    for (size_t i = 0; i < count; i++) answers[i].pass1_ms = (engine_now_ms() - start) / (double)count;
+    free(experts);
     return status;
 }
 
@@ -244,7 +273,7 @@ zs_status zs_ask(zs_engine *engine, const char *question, const zs_ask_params *p
     uint32_t expert = 0;
     *answer = (zs_answer){0};
     zs_status status = ask_check(engine->model, question, p, error);
-    if (!status) status = ask_choose_expert(engine, question, p, answer, &expert, error);
+    if (!status) status = ask_choose_experts(engine, &question, 1, p, answer, &expert, error);
     if (!status) status = run_pass2(engine, question, p, expert, answer, error);
     zs_engine_detach_expert(engine, expert);
     if (status) zs_answer_free(answer);

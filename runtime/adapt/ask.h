@@ -18,10 +18,10 @@ typedef struct answering {
 
 /// What zs_ask refuses before anything is computed.
 zs_status ask_check(const zs_model *model, const char *question, const zs_ask_params *params, zs_error *error);
-/// Pass 1: decides on z and puts it into the engine's table; the caller detaches it. Fills the answer's expert, categories, alpha,
-/// pass1_ms.
-zs_status ask_choose_expert(zs_engine *engine, const char *question, const zs_ask_params *params, zs_answer *answer, uint32_t *id,
-                            zs_error *error);
+/// Pass 1 of questions [count] together, whose params differ in the expert and the history at most: decides on z and puts it into the
+/// engine's table; the caller detaches ids. Fills the answers' expert, categories, alpha, and pass1_ms with its share of the time.
+zs_status ask_choose_experts(zs_engine *engine, const char *const *questions, size_t count, const zs_ask_params *params, zs_answer *answers,
+                             uint32_t *ids, zs_error *error);
 
 /// Pass 2: a session with the question, about to answer. After a failure, too, ask_end.
 zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params *params, uint32_t expert, uint64_t stream,

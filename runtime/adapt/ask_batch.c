@@ -22,9 +22,11 @@ typedef struct batch {
 } batch;
 
 static zs_status choose_experts(batch *b, zs_error *error) {
-    zs_status status = ZS_OK;
-    for (size_t i = 0; i < b->count && !status; i++)
-        status = ask_choose_expert(b->engine, b->questions[i].text, &b->params[i], &b->answers[i], &b->experts[i], error);
+    const char **texts = malloc(b->count * sizeof *texts);
+    if (!texts) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %zu questions", b->count);
+    for (size_t i = 0; i < b->count; i++) texts[i] = b->questions[i].text;
+    zs_status status = ask_choose_experts(b->engine, texts, b->count, b->params, b->answers, b->experts, error);
+    free(texts);
     return status;
 }
 

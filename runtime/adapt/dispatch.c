@@ -12,7 +12,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { QUESTION_ENDS = 600, GENERATED = 48 };
+enum { QUESTION_ENDS = 600, GENERATED = 48, TOGETHER = 64 };
 
 /// A topic is kept while it is at least this likely against the best one: changing it re-reads the whole history.
 static const double keep_ratio = 0.5;
@@ -68,16 +68,16 @@ static char *make_prompt(const zs_expert_set *experts, const char *question, siz
 }
 
 /// As ids, with the images in front of the question if there is one. engine: not looked at without images.
-static zs_status encode_prompt(zs_engine *engine, const zs_tokenizer *tokenizer, const dispatch_params *params, const char *question,
-                               uint32_t **ids, size_t *count, zs_error *error) {
+static zs_status encode_prompt(zs_engine *engine, const zs_tokenizer *tokenizer, const dispatch_params *params,
+                               const dispatch_question *question, uint32_t **ids, size_t *count, zs_error *error) {
     size_t at = 0;
-    char *text = make_prompt(params->experts, question, &at);
+    char *text = make_prompt(params->experts, question->text, &at);
     if (!text) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     const zs_message message = {"user", text};
-    const chat_images place = {text + at, params->image_count};
-    const chat_prompt prompt = {&message, 1, &place, 1, params->images, params->image_count, params->expert};
-    zs_status status = params->image_count && *question ? chat_prompt_encode(engine, &prompt, ids, count, error)
-                                                        : zs_tokenizer_encode_chat(tokenizer, &message, 1, true, ids, count, error);
+    const chat_images place = {text + at, question->image_count};
+    const chat_prompt prompt = {&message, 1, &place, 1, question->images, question->image_count, params->expert};
+    zs_status status = question->image_count ? chat_prompt_encode(engine, &prompt, ids, count, error)
+                                             : zs_tokenizer_encode_chat(tokenizer, &message, 1, true, ids, count, error);
     free(text);
     return status;
 }
@@ -87,8 +87,14 @@ static zs_status encode_prompt(zs_engine *engine, const zs_tokenizer *tokenizer,
 typedef struct label {
     uint32_t *ids; // \boxed{name}
     size_t count;
-    double score, prior;
+    double prior;
 } label;
+
+/// The chat with a question, up to where labels begin to differ.
+typedef struct asked {
+    uint32_t *ids;
+    size_t count;
+} asked;
 
 typedef struct scoring {
     const zs_tokenizer *tokenizer;
@@ -121,8 +127,7 @@ static zs_status encode_labels(scoring *s, zs_error *error) {
     return ZS_OK;
 }
 
-/// The chat up to where labels begin to differ.
-static zs_status encode_prefix(const scoring *s, const char *question, uint32_t **ids, size_t *count, zs_error *error) {
+static zs_status encode_asked(const scoring *s, const dispatch_question *question, asked *to, zs_error *error) {
     uint32_t *chat = NULL;
     size_t chat_count = 0;
     zs_status status = encode_prompt(s->engine, s->tokenizer, s->params, question, &chat, &chat_count, error);
@@ -133,26 +138,25 @@ static zs_status encode_prefix(const scoring *s, const char *question, uint32_t 
         return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     }
     memcpy(all + chat_count, s->labels[0].ids, s->common * sizeof *all);
-    *ids = all;
-    *count = chat_count + s->common;
+    *to = (asked){all, chat_count + s->common};
     return ZS_OK;
 }
 
-/// log p of each label, through its closing brace, after the prompt with this question.
-static zs_status score_labels(const scoring *s, const uint32_t *prefix, size_t prefix_count, double *scores, zs_error *error) {
-    size_t tokens = 0;
+/// scores [count, labels] = log p of each label, through its closing brace, after each of the chats.
+static zs_status score_labels(const scoring *s, const asked *chats, size_t count, double *scores, zs_error *error) {
+    size_t tokens = 0, total = count * s->count;
     for (uint32_t i = 0; i < s->count; i++) tokens += s->labels[i].count - s->common;
-    zs_score_item *items = calloc(s->count, sizeof *items);
-    float *logprobs = malloc(tokens * sizeof *logprobs);
+    zs_score_item *items = calloc(total, sizeof *items);
+    float *logprobs = malloc(count * tokens * sizeof *logprobs), *next = logprobs;
     zs_status status = items && logprobs ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
-    float *next = logprobs;
-    for (uint32_t i = 0; i < s->count && !status; i++) {
-        const label *l = &s->labels[i];
-        items[i] = (zs_score_item){s->params->expert, prefix, prefix_count, l->ids + s->common, l->count - s->common, next};
-        next += l->count - s->common;
+    for (size_t i = 0; i < total && !status; i++) {
+        const label *l = &s->labels[i % s->count];
+        const asked *chat = &chats[i / s->count];
+        items[i] = (zs_score_item){s->params->expert, chat->ids, chat->count, l->ids + s->common, l->count - s->common, next};
+        next += items[i].continuation_count;
     }
-    if (!status) status = zs_engine_score(s->engine, items, s->count, NULL, 0, error);
-    for (uint32_t i = 0; i < s->count && !status; i++) {
+    if (!status) status = zs_engine_score(s->engine, items, total, NULL, 0, error);
+    for (size_t i = 0; i < total && !status; i++) {
         scores[i] = 0;
         for (size_t k = 0; k < items[i].continuation_count; k++) scores[i] += (double)items[i].logprobs[k];
     }
@@ -168,60 +172,67 @@ static uint64_t hash_ids(uint64_t hash, const uint32_t *ids, size_t count) {
 
 /// The labels' scores without a question, computed once per engine and set of labels.
 static zs_status find_priors(scoring *s, zs_error *error) {
-    uint32_t *prefix = NULL;
-    size_t prefix_count = 0;
-    zs_status status = encode_prefix(s, "", &prefix, &prefix_count, error);
+    asked nothing = {0};
+    zs_status status = encode_asked(s, &(dispatch_question){.text = ""}, &nothing, error);
     if (status) return status;
-    double scores[64], *values = s->count <= 64 ? scores : malloc(s->count * sizeof *values);
-    uint64_t base = hash_ids(0xcbf29ce484222325u ^ expert_table_serial(&s->engine->experts, s->params->expert), prefix, prefix_count);
+    double *scores = malloc(s->count * sizeof *scores);
+    if (!scores) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    uint64_t base = hash_ids(0xcbf29ce484222325u ^ expert_table_serial(&s->engine->experts, s->params->expert), nothing.ids, nothing.count);
     bool known = true;
     for (uint32_t i = 0; i < s->count; i++)
         known = engine_find_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), &s->labels[i].prior) && known;
-    if (!known && !values) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
-    if (!known && !status) status = score_labels(s, prefix, prefix_count, values, error);
+    if (!known && !status) status = score_labels(s, &nothing, 1, scores, error);
     for (uint32_t i = 0; i < s->count && !known && !status; i++) {
-        s->labels[i].prior = values[i];
-        engine_keep_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), values[i]);
+        s->labels[i].prior = scores[i];
+        engine_keep_memo(s->engine, hash_ids(base, s->labels[i].ids, s->labels[i].count), scores[i]);
     }
-    if (values != scores) free(values);
-    free(prefix);
-    return status;
-}
-
-static zs_status score_question(scoring *s, const char *question, zs_error *error) {
-    uint32_t *prefix = NULL;
-    size_t prefix_count = 0;
-    double *scores = malloc(s->count * sizeof *scores);
-    zs_status status = scores ? encode_prefix(s, question, &prefix, &prefix_count, error)
-                              : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
-    if (!status) status = score_labels(s, prefix, prefix_count, scores, error);
-    for (uint32_t i = 0; i < s->count && !status; i++) s->labels[i].score = scores[i];
-    free(prefix);
     free(scores);
+    free(nothing.ids);
     return status;
 }
 
 /// Softmax over score − prior.
-static void fill_probabilities(const scoring *s, zs_category *categories) {
+static void fill_probabilities(const scoring *s, const double *scores, zs_category *categories) {
     double best = -INFINITY, total = 0;
-    for (uint32_t i = 0; i < s->count; i++) best = fmax(best, s->labels[i].score - s->labels[i].prior);
-    for (uint32_t i = 0; i < s->count; i++) total += categories[i].probability = exp(s->labels[i].score - s->labels[i].prior - best);
+    for (uint32_t i = 0; i < s->count; i++) best = fmax(best, scores[i] - s->labels[i].prior);
+    for (uint32_t i = 0; i < s->count; i++) total += categories[i].probability = exp(scores[i] - s->labels[i].prior - best);
     for (uint32_t i = 0; i < s->count; i++) categories[i].probability /= total;
 }
 
-static zs_status dispatch_by_score(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories,
-                                   uint32_t count, zs_error *error) {
-    scoring s = {.tokenizer = engine->model->tokenizer,
-                 .engine = engine,
-                 .params = params,
-                 .labels = calloc(count, sizeof *s.labels),
-                 .count = count};
+/// Up to TOGETHER questions.
+static zs_status score_questions(const scoring *s, const dispatch_question *questions, size_t count, dispatch_decision *decisions,
+                                 zs_error *error) {
+    asked chats[TOGETHER] = {{0}};
+    double *scores = malloc(count * s->count * sizeof *scores);
+    zs_status status = scores ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+    for (size_t i = 0; i < count && !status; i++) status = encode_asked(s, &questions[i], &chats[i], error);
+    if (!status) status = score_labels(s, chats, count, scores, error);
+    for (size_t i = 0; i < count && !status; i++) fill_probabilities(s, scores + i * s->count, decisions[i].categories);
+    for (size_t i = 0; i < count; i++) free(chats[i].ids);
+    free(scores);
+    return status;
+}
+
+/// One at a time where there are images: the engine may not hold the features of many.
+static size_t questions_together(const dispatch_question *questions, size_t count) {
+    size_t together = 0;
+    while (together < count && together < TOGETHER && !questions[together].image_count) together++;
+    return together ? together : 1;
+}
+
+static zs_status dispatch_by_score(zs_engine *engine, const dispatch_question *questions, size_t count, const dispatch_params *params,
+                                   dispatch_decision *decisions, zs_error *error) {
+    scoring s = {
+        .tokenizer = engine->model->tokenizer, .engine = engine, .params = params, .count = zs_expert_set_count(params->experts) + 1};
+    s.labels = calloc(s.count, sizeof *s.labels);
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     zs_status status = encode_labels(&s, error);
-    if (!status) status = find_priors(&s, error);
-    if (!status) status = score_question(&s, question, error);
-    if (!status) fill_probabilities(&s, categories);
-    for (uint32_t i = 0; i < count; i++) free(s.labels[i].ids);
+    if (!status && !params->trained) status = find_priors(&s, error);
+    for (size_t i = 0, together; i < count && !status; i += together) {
+        together = questions_together(questions + i, count - i);
+        status = score_questions(&s, questions + i, together, decisions + i, error);
+    }
+    for (uint32_t i = 0; i < s.count; i++) free(s.labels[i].ids);
     free(s.labels);
     return status;
 }
@@ -245,14 +256,15 @@ zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set 
                              zs_train_item *item, zs_error *error) {
     const dispatch_params params = {.experts = experts};
     scoring s = {.tokenizer = tokenizer, .params = &params, .count = zs_expert_set_count(experts) + 1};
-    uint32_t which = 0, *prompt = NULL, *answer = NULL;
-    size_t prompt_count = 0, answer_count = 0;
+    asked chat = {0};
+    uint32_t which = 0, *answer = NULL;
+    size_t answer_count = 0;
     zs_status status = find_category(experts, category, &which, error);
     if (status) return status;
     s.labels = calloc(s.count, sizeof *s.labels);
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a question");
     status = encode_labels(&s, error);
-    if (!status) status = encode_prefix(&s, question, &prompt, &prompt_count, error);
+    if (!status) status = encode_asked(&s, &(dispatch_question){.text = question}, &chat, error);
     if (!status) {
         answer_count = s.labels[which].count - s.common;
         answer = malloc(answer_count * sizeof *answer);
@@ -260,12 +272,12 @@ zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set 
     }
     if (!status) {
         memcpy(answer, s.labels[which].ids + s.common, answer_count * sizeof *answer);
-        *item = (zs_train_item){prompt, prompt_count, answer, answer_count};
-        prompt = NULL;
+        *item = (zs_train_item){chat.ids, chat.count, answer, answer_count};
+        chat.ids = NULL;
     }
     for (uint32_t i = 0; i < s.count; i++) free(s.labels[i].ids);
     free(s.labels);
-    free(prompt);
+    free(chat.ids);
     return status;
 }
 
@@ -285,8 +297,9 @@ static uint32_t find_boxed(const char *text, const zs_category *categories, uint
     return count - 1;
 }
 
-static zs_status dispatch_by_text(zs_engine *engine, const char *question, const dispatch_params *params, zs_category *categories,
-                                  uint32_t count, zs_error *error) {
+static zs_status dispatch_by_text(zs_engine *engine, const dispatch_question *question, const dispatch_params *params,
+                                  zs_category *categories, zs_error *error) {
+    uint32_t count = zs_expert_set_count(params->experts) + 1;
     const zs_tokenizer *tokenizer = engine->model->tokenizer;
     zs_session *session = NULL;
     uint32_t *ids = NULL;
@@ -325,19 +338,29 @@ static uint32_t decide(const zs_category *categories, uint32_t count, const char
     return best;
 }
 
-zs_status dispatch_question(zs_engine *engine, const char *question, const dispatch_params *params, zs_category **out, uint32_t *chosen,
-                            zs_error *error) {
-    uint32_t count = zs_expert_set_count(params->experts) + 1;
-    zs_category *categories = calloc(count, sizeof *categories);
-    if (!categories) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
-    for (uint32_t i = 0; i < count; i++) snprintf(categories[i].name, sizeof categories[i].name, "%s", category_name(params->experts, i));
-    zs_status status = params->how == ZS_DISPATCH_GENERATE ? dispatch_by_text(engine, question, params, categories, count, error)
-                                                           : dispatch_by_score(engine, question, params, categories, count, error);
-    if (status) {
-        free(categories);
-        return status;
+static zs_status create_decisions(const zs_expert_set *experts, dispatch_decision *decisions, size_t count, zs_error *error) {
+    uint32_t labels = zs_expert_set_count(experts) + 1;
+    for (size_t i = 0; i < count; i++) decisions[i] = (dispatch_decision){0};
+    for (size_t i = 0; i < count; i++) {
+        zs_category *categories = calloc(labels, sizeof *categories);
+        if (!categories) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
+        for (uint32_t k = 0; k < labels; k++) snprintf(categories[k].name, sizeof categories[k].name, "%s", category_name(experts, k));
+        decisions[i].categories = categories;
     }
-    *chosen = decide(categories, count, params->current);
-    *out = categories;
     return ZS_OK;
+}
+
+zs_status dispatch_questions(zs_engine *engine, const dispatch_question *questions, size_t count, const dispatch_params *params,
+                             dispatch_decision *decisions, zs_error *error) {
+    bool writes = params->how == ZS_DISPATCH_GENERATE;
+    zs_status status = create_decisions(params->experts, decisions, count, error);
+    if (!status && !writes) status = dispatch_by_score(engine, questions, count, params, decisions, error);
+    for (size_t i = 0; i < count && writes && !status; i++)
+        status = dispatch_by_text(engine, &questions[i], params, decisions[i].categories, error);
+    for (size_t i = 0; i < count; i++) {
+        dispatch_decision *d = &decisions[i];
+        if (!status) d->chosen = decide(d->categories, zs_expert_set_count(params->experts) + 1, params->current);
+        if (status) free(d->categories), d->categories = NULL;
+    }
+    return status;
 }

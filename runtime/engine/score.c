@@ -1,4 +1,5 @@
-/// Scoring: a prefix is computed once, its continuations are branches that share its pages.
+/// Scoring: a prefix is computed once, its continuations are branches that share its pages. Many prefixes go through a step together, then
+/// many branches.
 #include "engine/engine.h"
 
 #include <math.h>
@@ -8,8 +9,23 @@
 typedef struct score_run {
     zs_engine *engine;
     const zs_score_item *items;
-    size_t *order; // items, equal prefixes side by side
+    size_t count;
+    size_t *order;         // items, equal prefixes side by side; the first of them stays the first
+    zs_token_logprob *top; // after the first item's prefix; NULL: not wanted
+    size_t top_count;
 } score_run;
+
+/// Items with one prefix, order[first … first + count), at most as many as a step has logits.
+typedef struct score_group {
+    size_t first, count;
+    sequence prefix;
+} score_group;
+
+/// Groups that go through steps together, one behind the other in the order; in composed mode under one expert.
+typedef struct score_wave {
+    score_group groups[ENGINE_BRANCHES];
+    uint32_t count;
+} score_wave;
 
 static int compare_items(const zs_score_item *a, const zs_score_item *b) {
     if (a->expert != b->expert) return a->expert < b->expert ? -1 : 1;
@@ -128,38 +144,120 @@ static zs_status read_top(zs_engine *engine, zs_token_logprob *top, size_t top_c
     return status;
 }
 
-/// Computes the prefix of a group; the log-probabilities of the continuations' first tokens come from its last row.
-static zs_status run_prefix(score_run *r, size_t first, size_t count, sequence *prefix, zs_token_logprob *top, size_t top_count,
-                            zs_error *error) {
+// ---- prefixes ------------------------------------------------------------------------------------------------------
+
+/// Whole pages of another prefix of the wave, where those are more than the cache gave: its rows are computed in an earlier step or in the
+/// same, where all keys and values are written before any are read.
+static zs_status share_in_wave(zs_engine *engine, const score_wave *w, sequence *seq, const zs_score_item *item, zs_error *error) {
+    const sequence *best = NULL;
+    uint32_t most = seq->computed / KV_PAGE_TOKENS;
+    for (uint32_t g = 0; g < w->count; g++) {
+        const sequence *other = &w->groups[g].prefix;
+        uint32_t common = 0, limit = (uint32_t)item->prefix_count - 1; // the last token's logits are needed
+        if (other->expert_serial != seq->expert_serial) continue;
+        if (limit > other->count) limit = other->count;
+        while (common < limit && other->tokens[common] == item->prefix[common]) common++;
+        if (common / KV_PAGE_TOKENS <= most) continue;
+        most = common / KV_PAGE_TOKENS;
+        best = other;
+    }
+    if (!best) return ZS_OK;
+    engine->stats.cached_tokens += most * KV_PAGE_TOKENS - seq->computed;
+    sequence_truncate(seq, &engine->pool, 0);
+    return engine_share_prefix(engine, best, most * KV_PAGE_TOKENS, seq, error);
+}
+
+/// Puts a group behind the wave's others, with pages for its prefix.
+static zs_status open_group(const score_run *r, score_wave *w, size_t first, size_t count, zs_error *error) {
     zs_engine *engine = r->engine;
     const zs_score_item *item = &r->items[r->order[first]];
-    uint32_t table_row = engine->params.max_sessions; // the first row behind the sessions'
+    score_group *group = &w->groups[w->count];
+    sequence *prefix = &group->prefix;
+    *group = (score_group){.first = first, .count = count};
+    zs_status status = sequence_create(engine->params.context, prefix, error);
+    if (status) return status;
     prefix->expert_serial = expert_table_serial(&engine->experts, item->expert);
-    zs_status status = engine_take_prefix(engine, prefix, item->prefix, (uint32_t)item->prefix_count, error);
+    status = engine_take_prefix(engine, prefix, item->prefix, (uint32_t)item->prefix_count, error);
+    if (!status) status = share_in_wave(engine, w, prefix, item, error);
     memcpy(prefix->tokens, item->prefix, item->prefix_count * sizeof *item->prefix);
     prefix->count = (uint32_t)item->prefix_count;
     if (!status) status = engine_reserve(engine, prefix, prefix->count, error);
-    if (!status) status = engine_drain(engine, error);
-    if (status) return status;
-    engine_write_pages(engine, table_row, prefix, 0);
-
-    prefill_run run = {.seq = prefix, .table_row = table_row, .expert = item->expert, .end = prefix->count};
-    score_step s = new_step(engine);
-    while (!status && prefix->computed < prefix->count) {
-        uint32_t rows = add_rows(engine, &s, &run, engine->params.max_rows);
-        if (prefix->computed < prefix->count)
-            status = run_step(engine, &s, error);
-        else {
-            for (size_t i = 0; i < count && i < ENGINE_LOGIT_ROWS; i++) {
-                const zs_score_item *branch = &r->items[r->order[first + i]];
-                want_logprob(engine, &s, rows - 1, branch->continuation[0], branch->logprobs);
-            }
-            status = run_step(engine, &s, error);
-        }
-    }
-    if (!status && top) status = read_top(engine, top, top_count, error);
+    if (status)
+        sequence_destroy(prefix, &engine->pool);
+    else
+        w->count++;
     return status;
 }
+
+/// Items from order[at] on that have its prefix.
+static size_t group_size(const score_run *r, size_t at) {
+    size_t n = 1;
+    while (at + n < r->count && n < ENGINE_LOGIT_ROWS && compare_items(&r->items[r->order[at]], &r->items[r->order[at + n]]) == 0) n++;
+    return n;
+}
+
+/// Prefixes that were computed are kept for later.
+static void close_wave(zs_engine *engine, score_wave *w, bool computed) {
+    for (uint32_t g = 0; g < w->count; g++) {
+        if (computed && w->groups[g].prefix.tokens)
+            engine_keep_prefix(engine, &w->groups[g].prefix);
+        else
+            sequence_destroy(&w->groups[g].prefix, &engine->pool);
+    }
+}
+
+/// As many groups from order[at] on as there are pages and rows of the page table for. That of the likeliest tokens is alone: their logits
+/// are the first row's.
+static zs_status open_wave(const score_run *r, size_t at, score_wave *w, zs_error *error) {
+    zs_engine *engine = r->engine;
+    uint32_t expert = r->items[r->order[at]].expert, most = r->top && at == 0 ? 1 : ENGINE_BRANCHES;
+    zs_status status = zs_engine_load_expert(engine, expert, error);
+    w->count = 0;
+    while (!status && at < r->count && w->count < most) {
+        if (engine->composer && r->items[r->order[at]].expert != expert) break;
+        size_t count = group_size(r, at);
+        status = open_group(r, w, at, count, error);
+        at += count;
+    }
+    if (status == ZS_ERROR_CONTEXT && w->count) return ZS_OK; // the pages are in use: those that have some go first
+    if (status) close_wave(engine, w, false);
+    return status;
+}
+
+/// Rows of a prefix; the log-probabilities of its continuations' first tokens come from the last.
+static zs_status add_prefix(const score_run *r, score_step *s, score_group *group, uint32_t table_row, zs_error *error) {
+    zs_engine *engine = r->engine;
+    sequence *prefix = &group->prefix;
+    prefill_run run = {.seq = prefix, .table_row = table_row, .expert = r->items[r->order[group->first]].expert, .end = prefix->count};
+    zs_status status = s->step.logit_count + group->count > ENGINE_LOGIT_ROWS ? run_step(engine, s, error) : ZS_OK;
+    while (!status && prefix->computed < prefix->count) {
+        if (s->step.rows == engine->params.max_rows)
+            status = run_step(engine, s, error);
+        else
+            add_rows(engine, s, &run, engine->params.max_rows - s->step.rows);
+    }
+    for (size_t i = 0; i < group->count && !status; i++) {
+        const zs_score_item *item = &r->items[r->order[group->first + i]];
+        want_logprob(engine, s, s->step.rows - 1, item->continuation[0], item->logprobs);
+    }
+    return status;
+}
+
+static zs_status run_prefixes(const score_run *r, score_wave *w, zs_error *error) {
+    zs_engine *engine = r->engine;
+    score_step s = new_step(engine);
+    zs_status status = engine_drain(engine, error);
+    for (uint32_t g = 0; g < w->count && !status; g++) {
+        uint32_t table_row = engine->params.max_sessions + g; // behind the sessions'
+        engine_write_pages(engine, table_row, &w->groups[g].prefix, 0);
+        status = add_prefix(r, &s, &w->groups[g], table_row, error);
+    }
+    if (!status) status = run_step(engine, &s, error);
+    if (status || !r->top || w->groups[0].first) return status;
+    return read_top(engine, r->top, r->top_count, error);
+}
+
+// ---- continuations -------------------------------------------------------------------------------------------------
 
 /// Rows of one branch: continuation[0 … m − 2], each giving the log-probability of the next; in as many steps as needed.
 static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_item *item, sequence *branch, uint32_t table_row,
@@ -194,24 +292,27 @@ static zs_status open_branch(zs_engine *engine, const zs_score_item *item, const
     return status;
 }
 
-/// Branches from *next on, as many as there are pages for; *next is moved behind them.
-static zs_status run_branches(score_run *r, size_t first, size_t count, size_t *next, const sequence *prefix, zs_error *error) {
+static size_t wave_end(const score_wave *w) { return w->groups[w->count - 1].first + w->groups[w->count - 1].count; }
+
+/// Branches from order[*next] on, as many as there are pages for; *next is moved behind them.
+static zs_status run_branches(const score_run *r, const score_wave *w, size_t *next, zs_error *error) {
     zs_engine *engine = r->engine;
     sequence branches[ENGINE_BRANCHES];
-    uint32_t made = 0;
+    uint32_t made = 0, g = 0;
     zs_status status = ZS_OK;
     score_step s = new_step(engine);
-    for (; *next < count && !status; (*next)++) {
-        const zs_score_item *item = &r->items[r->order[first + *next]];
+    for (; *next < wave_end(w) && made < ENGINE_BRANCHES && !status; (*next)++) {
+        const zs_score_item *item = &r->items[r->order[*next]];
+        while (*next >= w->groups[g].first + w->groups[g].count) g++;
         if (item->continuation_count < 2) continue;
-        status = open_branch(engine, item, prefix, &branches[made], error);
+        status = open_branch(engine, item, &w->groups[g].prefix, &branches[made], error);
         if (status == ZS_ERROR_CONTEXT && made > 0) { // the pages are in use: those made so far go first
             status = ZS_OK;
             break;
         }
         if (status) break;
-        sequence *branch = &branches[made++];
         uint32_t table_row = engine->params.max_sessions + made;
+        sequence *branch = &branches[made++];
         engine_write_pages(engine, table_row, branch, 0);
         status = add_branch(engine, &s, item, branch, table_row, error);
     }
@@ -221,20 +322,30 @@ static zs_status run_branches(score_run *r, size_t first, size_t count, size_t *
     return status ? status : drained;
 }
 
-/// The group's prefix, then its branches; at most ENGINE_BRANCHES − 1 of them at a time.
-static zs_status run_group(score_run *r, size_t first, size_t count, zs_token_logprob *top, size_t top_count, zs_error *error) {
+/// Lets go of a prefix whose pages are wanted: one that is done with, else the last, whose turn comes in the next wave. False when there is
+/// only the one whose branches are to come.
+static bool release_prefix(zs_engine *engine, score_wave *w, size_t next) {
+    for (uint32_t g = 0; g < w->count; g++) {
+        score_group *group = &w->groups[g];
+        if (group->first + group->count > next || !group->prefix.tokens) continue;
+        engine_keep_prefix(engine, &group->prefix);
+        return true;
+    }
+    if (w->groups[w->count - 1].first <= next) return false;
+    engine_keep_prefix(engine, &w->groups[--w->count].prefix);
+    return true;
+}
+
+/// Prefixes, then branches; *next is moved behind the items that are done.
+static zs_status run_wave(const score_run *r, score_wave *w, size_t *next, zs_error *error) {
     zs_engine *engine = r->engine;
-    sequence prefix;
-    zs_status status = zs_engine_load_expert(engine, r->items[r->order[first]].expert, error);
-    if (!status) status = sequence_create(engine->params.context, &prefix, error);
-    if (status) return status;
-    status = run_prefix(r, first, count, &prefix, top, top_count, error);
-    for (size_t next = 0; next < count && !status;) status = run_branches(r, first, count, &next, &prefix, error);
+    zs_status status = run_prefixes(r, w, error);
+    while (!status && *next < wave_end(w)) {
+        status = run_branches(r, w, next, error);
+        if (status == ZS_ERROR_CONTEXT && release_prefix(engine, w, *next)) status = ZS_OK;
+    }
     engine_drain(engine, NULL);
-    if (status)
-        sequence_destroy(&prefix, &engine->pool);
-    else
-        engine_keep_prefix(engine, &prefix);
+    close_wave(engine, w, !status);
     return status;
 }
 
@@ -246,15 +357,14 @@ zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t 
     if (top_count > engine->model->config.vocab)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%zu likeliest tokens of a vocabulary of %u were asked for", top_count,
                             engine->model->config.vocab);
-    score_run run = {.engine = engine, .items = items, .order = malloc(count * sizeof *run.order)};
+    score_run run = {.engine = engine, .items = items, .count = count, .top = top, .top_count = top_count};
+    run.order = calloc(count, sizeof *run.order);
     if (!run.order) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while scoring");
     group_items(run.order, items, count);
-    for (size_t i = 0; i < count && !status;) {
-        size_t n = 1;
-        while (i + n < count && n < ENGINE_BRANCHES - 1 && compare_items(&items[run.order[i]], &items[run.order[i + n]]) == 0) n++;
-        bool first_item = run.order[i] == 0;
-        status = run_group(&run, i, n, first_item ? top : NULL, top_count, error);
-        i += n;
+    score_wave wave;
+    for (size_t next = 0; next < count && !status;) {
+        status = open_wave(&run, next, &wave, error);
+        if (!status) status = run_wave(&run, &wave, &next, error);
     }
     free(run.order);
     return status;

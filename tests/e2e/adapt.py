@@ -27,6 +27,10 @@ class Adapt(program.TinyTest):
         with open(self.path(name), "rb") as file:
             return file.read()
 
+    def logprob(self, examples, *more):
+        scored = [self.ok_json("score", "-m", self.factored, "--prompt", e["prompt"], "--answer", e["answer"], *more) for e in examples]
+        return sum(s["sum"] for s in scored) / sum(len(s["tokens"]) for s in scored)
+
     def test_mix(self):
         report = self.ok_json(*self.adapt())
         self.assertEqual((report["iterations"], report["examples"], report["held_out"]), (3, 4, 0))
@@ -35,11 +39,7 @@ class Adapt(program.TinyTest):
         self.assertGreater(report["decode_tokens"], 0)
         self.assertFalse(os.path.exists(self.path("mix.safetensors.search.json")))
         # The figure is what scoring the examples under the file gives.
-        total, tokens = 0, 0
-        for example in EXAMPLES:
-            scored = self.ok_json("score", "-m", self.factored, "--prompt", example["prompt"], "--answer", example["answer"], "--expert", self.path("mix.safetensors"))
-            total, tokens = total + scored["sum"], tokens + len(scored["tokens"])
-        self.assertAlmostEqual(report["logprob"], total / tokens, places=4)
+        self.assertAlmostEqual(report["logprob"], self.logprob(EXAMPLES, "--expert", self.path("mix.safetensors")), places=4)
         self.assertEqual(self.ok_json("ask", "-m", self.factored, "-n", "2", "hello", "--expert", self.path("mix.safetensors"))["expert"], "mix")
 
     def test_more_iterations_are_no_worse(self):
@@ -69,6 +69,7 @@ class Adapt(program.TinyTest):
         self.refused(1, "seed was 0 and is 1", by=self.adapt(*command(0), "--seed", "1", output="part.safetensors"))
         result = self.ok(*self.adapt(*command(0), output="part.safetensors"))
         self.assertIn("going on from iteration 1", result.err)
+        self.assertIn("; the base model: 0.0 % of them (", result.out)
         self.assertEqual(self.bytes("part.safetensors"), self.bytes("whole.safetensors"))
         self.write("bad.safetensors.search.json", "{")
         self.refused(1, "is damaged", by=self.adapt(output="bad.safetensors"))
@@ -77,6 +78,7 @@ class Adapt(program.TinyTest):
         report = self.ok_json(*self.adapt("--per-matrix", "--held-out", "1"))
         self.assertEqual((report["examples"], report["held_out"]), (3, 1))
         self.assertIsNotNone(report["held_out_accuracy"])
+        self.assertAlmostEqual(report["base_logprob"], self.logprob(EXAMPLES[-1:]), places=4)
         shown = self.ok_json("score", "-m", self.factored, "--prompt", "hello", "--answer", "x", "--expert", self.path("mix.safetensors"))
         self.assertLess(shown["sum"], 0)
 

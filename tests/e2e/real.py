@@ -55,8 +55,10 @@ class TwoPasses(program.RealTest):
     def test_dispatch_generate(self):
         self.assertIn(self.ask(self.CODE, "--dispatch", "generate")["expert"], ["code", "math", "reasoning", None])
 
-    def test_classifier_without_dispatcher(self):
-        self.refused(1, "role=dispatcher", by=["ask", "-m", self.factored, "--experts", program.EXPERTS, "--strategy", "classifier", "Hello"])
+    def test_classifier_asks_the_dispatcher(self):
+        question = "Tom has 20 coins and buys 14 more. How many coins does Tom have now? Reply with the number only."
+        answer = self.ask(question, "--strategy", "classifier")
+        self.assertEqual((answer["strategy"], answer["expert"]), ("classifier", "math"))
 
 
 class Seeing(program.RealTest):

@@ -1,6 +1,7 @@
-// Any bytes as a safetensors file and as an expert: an error with a message, or tensors that can be read whole.
+// Any bytes as a safetensors file, as an expert and as a training's checkpoint: an error with a message, or tensors that can be read whole.
 #include "loader/expert_file.h"
 #include "loader/safetensors.h"
+#include "train/checkpoint.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -56,8 +57,25 @@ static void use_expert(const uint8_t *data, size_t size) {
     expert_file_free(&file);
 }
 
+/// As the checkpoint of a training of two values with one setting.
+static void use_checkpoint(const uint8_t *data, size_t size) {
+    safetensors_file file;
+    setting_list settings = {0};
+    float arrays[4][2];
+    checkpoint c = {.values = arrays[0], .best = arrays[1], .mean = arrays[2], .square = arrays[3], .count = 2};
+    zs_error error = {0};
+    if (safetensors_open_memory(data, size, &file, &error)) return;
+    setting_add(&settings, "batch", 4);
+    zs_status status = checkpoint_read(&file, "fuzz", &settings, &c, &error);
+    if (status) require_error(status, &error);
+    for (size_t i = 0; i < 8 && !status; i++) require(isfinite(arrays[i / 2][i % 2]));
+    if (!status) require(isfinite(c.first_valid) && isfinite(c.best_valid));
+    safetensors_close(&file);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     use_file(data, size);
     use_expert(data, size);
+    use_checkpoint(data, size);
     return 0;
 }

@@ -75,10 +75,18 @@ static void make_safetensors(const char *folder) {
         "'model.layers.0.mlp.up_proj.sketch': {'dtype': 'F32', 'shape': [8], 'data_offsets': [8, 40]}}";
     static const char dispatcher[] = "{'__metadata__': {'format': 'zsigma-expert', 'version': '1', 'role': 'dispatcher'}, "
                                      "'m.z': {'dtype': 'BF16', 'shape': [3], 'data_offsets': [0, 6]}}";
+    static const char training[] =
+        "{'__metadata__': {'format': 'zsigma-checkpoint', 'version': '1', 'step': '3', 'best_step': '2', 'worse': '1', 'evaluated': '4', "
+        "'tokens': '100', 'first_valid': '0.25', 'best_valid': '0.5', 'setting batch': '4'}, "
+        "'values': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}, 'best': {'dtype': 'F32', 'shape': [2], 'data_offsets': [8, "
+        "16]}, "
+        "'mean': {'dtype': 'F32', 'shape': [2], 'data_offsets': [16, 24]}, "
+        "'square': {'dtype': 'F32', 'shape': [2], 'data_offsets': [24, 32]}}";
     static const uint8_t data[40] = {0, 0, 0x80, 0x3f};
     write_image(folder, "plain.safetensors", safetensors_image(plain, data, 14));
     write_image(folder, "expert.safetensors", safetensors_image(expert, data, 40));
     write_image(folder, "dispatcher.safetensors", safetensors_image(dispatcher, data, 6));
+    write_image(folder, "checkpoint.safetensors", safetensors_image(training, data, 32));
 }
 
 /// The first byte is the target's choice of pre-tokenizer (bits 0 and 1) and of control tokens (bit 2).
@@ -200,12 +208,35 @@ static void make_data(const char *folder) {
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) write_file(folder, lines[i][0], lines[i][1], strlen(lines[i][1]));
 }
 
+/// The first byte is the target's choice of a data set (fuzz_published.c).
+static void make_published(const char *folder) {
+    static const char vqa[] = "\6{\"questions\": [{\"question\": \"what?\", \"question_id\": 7, \"image_id\": 2}]}\0"
+                              "{\"annotations\": [{\"question_id\": 7, \"answers\": [{\"answer\": \"cat\"}, {\"answer\": \"dog\"}]}]}";
+    static const char *const files[][2] = {
+        {"math", "\1{'problem': 'What is $1$?', 'solution': 'It is \\\\boxed{1}.', 'level': 'Level 1', 'type': 'Algebra'}"},
+        {"arc", "\2{'id': 'a', 'question': {'stem': 'Which?', 'choices': [{'text': 'x', 'label': 'A'}, {'text': 'y', 'label': 'B'}]}, "
+                "'answerKey': 'B'}"},
+        {"humaneval", "\3{'task_id': 'HumanEval/0', 'prompt': 'def f(x):', 'entry_point': 'f', 'canonical_solution': ' return x', "
+                      "'test': 'def check(c): assert c(1) == 1'}"},
+        {"mbpp", "\4{'task_id': 2, 'text': 'Write f.', 'code': 'def f(): pass', 'test_list': ['assert f() is None'], "
+                 "'test_setup_code': '', 'challenge_test_list': []}"},
+        {"mbpp-pro", "\5{'id': 0, 'raw_problem': 'Write f.', 'new_problem': 'Write g.', 'raw_solution': 'def f(): pass', "
+                     "'new_solution': 'def g(): f()', 'test_code': 'assert g() is None'}"},
+        {"textvqa", "\7{'data': [{'question': 'what?', 'image_id': 'ab', 'question_id': 3, 'answers': ['x', 'y']}]}"},
+        {"easy-vqa", "\10[['what color?', 'red', 0], ['is it blue?', 'no', 1]]"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) write_text(folder, files[i][0], files[i][1]);
+    static const char gsm8k[] = "\0{\"question\": \"How many?\", \"answer\": \"<<1+1=2>>\\n#### 2\"}\n\nnonsense\n";
+    write_file(folder, "gsm8k", gsm8k, sizeof gsm8k - 1);
+    write_file(folder, "vqa", vqa, sizeof vqa - 1);
+}
+
 int main(int argc, char **argv) {
     char folder[900];
     if (argc != 2) {
-        fprintf(
-            stderr,
-            "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder, mmproj and data\n");
+        fprintf(stderr,
+                "usage: make_corpus FOLDER, which has folders gguf, safetensors, tokenizer, tokenizer_file, model_folder, mmproj, data "
+                "and published\n");
         return 2;
     }
     snprintf(folder, sizeof folder, "%s/gguf", argv[1]);
@@ -227,5 +258,7 @@ int main(int argc, char **argv) {
     write_image(folder, "idefics3.gguf", make_tower(true));
     snprintf(folder, sizeof folder, "%s/data", argv[1]);
     make_data(folder);
+    snprintf(folder, sizeof folder, "%s/published", argv[1]);
+    make_published(folder);
     return 0;
 }

@@ -248,15 +248,45 @@ static void test_stop(void **state) {
     zs_engine_destroy(&engine);
 }
 
-static double *categorise(zs_engine *engine, const zs_expert_set *experts, const char *text, uint32_t expert, double *probabilities) {
-    zs_category *categories = NULL;
-    uint32_t chosen;
+static void categorise_as(zs_engine *engine, const char *text, const dispatch_params *params, double *probabilities) {
+    dispatch_decision decision;
     zs_error error;
-    tiny_need(dispatch_question(engine, text, &(dispatch_params){.experts = experts, .expert = expert}, &categories, &chosen, &error),
-              &error);
-    for (uint32_t i = 0; i < zs_expert_set_count(experts) + 1; i++) probabilities[i] = categories[i].probability;
-    free(categories);
-    return probabilities;
+    tiny_need(dispatch_questions(engine, &text, 1, params, &decision, &error), &error);
+    for (uint32_t i = 0; i < zs_expert_set_count(params->experts) + 1; i++) probabilities[i] = decision.categories[i].probability;
+    free(decision.categories);
+}
+
+static void categorise(zs_engine *engine, const zs_expert_set *experts, const char *text, uint32_t expert, double *probabilities) {
+    categorise_as(engine, text, &(dispatch_params){.experts = experts, .expert = expert}, probabilities);
+}
+
+/// Pass 1 of many questions takes few steps, and each comes out as it does alone.
+static void test_pass1_together(void **state) {
+    (void)state;
+    enum { QUESTIONS = 70 }; // more than go together
+    char texts[QUESTIONS][64];
+    const char *list[QUESTIONS];
+    dispatch_decision decisions[QUESTIONS];
+    double alone[3];
+    zs_error error;
+    zs_engine *engine = tiny_engine(model, (zs_engine_params){.kv_tokens = 64 * TINY_CONTEXT}), *other = open_engine();
+    for (size_t i = 0; i < QUESTIONS; i++) {
+        snprintf(texts[i], sizeof texts[i], "%zu, %.*s", i, (int)(i % 20), "abcdefghijklmnopqrstuvwxyz");
+        list[i] = texts[i];
+    }
+    categorise(engine, set, "", 0, alone); // the priors
+    zs_engine_reset_stats(engine);
+    tiny_need(dispatch_questions(engine, list, QUESTIONS, &(dispatch_params){.experts = set}, decisions, &error), &error);
+    const zs_engine_stats *stats = zs_engine_get_stats(engine);
+    if (stats->steps > QUESTIONS / 2) fail_msg("%llu steps", (unsigned long long)stats->steps);
+    for (size_t i = 0; i < QUESTIONS; i++) {
+        categorise(other, set, list[i], 0, alone);
+        for (size_t k = 0; k < 3; k++) assert_true(fabs(alone[k] - decisions[i].categories[k].probability) < 1e-4);
+        assert_true(alone[decisions[i].chosen] > 1.0 / 3 - 1e-4);
+        free(decisions[i].categories);
+    }
+    zs_engine_destroy(&engine);
+    zs_engine_destroy(&other);
 }
 
 /// Without a question, each label's score is its prior: all are equally likely, whatever the model likes to say.
@@ -290,10 +320,10 @@ static void test_long_question(void **state) {
     zs_engine_destroy(&engine);
 }
 
-/// Pass 1 under the dispatcher's weights, not the base's.
+/// Pass 1 under the dispatcher's weights, not the base's, and its labels' likelihoods as they are: it was trained on them.
 static void test_classifier(void **state) {
     (void)state;
-    double p[3] = {0}, base[3] = {0};
+    double p[3] = {0}, base[3] = {0}, corrected[3] = {0};
     uint32_t id;
     zs_error error;
     zs_answer answer;
@@ -302,10 +332,12 @@ static void test_classifier(void **state) {
                  &(zs_ask_params){.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set_with_dispatcher, .max_tokens = 20, .sampling = hot});
     expect_categories(&answer);
     tiny_need(zs_engine_attach_expert(engine, zs_expert_set_dispatcher(set_with_dispatcher), false, &id, &error), &error);
-    categorise(engine, set_with_dispatcher, question, id, p);
+    categorise_as(engine, question, &(dispatch_params){.experts = set_with_dispatcher, .expert = id, .trained = true}, p);
+    categorise(engine, set_with_dispatcher, question, id, corrected);
     categorise(engine, set_with_dispatcher, question, 0, base);
     for (size_t i = 0; i < 3; i++) assert_true(answer.categories[i].probability == p[i]);
     assert_true(fabs(p[0] - base[0]) > 1e-4);
+    assert_true(fabs(p[0] - corrected[0]) > 1e-4);
     expect_session_answer(&answer, zs_expert_set_find(set_with_dispatcher, answer.expert), hot);
     zs_answer_free(&answer);
     assert_int_equal(zs_ask(engine, question, &(zs_ask_params){.strategy = ZS_STRATEGY_CLASSIFIER, .experts = set}, &answer, &error),
@@ -672,6 +704,7 @@ int main(void) {
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_batch_ends),
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_pass1_together),
         cmocka_unit_test(test_prior),
         cmocka_unit_test(test_long_question),
         cmocka_unit_test(test_classifier),

@@ -411,6 +411,48 @@ static void test_score_in_few_pages(void **state) {
     zs_engine_destroy(&engine);
 }
 
+enum { GROUPS = 30, GROUP_COMMON = 2 * KV_PAGE_TOKENS, GROUP_PREFIX = GROUP_COMMON + 10, GROUP_MORE = 4 };
+
+/// Scores one continuation after each of many prefixes that begin alike; returns the engine, for what it took.
+static zs_engine *score_groups(zs_engine_params params, const uint32_t texts[][GROUP_PREFIX + GROUP_MORE]) {
+    zs_score_item items[GROUPS];
+    float logprobs[GROUPS][GROUP_MORE];
+    zs_error error;
+    zs_engine *engine = open_engine(params);
+    for (size_t i = 0; i < GROUPS; i++)
+        items[i] = (zs_score_item){0, texts[i], GROUP_PREFIX, texts[i] + GROUP_PREFIX, GROUP_MORE, logprobs[i]};
+    tiny_need(zs_engine_score(engine, items, GROUPS, NULL, 0, &error), &error);
+    double *expected = malloc(sizeof *expected * (GROUP_PREFIX + GROUP_MORE) * VOCAB);
+    for (size_t i = 0; i < GROUPS; i++) {
+        reference_model_run(reference, NULL, texts[i], GROUP_PREFIX + GROUP_MORE, expected);
+        for (size_t k = 0; k < GROUP_MORE; k++)
+            assert_true(fabs(expected[(GROUP_PREFIX + k - 1) * VOCAB + texts[i][GROUP_PREFIX + k]] - (double)logprobs[i][k]) <=
+                        (double)bound);
+    }
+    free(expected);
+    expect_no_page_lost(engine);
+    return engine;
+}
+
+/// Prefixes go through a step together and what they have in common is computed once; with few pages they take turns.
+static void test_score_many_prefixes(void **state) {
+    (void)state;
+    uint32_t texts[GROUPS][GROUP_PREFIX + GROUP_MORE];
+    for (size_t i = 0; i < GROUPS; i++) {
+        tiny_ids(texts[i], GROUP_COMMON, 20);
+        tiny_ids(texts[i] + GROUP_COMMON, GROUP_PREFIX + GROUP_MORE - GROUP_COMMON, 200 + i);
+    }
+    const uint32_t own = GROUP_PREFIX - GROUP_COMMON + GROUP_MORE - 1;
+    zs_engine *engine = score_groups((zs_engine_params){.max_rows = 512, .kv_tokens = 3 * GROUPS * KV_PAGE_TOKENS}, texts);
+    const zs_engine_stats *stats = zs_engine_get_stats(engine);
+    assert_int_equal(stats->prefill_tokens, GROUP_COMMON + GROUPS * own);
+    assert_int_equal(stats->steps, 1 + (GROUPS * (GROUP_MORE - 1) + ENGINE_LOGIT_ROWS - 1) / ENGINE_LOGIT_ROWS);
+    zs_engine_destroy(&engine);
+    engine = score_groups((zs_engine_params){.max_sessions = 1, .context = 96, .kv_tokens = 5 * KV_PAGE_TOKENS}, texts);
+    assert_true(engine->pool.page_count < GROUPS); // so that prefixes make room for branches
+    zs_engine_destroy(&engine);
+}
+
 // ---- changes on the way --------------------------------------------------------------------------------------------
 
 static void test_expert_switch(void **state) {
@@ -609,6 +651,7 @@ int main(void) {
         cmocka_unit_test(test_slots),
         cmocka_unit_test(test_pages_run_out),
         cmocka_unit_test(test_score_in_few_pages),
+        cmocka_unit_test(test_score_many_prefixes),
         cmocka_unit_test(test_expert_switch),
         cmocka_unit_test(test_callbacks),
         cmocka_unit_test(test_cancel_and_resume),
