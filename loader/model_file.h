@@ -87,6 +87,9 @@ zs_status model_file_add_images(model_file *file, const char *path, zs_error *er
 zs_status model_file_find_matrix(const model_file *file, const char *prefix, const char *canonical, model_matrix *m, zs_error *error);
 void model_matrix_free(model_matrix *matrix);
 
+/// The decoder's matrix of a canonical name; NULL when there is none.
+const model_matrix *model_file_find(const model_file *file, const char *canonical);
+
 /// What GGUF files call one of the matrices of a layer: "attn_q", … "ffn_down".
 const char *model_matrix_gguf_name(uint32_t matrix);
 

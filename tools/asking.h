@@ -3,13 +3,15 @@
 #define TOOLS_ASKING_H
 
 #include "pictures.h"
+#include "transfer.h"
 
 /// The options as typed, then what they name.
 typedef struct asking {
     const char *model, *experts_folder, *strategy, *dispatch, *expert_name, *alpha_list, *system, *seed;
     uint32_t max_tokens, top_k;
     float temperature, top_p, min_p, repetition_penalty;
-    bool transfer, plan;
+    bool plan;
+    transfer transfer;
     cli_list image_names; // ask's
 
     cli_stack stack;
@@ -21,7 +23,7 @@ typedef struct asking {
     bool open_line; // part of an answer was printed
 } asking;
 
-enum { ASKING_OPTIONS = 17 };
+enum { ASKING_OPTIONS = 18 };
 /// Fills options[ASKING_OPTIONS], ended by a zero.
 void asking_options(asking *a, cli_option *options);
 /// Reads experts, weights and sampling; several: the strategies are the caller's, by asking_set_strategy. CLI_DONE, or CLI_FAILED and

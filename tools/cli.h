@@ -50,6 +50,8 @@ int cli_parse(const cli_command *command, int argc, char **argv, int *positional
 
 /// "zsigma: COMMAND: problem" and the usage line; gives CLI_USAGE.
 int cli_usage(const cli_command *command, const char *problem);
+/// A whole number of up to 64 bits, as --seed and its like take; CLI_USAGE after a message that names the option.
+int cli_read_seed(const cli_command *command, const char *option, const char *text, uint64_t *seed);
 /// Edit distance of two names, for "did you mean".
 size_t cli_distance(const char *a, const char *b);
 

@@ -277,6 +277,7 @@ static zs_status evaluate(evaluation *e, zs_error *error) {
     if (!status) status = read_data(e, error);
     if (!status) status = find_overlap(e, error);
     if (!status) status = cli_open_model(e->common, e->asking.model, &e->asking.stack, error);
+    if (!status) transfer_tell(&e->asking.transfer, e->common, e->asking.stack.model, e->asking.experts, e->asking.expert);
     if (!status) status = make_questions(e, error);
     if (!status) status = open_engine(e, error);
     if (!status) status = make_settings(e, error);

@@ -208,6 +208,15 @@ int cli_parse(const cli_command *command, int argc, char **argv, int *positional
     return *stop ? CLI_DONE : check_choices(command);
 }
 
+int cli_read_seed(const cli_command *command, const char *option, const char *text, uint64_t *seed) {
+    char *end, problem[80];
+    errno = 0;
+    *seed = strtoull(text, &end, 10);
+    if (!errno && !*end && end != text && *text != '-') return CLI_DONE;
+    snprintf(problem, sizeof problem, "--%s is a whole number", option);
+    return cli_usage(command, problem);
+}
+
 int cli_usage(const cli_command *command, const char *problem) {
     cli_error("%s: %s\nusage: zsigma %s%s%s", command->name, problem, command->name, *command->usage ? " " : "", command->usage);
     return CLI_USAGE;
