@@ -26,15 +26,15 @@ class Transfer(program.TinyTest):
         self.refused(1, "model.layers.2.", "does not have", by=["score", "-m", self.factored, "--expert", expert, "--prompt", "a", "--answer", "b"])
         for command in [["score", "--prompt", "Hello", "--answer", " there"], ["ask", "-n", "2", "Hello"]]:
             by = [command[0], "-m", self.factored, "--expert", expert, "--transfer", *command[1:]]
-            report, = self.ok_json(*by)["transfer"]
+            done = self.ok(*by, "--json")
+            report, = done.json()["transfer"]
             self.assertEqual((report["expert"], report["matrices"], report["by_name"], report["by_shape"]), ("deeper", 21, 14, 14))
             self.assertEqual((report["values"], report["shuffle"]), (2 * sum(expert_files.RANKS.values()), None))
             self.assertLess(abs(report["cosine"]), 0.9)
             self.assertEqual({entry["matrix"] for entry in report["left_out"]}, {f"model.layers.2.{kind}" for kind in expert_files.RANKS})
             self.assertEqual({entry["reason"] for entry in report["left_out"]}, {"the model has no such matrix"})
-            told = self.ok(*by).err
             for words in ["warning", "another model", "14 of 21 matrices are applied", "left out: model.layers.2.", "and 6 more"]:
-                self.assertIn(words, told)
+                self.assertIn(words, done.err)
         self.assertIsNone(self.ok_json("score", "-m", self.factored, "--prompt", "a", "--answer", "b")["transfer"])
 
     def test_layers_that_are_there(self):

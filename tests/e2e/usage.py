@@ -91,7 +91,7 @@ class WrongUse(program.ProgramTest):
             (["score", "-m", "model.gguf", "--prompt", "x"], "give --prompt and --answer"),
             (["score", "-m", "model.gguf", "--prompt", "", "--answer", "x"], "must not be empty"),
             (["tokenize"], "which model? give -m FILE"),
-            (["expert", "show"], "show FILE, compare FILE FILE, import FILE or export FILE is expected"),
+            (["expert", "show"], "show FILE, compare FILE FILE, import FILE, export FILE or project TUNED is expected"),
             (["devices", "all"], "no arguments are expected"),
         ]:
             self.refused(2, message, "usage: zsigma " + by[0], by=by)
