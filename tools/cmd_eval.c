@@ -305,7 +305,7 @@ static int unknown_task(const cli_command *command, const char *name) {
     size_t used = (size_t)snprintf(problem, sizeof problem, "there is no task %.60s; --task is one of", name);
     for (size_t i = 0; task_get(i) && used < sizeof problem; i++)
         used += (size_t)snprintf(problem + used, sizeof problem - used, "%s %s", i ? "," : "", task_get(i)->name);
-    return cli_usage(command, problem);
+    return cli_usage(command, "%s", problem);
 }
 
 static int run(evaluation *e, const cli_command *command) {

@@ -136,7 +136,7 @@ int cmd_train(int argc, char **argv) {
     o.classify = o.task && strcmp(o.task, "classify") == 0;
     o.scored = o.task ? task_find(o.task) : NULL;
     const char *problem = find_problem(&o);
-    if (problem) return cli_usage(&command, problem);
+    if (problem) return cli_usage(&command, "%s", problem);
     fill_options(&o);
     zs_error error;
     zs_status status = o.gradient ? train_dump_gradient(&o, &error) : train_expert(&o, &error);

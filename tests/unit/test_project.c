@@ -261,7 +261,7 @@ static void test_random_lora(void **state) {
         zs_project_report report = project(lora_path, &t, &made);
         assert_int_equal(report.matrices, 3);
         for (size_t i = 0; i < 3; i++) {
-            double z[TINY_HIDDEN], said, changed;
+            double z[TINY_HIDDEN] = {0}, said, changed;
             uint32_t at = 0;
             reference(model_file_find(&model, list[i].name), &list[i], rslora ? 6 / 2.0 : 8 / 4.0, z, &said, &changed);
             all_said += said;
