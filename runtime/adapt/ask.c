@@ -154,8 +154,8 @@ static zs_status encode_images(zs_engine *engine, const zs_message *messages, si
     return status;
 }
 
-static zs_status encode_question(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint32_t **ids,
-                                 size_t *count, zs_error *error) {
+zs_status ask_encode(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint32_t **ids, size_t *count,
+                     zs_error *error) {
     zs_message *messages = malloc((p->history_count + 2) * sizeof *messages);
     if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the question");
     size_t n = 0;
@@ -174,7 +174,7 @@ zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params
     size_t count = 0;
     *a = (answering){.params = p, .tokenizer = engine->model->tokenizer};
     const zs_session_params session = {.expert = expert, .sampling = p->sampling, .stream = stream};
-    zs_status status = encode_question(engine, question, p, expert, &ids, &count, error);
+    zs_status status = ask_encode(engine, question, p, expert, &ids, &count, error);
     if (!status) status = zs_session_create(engine, &session, &a->session, error);
     if (!status) status = zs_session_set_prompt(a->session, ids, count, error);
     if (!status) status = zs_session_generate(a->session, p->max_tokens ? p->max_tokens : 512, error);

@@ -570,6 +570,20 @@ typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *an
 zs_status zs_ask_batch(zs_engine *engine, const zs_question *questions, size_t count, const zs_ask_params *params,
                        zs_answer_callback on_answer, void *user, zs_error *error);
 
+/// A given answer.
+typedef struct zs_scored_text {
+    const char *text; // UTF-8
+    double logprob;   // out: Σ log π over its tokens, no end token
+    size_t tokens;    // out
+} zs_scored_text;
+
+/// Pass 1 as zs_ask has it, and then how likely each of texts[count] is as the answer, under the expert for the question; the question's
+/// prompt is computed once. params.on_text, max_tokens, stop, sampling and current are not looked at. Of the answer the expert, the
+/// categories, the weights, prompt_tokens, pass1_ms and prefill_ms are filled in; there is no text. zs_answer_free frees it. Errors: as of
+/// zs_ask and zs_engine_score.
+zs_status zs_ask_score(zs_engine *engine, const zs_question *question, const zs_ask_params *params, zs_scored_text *texts, size_t count,
+                       zs_answer *answer, zs_error *error);
+
 #ifdef __cplusplus
 }
 #endif
