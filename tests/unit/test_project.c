@@ -4,6 +4,7 @@
 #include "support/tiny_folder.h"
 #include "support/tiny_runtime.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -279,6 +280,31 @@ static void test_random_lora(void **state) {
     model_file_close(&model);
 }
 
+/// An adapter that PEFT saved, with shares and z by numpy (tests/golden/lora.py).
+static void test_peft(void **state) {
+    (void)state;
+    expert_file made;
+    told t;
+    json_t *root = json_load_file(TEST_DATA "/golden/lora/expected.json", 0, NULL), *matrices = json_object_get(root, "matrices");
+    tiny_files(NULL, dense_path, ZS_FACTOR_F32, factored_path);
+    zs_project_report report = project(TEST_DATA "/golden/lora", &t, &made);
+    assert_int_equal(report.matrices, json_object_size(matrices));
+    assert_true(fabs(report.share / json_number_value(json_object_get(root, "share")) - 1) < 1e-5);
+    for (uint32_t i = 0; i < t.count; i++) {
+        const json_t *expected = json_object_get(matrices, t.names[i]), *z = json_object_get(expected, "z");
+        const expert_matrix *m = find(&made, t.names[i]);
+        assert_true(fabs(t.share[i] / json_number_value(json_object_get(expected, "share")) - 1) < 1e-4);
+        assert_int_equal(m->rank, json_array_size(z));
+        for (uint32_t k = 0; k < m->rank; k++) { // factors in f32 turn pairs of small σ that are close together
+            double value = json_number_value(json_array_get(z, k));
+            if (!(fabs((double)m->values[k] - value) < 1e-4 * (1 + fabs(value - 1))))
+                fail_msg("%s[%u]: %.8g instead of %.8g", m->name, k, (double)m->values[k], value);
+        }
+    }
+    expert_file_free(&made);
+    json_decref(root);
+}
+
 // ---- refused -------------------------------------------------------------------------------------------------------
 
 static void expect_refused(const char *model, const char *tuned, zs_status expected, const char *part) {
@@ -403,6 +429,7 @@ int main(void) {
         cmocka_unit_test(test_unchanged),
         cmocka_unit_test(test_one_direction),
         cmocka_unit_test(test_random_lora),
+        cmocka_unit_test(test_peft),
         cmocka_unit_test(test_refused_configs),
         cmocka_unit_test(test_refused_weights),
         cmocka_unit_test(test_refused_checkpoints),
