@@ -31,19 +31,27 @@ static bool find_target(const void *model, const char *canonical, expert_target 
     return true;
 }
 
-static void warn_unchecked(const work *w) {
+/// What the caller should know about an expert that was accepted.
+static void tell_fit(const work *w, const zs_expert_fit *fit) {
     char text[512];
-    if (!w->params->log.write) return;
-    snprintf(text, sizeof text, "expert %.100s: the base model cannot be checked, because the expert or %.200s has no sketches",
-             w->expert.name, w->input);
-    w->params->log.write(w->params->log.user, ZS_LOG_WARNING, text);
+    const zs_log *log = &w->params->log;
+    if (!log->write) return;
+    if (!fit->has_cosine) {
+        snprintf(text, sizeof text, "expert %.100s: the base model cannot be checked, because the expert or %.200s has no sketches",
+                 w->expert.name, w->input);
+        log->write(log->user, ZS_LOG_WARNING, text);
+    }
+    if (w->params->transfer) {
+        snprintf(text, sizeof text, "transfer of %.100s: %u of %u matrices are applied", w->expert.name, fit->by_shape, fit->matrices);
+        log->write(log->user, ZS_LOG_WARNING, text);
+    }
 }
 
 static zs_status check_expert(const work *w, zs_error *error) {
     const expert_base base = {w->input, &w->model, find_target};
     zs_expert_fit fit;
     zs_status status = expert_fit_check(&w->expert, &base, w->params->transfer, &fit, error);
-    if (!status && fit.matrices && !fit.has_cosine) warn_unchecked(w);
+    if (!status && fit.matrices) tell_fit(w, &fit);
     return status;
 }
 

@@ -61,6 +61,10 @@ class Transfer(program.TinyTest):
         told = self.ok("chat", "-m", self.factored, "--experts", self.folder, "--expert", "math", "--transfer", "--shuffle", "1", "-n", "2", text="Hello\n").err
         self.assertIn("transfer of math, shuffled by seed 1: 14 of 14 matrices are applied", told)
 
+    def test_merge(self):
+        told = self.ok("merge", "-m", self.factored, "--expert", self.deeper(), "--transfer", "-o", self.path("merged.gguf")).err
+        self.assertIn("transfer of deeper: 14 of 21 matrices are applied", told)
+
     def test_refused(self):
         score = ["score", "-m", self.factored, "--prompt", "a", "--answer", "b"]
         expert = self.expert()
