@@ -21,20 +21,25 @@ static void release(file_output *file) {
     free(file);
 }
 
-zs_status file_output_create(const char *path, bool force, file_output **out, zs_error *error) {
+zs_status file_output_check(const char *path, bool force, zs_error *error) {
     struct stat info;
     if (!*path) return zs_error_set(error, ZS_ERROR_ARGUMENT, "an output file needs a name");
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: it is no regular file, and would be replaced by one", path);
     if (!force && stat(path, &info) == 0)
         return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
+    return ZS_OK;
+}
+
+zs_status file_output_create(const char *path, bool force, file_output **out, zs_error *error) {
+    zs_status status = file_output_check(path, force, error);
+    if (status) return status;
     file_output *file = calloc(1, sizeof *file);
     if (!file) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
     size_t length = strlen(path);
     file->force = force;
     file->path = malloc(length + 1);
     file->temporary = malloc(length + 32);
-    zs_status status = ZS_OK;
     if (!file->path || !file->temporary) {
         status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while creating %s", path);
         goto fail;

@@ -6,6 +6,8 @@
 
 typedef struct file_output file_output;
 
+/// What file_output_create refuses, for those who would otherwise learn of it only when their work is done.
+zs_status file_output_check(const char *path, bool force, zs_error *error);
 /// ZS_ERROR_EXISTS when path exists and force is false (told before any work). Only a regular file is ever replaced: a
 /// device or a folder is ZS_ERROR_IO, because the rename would put a file in its place.
 zs_status file_output_create(const char *path, bool force, file_output **file, zs_error *error);

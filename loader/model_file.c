@@ -339,6 +339,15 @@ void model_file_close(model_file *file) {
     *file = (model_file){0};
 }
 
+const model_matrix *model_file_find(const model_file *file, const char *canonical) {
+    for (uint32_t i = 0; i < file->config.layers; i++) {
+        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
+            if (strcmp(file->layers[i].matrices[m].canonical, canonical) == 0) return &file->layers[i].matrices[m];
+        }
+    }
+    return NULL;
+}
+
 uint32_t model_matrix_file_row(const model_matrix *matrix, uint32_t row) {
     if (matrix->permute_heads == 0) return row;
     uint32_t d = matrix->out / matrix->permute_heads, head = row / d, i = row % d;

@@ -1,7 +1,7 @@
 /// A language model's file seen as hyper-parameters and named weights, dense or factored. Knows no GPU.
 ///
-/// Rows of q and k (dense: W's; factored: U's) are stored by llama-architecture GGUF files in interleaved RoPE order; the
-/// permutation to Hugging Face order is told per weight (permute_heads) and applied by whoever reads the rows.
+/// Rows of dense q and k are stored by llama-architecture GGUF files in interleaved RoPE order; the permutation to Hugging Face order is
+/// told per weight (permute_heads) and applied by whoever reads the rows. Factors (U's rows) are in Hugging Face order.
 #ifndef LOADER_MODEL_FILE_H
 #define LOADER_MODEL_FILE_H
 
@@ -38,7 +38,7 @@ typedef struct model_matrix {
     const gguf_tensor *dense;      // [out, in]
     const gguf_tensor *u, *s, *vt; // [out, r], F32 [r], [r, in]
     const float *sketch;           // [8] or NULL (copied, aligned)
-    uint32_t permute_heads;        // > 0: rows of dense / u are in GGUF's interleaved order over this many heads
+    uint32_t permute_heads;        // > 0: rows of dense are in GGUF's interleaved order over this many heads
 } model_matrix;
 
 enum { MODEL_Q, MODEL_K, MODEL_V, MODEL_O, MODEL_GATE, MODEL_UP, MODEL_DOWN, MODEL_MATRICES };
@@ -86,6 +86,9 @@ zs_status model_file_add_images(model_file *file, const char *path, zs_error *er
 /// filled in. Free with model_matrix_free.
 zs_status model_file_find_matrix(const model_file *file, const char *prefix, const char *canonical, model_matrix *m, zs_error *error);
 void model_matrix_free(model_matrix *matrix);
+
+/// The decoder's matrix of a canonical name; NULL when there is none.
+const model_matrix *model_file_find(const model_file *file, const char *canonical);
 
 /// What GGUF files call one of the matrices of a layer: "attn_q", … "ffn_down".
 const char *model_matrix_gguf_name(uint32_t matrix);

@@ -23,12 +23,15 @@ void sketch_matrix(const float *w, size_t out, size_t in, float sketch[8]) {
     }
 }
 
-double sketch_cosine(const float *a, const float *b, size_t n) {
-    double dot = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < 8 * n; i++) {
-        dot += (double)a[i] * (double)b[i];
-        aa += (double)a[i] * (double)a[i];
-        bb += (double)b[i] * (double)b[i];
+void sketch_pairs_add(sketch_pairs *pairs, const float a[8], const float b[8]) {
+    for (size_t k = 0; k < 8; k++) {
+        pairs->dot += (double)a[k] * (double)b[k];
+        pairs->aa += (double)a[k] * (double)a[k];
+        pairs->bb += (double)b[k] * (double)b[k];
     }
-    return aa > 0 && bb > 0 ? dot / sqrt(aa * bb) : 0;
+    pairs->count++;
+}
+
+double sketch_pairs_cosine(const sketch_pairs *pairs) {
+    return pairs->aa > 0 && pairs->bb > 0 ? pairs->dot / sqrt(pairs->aa * pairs->bb) : 0;
 }

@@ -1,6 +1,5 @@
 #include "asking.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +21,7 @@ void asking_options(asking *a, cli_common *common, cli_option *options) {
         {"dispatch", 0, CLI_STRING, &a->dispatch, "HOW", "pass 1 by score (default) or generate, as in the paper"},
         {"expert", 0, CLI_STRING, &a->expert_name, "NAME", "answer under this expert: a name in --experts, or a file"},
         {"alpha", 0, CLI_STRING, &a->alpha_list, "LIST", "weights of strategy mix: math=0.7,code=0.3"},
-        {"transfer", 0, CLI_FLAG, &a->transfer, NULL, "accept experts made for another model"},
+        TRANSFER_OPTIONS(&a->transfer),
         {"system", 0, CLI_STRING, &a->system, "TEXT", "system message; default: the model's"},
         {"n", 'n', CLI_UINT, &a->max_tokens, "N", "longest answer in tokens; default 512"},
         {"temp", 0, CLI_FLOAT, &a->temperature, "T", "temperature; 0 (default): greedy"},
@@ -77,16 +76,12 @@ static int read_dispatch(asking *a, const cli_command *command) {
 static int read_sampling(asking *a, const cli_command *command) {
     if (a->top_p > 1 || a->min_p > 1) return cli_usage(command, "--top-p and --min-p are between 0 and 1");
     uint64_t seed = 0;
-    if (a->seed) {
-        char *end;
-        errno = 0;
-        seed = strtoull(a->seed, &end, 10);
-        if (errno || *end || end == a->seed || *a->seed == '-') return cli_usage(command, "--seed is a whole number");
-    }
+    int result = a->seed ? cli_read_seed(command, "seed", a->seed, &seed) : CLI_DONE;
+    if (result) return result;
     a->params.sampling = (zs_sampling){a->temperature, a->top_k, a->top_p, a->min_p, a->repetition_penalty, seed};
     a->params.max_tokens = a->max_tokens;
     a->params.system = a->system;
-    a->params.transfer = a->transfer;
+    a->params.transfer = a->transfer.wanted;
     return CLI_DONE;
 }
 
@@ -147,12 +142,14 @@ int asking_prepare(asking *a, const cli_command *command, bool several) {
     int result = several ? CLI_DONE : choose_strategy(a, command);
     if (!result) result = read_dispatch(a, command);
     if (!result) result = read_sampling(a, command);
+    if (!result) result = transfer_prepare(&a->transfer, command, a->experts_folder || a->expert_name);
     if (result) return result;
     zs_error error;
     zs_status status = a->experts_folder ? zs_expert_set_load(a->experts_folder, &a->experts, &error) : ZS_OK;
     a->params.experts = a->experts;
     if (!status && a->alpha_list && a->experts) status = read_alpha(a, &error);
     if (!status && a->expert_name) status = find_expert(a, &error);
+    if (!status) status = transfer_shuffle(&a->transfer, a->experts, a->expert, &error);
     return status ? cli_fail(&error) : CLI_DONE;
 }
 
@@ -160,8 +157,9 @@ int asking_open(asking *a, const cli_command *command) {
     int result = asking_prepare(a, command, false);
     if (result) return result;
     zs_error error;
-    return cli_open_planned(command->common, a->model, &(zs_plan_params){.tokens = a->max_tokens}, &a->stack, &error) ? cli_fail(&error)
-                                                                                                                      : CLI_DONE;
+    if (cli_open_planned(command->common, a->model, &(zs_plan_params){.tokens = a->max_tokens}, &a->stack, &error)) return cli_fail(&error);
+    transfer_tell(&a->transfer, command->common, a->stack.model, a->experts, a->expert);
+    return CLI_DONE;
 }
 
 void asking_close(asking *a) {

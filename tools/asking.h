@@ -3,13 +3,15 @@
 #define TOOLS_ASKING_H
 
 #include "pictures.h"
+#include "transfer.h"
 
 /// The options as typed, then what they name.
 typedef struct asking {
     const char *model, *experts_folder, *strategy, *dispatch, *expert_name, *alpha_list, *system, *seed;
     uint32_t max_tokens, top_k;
     float temperature, top_p, min_p, repetition_penalty;
-    bool transfer, plan;
+    bool plan;
+    transfer transfer;
     cli_list image_names; // ask's
 
     cli_stack stack;
@@ -21,7 +23,17 @@ typedef struct asking {
     bool open_line; // part of an answer was printed
 } asking;
 
-enum { ASKING_OPTIONS = 18 };
+/// What eval and adapt are told alike about a task, as lines of their options; o has members of these names.
+#define TASK_OPTIONS(o)                                                                                                                    \
+    {"annotations", 0, CLI_STRING, &(o)->annotations, "FILE", "okvqa, vqav2: the file of answers"},                                        \
+        {"parallel", 0, CLI_UINT, &(o)->parallel, "N", "answers side by side; default 16"},                                                \
+        {"instruction", 0, CLI_STRING, &(o)->instruction, "TEXT", "put behind each question; \"task\": the task's own form"},              \
+        {"reward-command", 0, CLI_STRING, &(o)->reward_command, "CMD", "score by a command: JSON on its input, a number from 0 to 1"},     \
+        {"timeout", 0, CLI_UINT, &(o)->timeout_s, "S", "of generated code or the command, per answer; default 10"}, {                      \
+        "unsafe-code", 0, CLI_FLAG, &(o)->unsafe_code, NULL, "run generated code without bubblewrap"                                       \
+    }
+
+enum { ASKING_OPTIONS = 19 };
 /// Fills options[ASKING_OPTIONS], ended by a zero.
 void asking_options(asking *a, cli_common *common, cli_option *options);
 /// Reads experts, weights and sampling; several: the strategies are the caller's, by asking_set_strategy. CLI_DONE, or CLI_FAILED and

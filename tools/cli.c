@@ -251,10 +251,8 @@ int cli_check_utf8(const cli_command *command, const char *what, const char *tex
     size_t at = 0, length;
     while (text[at] && (length = character_bytes(text + at)) > 0) at += length;
     if (!text[at]) return CLI_DONE;
-    char problem[160];
-    snprintf(problem, sizeof problem, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what,
-             at, (unsigned)(unsigned char)text[at]);
-    return cli_usage(command, problem);
+    return cli_usage(command, "%s is not valid UTF-8 at byte %zu (0x%02x); convert it first, for example with iconv -t UTF-8", what, at,
+                     (unsigned)(unsigned char)text[at]);
 }
 
 char *cli_read_stream(FILE *stream, size_t *length) {

@@ -53,8 +53,14 @@ typedef struct cli_command {
 /// gives CLI_DONE with *stop set.
 int cli_parse(const cli_command *command, int argc, char **argv, int *positional, bool *stop);
 
-/// "zsigma: COMMAND: problem" and the usage line; gives CLI_USAGE.
-int cli_usage(const cli_command *command, const char *problem);
+/// "zsigma: COMMAND: problem", a printf-style text, and the usage line; gives CLI_USAGE.
+int cli_usage(const cli_command *command, const char *problem, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+/// A whole number of up to 64 bits, as --seed and its like take; CLI_USAGE after a message that names the option.
+int cli_read_seed(const cli_command *command, const char *option, const char *text, uint64_t *seed);
 /// Edit distance of two names, for "did you mean".
 size_t cli_distance(const char *a, const char *b);
 

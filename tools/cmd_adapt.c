@@ -165,7 +165,7 @@ static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
     zs_status status = items && logprobs && ids ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
     float *next = logprobs;
     for (uint32_t m = 0; m < members && !status; m++) {
-        if (t->mixes) status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer, &ids[m], error);
+        if (t->mixes) status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer.wanted, &ids[m], error);
         for (size_t e = 0; e < t->count; e++) {
             const example *from = &a->examples[t->first + e];
             items[m * t->count + e] = (zs_score_item){ids[m], from->prompt, from->prompt_count, from->answer, from->answer_count, next};
@@ -343,12 +343,13 @@ static void report(const adapting *a) {
     }
     if (a->common->json) {
         cli_print_json(json_pack(
-            "{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:I}", "output", a->output, "alpha", weights,
+            "{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:o}", "output", a->output, "alpha", weights,
             "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
             (json_int_t)zs_search_iterations(a->search), "accuracy", score.accuracy, "logprob", score.logprob, "held_out_accuracy",
             a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy", a->base.accuracy, "base_logprob", a->base.logprob,
             "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens,
-            "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out));
+            "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out, "transfer",
+            transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
         return;
     }
     const char *name;
@@ -370,6 +371,7 @@ static zs_status adapt(adapting *a, zs_error *error) {
     zs_status status = scorer_create(a->task->name, &scoring, &a->scorer, error);
     if (!status) status = read_examples(a, error);
     if (!status) status = cli_open_model(a->common, a->asking.model, &a->asking.stack, error);
+    if (!status) transfer_tell(&a->asking.transfer, a->common, a->asking.stack.model, a->asking.experts, NULL);
     if (!status) status = make_examples(a, error);
     if (!status) status = find_experts(a, error);
     if (!status) status = open_engine(a, error);
@@ -433,18 +435,13 @@ int cmd_adapt(int argc, char **argv) {
         {"examples", 0, CLI_STRING, &a.data, "FILE", "solved examples, about ten: JSON Lines, or as published"},
         {"output", 'o', CLI_STRING, &a.output, "FILE", "the mix, an expert file"},
         {"task", 0, CLI_STRING, &a.task_name, "NAME", "how answers are scored (see zsigma eval); default: label"},
-        {"annotations", 0, CLI_STRING, &a.annotations, "FILE", "okvqa, vqav2: the file of answers"},
+        TASK_OPTIONS(&a),
         {"images", 0, CLI_STRING, &a.images, "DIR", "folder of the images; default: beside the examples"},
         {"population", 0, CLI_UINT, &a.population, "N", "mixes that are tried together; default 32"},
         {"iterations", 0, CLI_UINT, &a.iterations, "N", "how often; default 50"},
         {"per-matrix", 0, CLI_FLAG, &a.per_matrix, NULL, "a weight per expert and matrix, not one per expert"},
         {"held-out", 0, CLI_STRING, &a.held_out_text, "N", "the last N examples choose among the best; default: a quarter, from 8 on"},
-        {"parallel", 0, CLI_UINT, &a.parallel, "N", "answers side by side; default 16"},
-        {"instruction", 0, CLI_STRING, &a.instruction, "TEXT", "put behind each question; \"task\": the task's own form"},
-        {"reward-command", 0, CLI_STRING, &a.reward_command, "CMD", "score by a command: JSON on its input, a number from 0 to 1"},
-        {"timeout", 0, CLI_UINT, &a.timeout_s, "S", "of generated code or the command, per answer; default 10"},
-        {"unsafe-code", 0, CLI_FLAG, &a.unsafe_code, NULL, "run generated code without bubblewrap"},
-        {"transfer", 0, CLI_FLAG, &q->transfer, NULL, "accept experts made for another model"},
+        TRANSFER_OPTIONS(&q->transfer),
         {"system", 0, CLI_STRING, &q->system, "TEXT", "system message; default: the model's"},
         {"n", 'n', CLI_UINT, &q->max_tokens, "N", "longest answer in tokens; default: the task's"},
         {"temp", 0, CLI_FLOAT, &q->temperature, "T", "temperature; 0 (default): greedy"},

@@ -13,12 +13,13 @@ static void print_answer(const asking *a, const zs_answer *answer) {
     for (uint32_t i = 0; answer->alpha && i < zs_expert_set_count(a->experts); i++)
         json_object_set_new(alpha, zs_expert_get_info(zs_expert_set_get(a->experts, i))->name, json_real(answer->alpha[i]));
     cli_print_json(json_pack(
-        "{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:I, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:s}", "answer", answer->text, "tokens", tokens,
-        "strategy", asking_strategy_name(a->params.strategy), "expert", *answer->expert ? json_string(answer->expert) : json_null(),
+        "{s:s, s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:I, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:s, s:o}", "answer", answer->text, "tokens",
+        tokens, "strategy", asking_strategy_name(a->params.strategy), "expert", *answer->expert ? json_string(answer->expert) : json_null(),
         "alpha", alpha, "categories", categories, "mode", zs_engine_get_info(a->stack.engine)->mode, "ended", answer->ended,
         "prompt_tokens", (json_int_t)answer->prompt_tokens, "pass1_ms", answer->pass1_ms, "images", (json_int_t)answer->images, "image_ms",
         answer->image_ms, "compose_ms", answer->compose_ms, "prefill_ms", answer->prefill_ms, "decode_ms", answer->decode_ms,
-        "decode_tokens_per_s", answer->decode_tokens_per_s, "device", zs_device_get_info(a->stack.device)->name));
+        "decode_tokens_per_s", answer->decode_tokens_per_s, "device", zs_device_get_info(a->stack.device)->name, "transfer",
+        transfer_report(&a->transfer, a->stack.model, a->experts, a->expert)));
 }
 
 static int ask(asking *a, const cli_common *common, const char *question) {

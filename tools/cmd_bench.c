@@ -232,14 +232,14 @@ static void print_table(bench *b) {
 
 /// Which names --arch takes.
 static int check_arch(const bench *b, const cli_command *command) {
-    char problem[512] = "--arch is one of";
+    char names[512] = "";
     const char *name;
     for (uint32_t i = 0; (name = zs_random_model_arch(i)); i++) {
         if (strcmp(name, b->arch) == 0) return CLI_DONE;
-        size_t length = strlen(problem);
-        snprintf(problem + length, sizeof problem - length, "%s %s", i ? "," : "", name);
+        size_t length = strlen(names);
+        snprintf(names + length, sizeof names - length, "%s%s", i ? ", " : "", name);
     }
-    return cli_usage(command, problem);
+    return cli_usage(command, "--arch is one of %s", names);
 }
 
 static int run(bench *b) {

@@ -1,5 +1,6 @@
 #include "eval.h"
 
+#include "score.h"
 #include "settings.h"
 #include "whole_file.h"
 
@@ -20,12 +21,23 @@ static void leave_out_other(void *user, uint32_t line, const char *reason) {
     cli_error("%s, line %u is left out: %s", (const char *)user, line, reason);
 }
 
+/// A question whose choices are scored is asked without them, where that is told, and answered by a choice's text.
+static void ask_for_text(data_file *file) {
+    for (size_t i = 0; i < file->count; i++) {
+        data_item *item = &file->items[i];
+        size_t right = score_find_choice(item, item->answer);
+        if (item->stem) item->messages[item->message_count - 1].content = item->stem;
+        if (right < item->choice_count) item->answer = item->choices[right].text;
+    }
+}
+
 /// Solved examples, which must not be among the questions.
 static zs_status read_shots(evaluation *e, zs_error *error) {
     if (!e->shots_path) return ZS_OK;
     zs_status status = task_read(e->task, &(task_files){.data = e->shots_path, .annotations = e->annotations, .images = e->images},
                                  leave_out_other, (void *)(uintptr_t)e->shots_path, &e->shots_file, error);
     if (status) return status;
+    if (e->form != EVAL_LETTER) ask_for_text(&e->shots_file);
     uint32_t wanted = e->shot_count ? e->shot_count : SHOTS;
     if (e->shots_file.count < wanted)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds %zu examples, and --shot-count is %u", e->shots_path, e->shots_file.count,
@@ -45,6 +57,7 @@ static zs_status read_data(evaluation *e, zs_error *error) {
     if (e->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", e->data, e->left_out);
     while (e->limit && e->file.count > e->limit) data_item_free(&e->file.items[--e->file.count]);
     if (e->file.count == 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s has no line that can be used", e->data);
+    if (e->form != EVAL_LETTER) ask_for_text(&e->file);
     return read_shots(e, error);
 }
 
@@ -97,6 +110,8 @@ static zs_status make_questions(evaluation *e, zs_error *error) {
     return status ? status : eval_images_order(e, error);
 }
 
+static const char *const form_names[] = {[EVAL_LETTER] = "letter", [EVAL_SCORED] = "scored", [EVAL_SCORED_MEAN] = "scored-mean"};
+
 // ---- settings ------------------------------------------------------------------------------------------------------
 
 /// All that the answers and their scores depend on.
@@ -105,14 +120,15 @@ static zs_status make_settings(evaluation *e, zs_error *error) {
     const zs_sampling *s = &a->params.sampling;
     const char *precision = zs_engine_get_info(a->stack.engine)->precision == ZS_PRECISION_EXACT ? "exact" : "fast";
     e->settings = json_pack(
-        "{s:s, s:s, s:s*, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*}", "task",
+        "{s:s, s:s, s:s*, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*, s:s}", "task",
         e->task->name, "model", a->model, "mmproj", e->common->mmproj, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
         settings_items(e->file.items, e->file.count), "questions", (json_int_t)e->file.count, "experts",
         settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction",
         e->around.instruction, "system", a->system, "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp",
         (double)s->temperature, "top_k", (json_int_t)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty",
         (double)s->repetition_penalty, "seed", (json_int_t)s->seed, "precision", precision, "dispatch",
-        a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template);
+        a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template, "answer_form",
+        form_names[e->form]);
     if (e->settings) json_object_set_new(e->settings, "images", json_boolean(e->around.images));
     if (e->settings && e->around.count) json_object_set_new(e->settings, "shot_data", settings_items(e->around.items, e->around.count));
     return e->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
@@ -150,6 +166,35 @@ static bool take_answer(void *user, size_t index, const zs_answer *answer) {
     return false;
 }
 
+/// Characters of a text in UTF-8.
+static size_t characters(const char *text) {
+    size_t count = 0;
+    for (; *text; text++) count += ((unsigned char)*text & 0xc0) != 0x80;
+    return count;
+}
+
+/// One question's choices, of which the likeliest is the answer, told by its label.
+static zs_status score_choices(chunk *c, size_t index, const zs_question *question, const zs_ask_params *params, zs_error *error) {
+    const data_item *item = &c->e->file.items[c->places[index]];
+    zs_scored_text *texts = calloc(item->choice_count, sizeof *texts);
+    zs_answer answer = {0};
+    if (!texts) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the choices");
+    for (size_t i = 0; i < item->choice_count; i++) texts[i].text = item->choices[i].text;
+    zs_status status = zs_ask_score(c->e->asking.stack.engine, question, params, texts, item->choice_count, &answer, error);
+    size_t best = 0;
+    for (size_t i = 0; i < item->choice_count && !status; i++) {
+        if (c->e->form == EVAL_SCORED_MEAN) texts[i].logprob /= (double)characters(texts[i].text);
+        if (texts[i].logprob > texts[best].logprob) best = i;
+    }
+    if (!status && !(answer.text = strdup(item->choices[best].label)))
+        status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the choices");
+    answer.ended = true;
+    if (!status) take_answer(c, index, &answer);
+    zs_answer_free(&answer);
+    free(texts);
+    return status;
+}
+
 static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
     evaluation *e = c->e;
     zs_question questions[CHUNK];
@@ -163,7 +208,9 @@ static zs_status ask_chunk(chunk *c, size_t count, zs_error *error) {
     double start = 1e3 * cli_now_seconds();
     const zs_image **images = NULL;
     zs_status status = eval_images_take(e, c->places, questions, count, &images, error);
-    if (!status) status = zs_ask_batch(e->asking.stack.engine, questions, count, &params, take_answer, c, error);
+    if (!status && e->form == EVAL_LETTER) status = zs_ask_batch(e->asking.stack.engine, questions, count, &params, take_answer, c, error);
+    for (size_t i = 0; i < count && e->form != EVAL_LETTER && !status && !c->status; i++)
+        status = score_choices(c, i, &questions[i], &params, error);
     free(images);
     image_shelf_clear(&e->shelf);
     if (c->status) {
@@ -288,6 +335,7 @@ static zs_status evaluate(evaluation *e, zs_error *error) {
     if (!status) status = read_data(e, error);
     if (!status) status = find_overlap(e, error);
     if (!status) status = cli_open_model(e->common, e->asking.model, &e->asking.stack, error);
+    if (!status) transfer_tell(&e->asking.transfer, e->common, e->asking.stack.model, e->asking.experts, e->asking.expert);
     if (!status) status = eval_images_open(e, error);
     if (!status) status = make_questions(e, error);
     if (!status) status = open_engine(e, error);
@@ -318,7 +366,16 @@ static int unknown_task(const cli_command *command, const char *name) {
     size_t used = (size_t)snprintf(problem, sizeof problem, "there is no task %.60s; --task is one of", name);
     for (size_t i = 0; task_get(i) && used < sizeof problem; i++)
         used += (size_t)snprintf(problem + used, sizeof problem - used, "%s %s", i ? "," : "", task_get(i)->name);
-    return cli_usage(command, problem);
+    return cli_usage(command, "%s", problem);
+}
+
+static int read_form(evaluation *e, const cli_command *command) {
+    size_t i = 0;
+    while (e->form_name && i <= EVAL_SCORED_MEAN && strcmp(form_names[i], e->form_name) != 0) i++;
+    if (i > EVAL_SCORED_MEAN) return cli_usage(command, "--answer is letter, scored or scored-mean");
+    e->form = (eval_form)i;
+    if (e->form == EVAL_LETTER || e->task->scorer == SCORER_CHOICE) return CLI_DONE;
+    return cli_usage(command, "--answer %s scores choices, which %s does not have", e->form_name, e->task->name);
 }
 
 static int run(evaluation *e, const cli_command *command) {
@@ -327,7 +384,9 @@ static int run(evaluation *e, const cli_command *command) {
     e->task = task_find(e->task_name);
     if (!e->task) return unknown_task(command, e->task_name);
     if (e->parallel > 4096) return cli_usage(command, "--parallel is at most 4096");
-    int result = e->instruction ? cli_check_utf8(command, "the instruction", e->instruction) : CLI_DONE;
+    int result = read_form(e, command);
+    if (result) return result;
+    result = e->instruction ? cli_check_utf8(command, "the instruction", e->instruction) : CLI_DONE;
     if (result) return result;
     e->around.instruction = e->instruction && strcmp(e->instruction, "task") == 0 ? e->task->instruction : e->instruction;
     if (!e->asking.max_tokens) e->asking.max_tokens = e->task->max_tokens;
@@ -345,18 +404,15 @@ int cmd_eval(int argc, char **argv) {
         {"task", 0, CLI_STRING, &e.task_name, "NAME",
          "gsm8k, math, arc-easy, arc-challenge, humaneval, mbpp, …, label, numeric, choice, code"},
         {"data", 0, CLI_STRING, &e.data, "FILE", "questions: JSON Lines, or as published; gzip too"},
-        {"annotations", 0, CLI_STRING, &e.annotations, "FILE", "okvqa, vqav2: the file of answers"},
+        TASK_OPTIONS(&e),
         {"images", 0, CLI_STRING, &e.images, "DIR", "folder of the images; default: beside the data"},
         {"output", 'o', CLI_STRING, &e.output, "NAME", "write NAME.md, NAME.json, NAME.results.jsonl; the last lets a run go on"},
+        {"answer", 0, CLI_STRING, &e.form_name, "FORM",
+         "to choices: letter (default; what is written), scored (the likeliest text), scored-mean"},
         {"limit", 0, CLI_UINT, &e.limit, "N", "only the first N questions"},
-        {"parallel", 0, CLI_UINT, &e.parallel, "N", "answers side by side; default 16"},
-        {"instruction", 0, CLI_STRING, &e.instruction, "TEXT", "put behind each question; \"task\": the task's own form"},
         {"shots", 0, CLI_STRING, &e.shots_path, "FILE", "solved examples, put before each question"},
         {"shot-count", 0, CLI_UINT, &e.shot_count, "N", "how many of them; default 3"},
         {"train", 0, CLI_STRING, &e.train, "FILE", "training data: questions that are in it are counted and told"},
-        {"reward-command", 0, CLI_STRING, &e.reward_command, "CMD", "score by a command: JSON on its input, a number from 0 to 1"},
-        {"timeout", 0, CLI_UINT, &e.timeout_s, "S", "of generated code or the command, per answer; default 10"},
-        {"unsafe-code", 0, CLI_FLAG, &e.unsafe_code, NULL, "run generated code without bubblewrap"},
         {"blind", 0, CLI_FLAG, &e.blind, NULL, "ask questions about images without them"},
     };
     enum { OWN = sizeof own / sizeof *own };

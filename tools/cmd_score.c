@@ -1,4 +1,5 @@
 #include "pictures.h"
+#include "transfer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +8,10 @@ typedef struct scoring {
     const char *model, *prompt, *answer, *expert;
     uint32_t top;
     cli_list image_names;
-    bool raw, transfer, plan;
+    bool raw, plan;
+    transfer transfer;
     pictures images;
+    const cli_common *common;
 } scoring;
 
 typedef struct scored {
@@ -16,6 +19,7 @@ typedef struct scored {
     size_t prompt_count, answer_count;
     float *logprobs;
     zs_token_logprob *top;
+    json_t *transfer; // what of the expert was applied; null: none was asked for
 } scored;
 
 static zs_status encode_prompt(const scoring *s, const cli_stack *stack, uint32_t expert, scored *out, zs_error *error) {
@@ -42,18 +46,20 @@ static zs_status encode(const scoring *s, const cli_stack *stack, uint32_t exper
     return out->logprobs && out->top ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
 }
 
-static zs_status attach(const scoring *s, zs_engine *engine, uint32_t *id, zs_error *error) {
-    if (!s->expert) return ZS_OK;
+static zs_status attach(const scoring *s, const cli_stack *stack, scored *out, uint32_t *id, zs_error *error) {
     zs_expert *expert = NULL;
-    zs_status status = zs_expert_load(s->expert, &expert, error);
-    if (!status) status = zs_engine_attach_expert(engine, expert, s->transfer, id, error);
+    zs_status status = s->expert ? zs_expert_load(s->expert, &expert, error) : ZS_OK;
+    if (!status) status = transfer_shuffle(&s->transfer, NULL, expert, error);
+    if (!status && expert) status = zs_engine_attach_expert(stack->engine, expert, s->transfer.wanted, id, error);
+    if (!status) transfer_tell(&s->transfer, s->common, stack->model, NULL, expert);
+    if (!status) out->transfer = transfer_report(&s->transfer, stack->model, NULL, expert);
     zs_expert_destroy(&expert);
     return status;
 }
 
 static zs_status score(const scoring *s, const cli_stack *stack, scored *out, zs_error *error) {
     uint32_t expert = 0;
-    zs_status status = attach(s, stack->engine, &expert, error);
+    zs_status status = attach(s, stack, out, &expert, error);
     if (!status) status = encode(s, stack, expert, out, error);
     if (status) return status;
     const zs_score_item item = {expert, out->prompt, out->prompt_count, out->answer, out->answer_count, out->logprobs};
@@ -68,8 +74,8 @@ static void print_json(const scoring *s, const scored *r, double sum) {
     }
     for (uint32_t i = 0; i < s->top; i++)
         json_array_append_new(top, json_pack("{s:i, s:f}", "id", (int)r->top[i].id, "logprob", (double)r->top[i].logprob));
-    cli_print_json(json_pack("{s:o, s:o, s:f, s:i, s:o}", "tokens", tokens, "logprobs", logprobs, "sum", sum, "prompt_tokens",
-                             (int)r->prompt_count, "first_token_top", top));
+    cli_print_json(json_pack("{s:o, s:o, s:f, s:i, s:o, s:O}", "tokens", tokens, "logprobs", logprobs, "sum", sum, "prompt_tokens",
+                             (int)r->prompt_count, "first_token_top", top, "transfer", r->transfer));
 }
 
 static void print_token(const zs_tokenizer *tokenizer, uint32_t id, float logprob) {
@@ -89,7 +95,8 @@ static void print_token(const zs_tokenizer *tokenizer, uint32_t id, float logpro
 
 static const zs_plan_params plan_params = {.engine = {.max_sessions = 1, .max_experts = 1}, .tokens = 1};
 
-static int run(scoring *s, const cli_common *common) {
+static int run(scoring *s) {
+    const cli_common *common = s->common;
     zs_error error;
     cli_stack stack = {0};
     scored result = {0};
@@ -113,6 +120,7 @@ static int run(scoring *s, const cli_common *common) {
     free(result.answer);
     free(result.logprobs);
     free(result.top);
+    json_decref(result.transfer);
     pictures_free(&s->images);
     cli_close(&stack);
     return status ? cli_fail(&error) : CLI_DONE;
@@ -120,7 +128,7 @@ static int run(scoring *s, const cli_common *common) {
 
 int cmd_score(int argc, char **argv) {
     cli_common common = {0};
-    scoring s = {0};
+    scoring s = {.common = &common};
     const cli_option options[] = {
         {"model", 'm', CLI_STRING, &s.model, "FILE", "factored or dense model: GGUF file, or Hugging Face folder"},
         CLI_MMPROJ(&common),
@@ -132,7 +140,7 @@ int cmd_score(int argc, char **argv) {
         {"top", 0, CLI_UINT, &s.top, "K", "tell the K likeliest first tokens too"},
         {"expert", 0, CLI_STRING, &s.expert, "FILE", "score under this expert"},
         {"plan", 0, CLI_FLAG, &s.plan, NULL, "print what the model would take where, and load nothing"},
-        {"transfer", 0, CLI_FLAG, &s.transfer, NULL, "accept an expert made for another model"},
+        TRANSFER_OPTIONS(&s.transfer),
         {0},
     };
     const cli_command command = {"score",
@@ -147,11 +155,12 @@ int cmd_score(int argc, char **argv) {
     if (result || stop) return result;
     if (positional) return cli_usage(&command, "prompt and answer are given by --prompt and --answer");
     if (!s.model) return cli_usage(&command, "which model? give -m FILE");
+    if ((result = transfer_prepare(&s.transfer, &command, s.expert))) return result;
     if (s.plan) return cli_plan(&common, s.model, &plan_params);
     if (!s.prompt || !s.answer) return cli_usage(&command, "give --prompt and --answer");
     if (s.image_names.count && !s.raw) return cli_usage(&command, "--image goes with --raw and a prompt that says <image> where it goes");
     if (!*s.prompt || !*s.answer) return cli_usage(&command, "prompt and answer must not be empty");
     if ((result = cli_check_utf8(&command, "the prompt", s.prompt)) || (result = cli_check_utf8(&command, "the answer", s.answer)))
         return result;
-    return run(&s, &common);
+    return run(&s);
 }

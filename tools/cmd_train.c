@@ -86,7 +86,7 @@ int cmd_train(int argc, char **argv) {
         {"valid", 0, CLI_STRING, &o.valid, "FILE", "other such lines, by which the best values are kept"},
         {"experts", 0, CLI_STRING, &o.experts, "DIR", "classify: the answers are its experts' names, or other"},
         {"init", 0, CLI_STRING, &o.init, "FILE", "begin at this expert; default: the base model"},
-        {"transfer", 0, CLI_FLAG, &o.transfer, NULL, "accept an expert made for another model"},
+        {"transfer", 0, CLI_FLAG, &o.transfer.wanted, NULL, "accept an expert made for another model, and tell how much of it is applied"},
         {"name", 0, CLI_STRING, &o.name, "NAME", "of the expert; default: the file's"},
         {"description", 0, CLI_STRING, &o.description, "TEXT", "what it is for, in a few words that pass 1 is shown"},
         {"form", 0, CLI_STRING, &o.form, "FORM", "scale (z itself, the default) or sigmoid (the authors', the trace kept)"},
@@ -136,7 +136,7 @@ int cmd_train(int argc, char **argv) {
     o.classify = o.task && strcmp(o.task, "classify") == 0;
     o.scored = o.task ? task_find(o.task) : NULL;
     const char *problem = find_problem(&o);
-    if (problem) return cli_usage(&command, problem);
+    if (problem) return cli_usage(&command, "%s", problem);
     fill_options(&o);
     zs_error error;
     zs_status status = o.gradient ? train_dump_gradient(&o, &error) : train_expert(&o, &error);

@@ -159,6 +159,7 @@ static bool take_members(data_item *item, char *reason, size_t size) {
     }
     item->id = json_string_value(id);
     return take_answers(item, reason, size) && take_prompt(item, reason, size) && take_choices(item, reason, size) &&
+           take_optional(item->root, "stem", &item->stem, reason, size) &&
            take_optional(item->root, "category", &item->category, reason, size) &&
            take_optional(item->root, "image", &item->image, reason, size) &&
            take_optional(item->root, "tests", &item->tests, reason, size) &&

@@ -24,6 +24,7 @@ typedef struct data_item {
     size_t answer_count;
     data_choice *choices; // [choice_count], labels differ; the answer is the label of one, or its text
     size_t choice_count;
+    const char *stem;     // of a multiple-choice question: the question without its choices; NULL: not told
     const char *category; // what the dispatcher should find; NULL: unknown
     const char *image;    // path, as the line tells it; NULL: none
 

@@ -9,6 +9,13 @@
 
 enum { EVAL_STRATEGIES = 5 };
 
+/// What counts as the answer to a question with choices.
+typedef enum eval_form {
+    EVAL_LETTER,      // what the model writes: a letter, or a choice's text
+    EVAL_SCORED,      // the choice whose text is the likeliest
+    EVAL_SCORED_MEAN, // likewise, by characters of the text
+} eval_form;
+
 /// What became of a question under a strategy.
 typedef struct eval_result {
     bool done;
@@ -30,11 +37,13 @@ typedef struct eval_strategy {
 typedef struct evaluation {
     asking asking;
     const cli_common *common;
-    const char *task_name, *data, *annotations, *images, *strategies_text, *output, *instruction, *shots_path, *train, *reward_command;
+    const char *task_name, *data, *annotations, *images, *strategies_text, *output, *instruction, *shots_path, *train, *reward_command,
+        *form_name;
     uint32_t limit, parallel, shot_count, timeout_s;
     bool unsafe_code, blind;
 
     const task *task;
+    eval_form form;
     scorer *scorer;
     data_file file, shots_file, train_file;
     shots around;

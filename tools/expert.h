@@ -14,5 +14,10 @@ int expert_compare(const cli_common *common, const char *first, const char *seco
 /// From and to the files of the paper's authors.
 int expert_import(const cli_command *command, const expert_options *options, const char *path);
 int expert_export(const cli_command *command, const expert_options *options, const char *path);
+/// The expert that comes nearest to a fine-tuned model, or to a LoRA.
+int expert_project(const cli_command *command, const expert_options *options, const char *tuned);
+
+/// What an expert is called when nothing else is said: the output's name without folder and ending.
+void expert_default_name(const char *output, char *name, size_t room);
 
 #endif

@@ -13,9 +13,8 @@ static void print_done(const cli_common *common, const char *output, const zs_ex
         cli_note(common, "%s: %u matrices with %llu values", output, info->matrix_count, (unsigned long long)info->value_count);
 }
 
-/// The file's name without folder and ending.
-static void name_of(const char *path, char *name, size_t room) {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path, *dot = strrchr(base, '.');
+void expert_default_name(const char *output, char *name, size_t room) {
+    const char *slash = strrchr(output, '/'), *base = slash ? slash + 1 : output, *dot = strrchr(base, '.');
     snprintf(name, room, "%.*s", (int)(dot && dot > base ? dot - base : (ptrdiff_t)strlen(base)), base);
 }
 
@@ -25,7 +24,7 @@ int expert_import(const cli_command *command, const expert_options *options, con
     zs_error error;
     zs_expert *like = NULL, *expert = NULL;
     char name[64];
-    name_of(options->output, name, sizeof name);
+    expert_default_name(options->output, name, sizeof name);
     zs_status status = options->like ? zs_expert_load(options->like, &like, &error) : ZS_OK;
     const zs_import_params params = {
         .name = options->name ? options->name : name, .description = options->description, .model = options->model, .like = like};

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,11 +89,8 @@ static int unknown_option(const cli_command *command, const option_list *list, c
             nearest = &list->items[i];
         }
     }
-    if (nearest)
-        cli_error("%s: unknown option %s; did you mean --%s?", command->name, text, nearest->name);
-    else
-        cli_error("%s: unknown option %s (see zsigma %s --help)", command->name, text, command->name);
-    return CLI_USAGE;
+    if (nearest) return cli_usage(command, "unknown option %s; did you mean --%s?", text, nearest->name);
+    return cli_usage(command, "unknown option %s (see zsigma %s --help)", text, command->name);
 }
 
 static bool store(const cli_option *option, const char *value) {
@@ -144,25 +142,15 @@ static int take_option(const cli_command *command, const option_list *list, int 
     const cli_option *option = find_option(list, text);
     if (!option) return unknown_option(command, list, text);
     const char *equals = strchr(text, '=');
-    if (option->kind == CLI_FLAG && equals) {
-        cli_error("%s: --%s takes no value", command->name, option->name);
-        return CLI_USAGE;
-    }
+    if (option->kind == CLI_FLAG && equals) return cli_usage(command, "--%s takes no value", option->name);
     if (option->kind != CLI_FLAG) {
         value = equals ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
-        if (!value) {
-            cli_error("%s: %s needs a value (%s)", command->name, text, option->argument);
-            return CLI_USAGE;
-        }
+        if (!value) return cli_usage(command, "%s needs a value (%s)", text, option->argument);
     }
     if (store(option, value)) return CLI_DONE;
-    if (option->kind == CLI_LIST) {
-        cli_error("%s: --%s can be given %d times", command->name, option->name, CLI_MOST_ITEMS);
-        return CLI_USAGE;
-    }
-    cli_error("%s: %.*s %s: %s is expected", command->name, (int)strcspn(text, "="), text, value,
-              option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
-    return CLI_USAGE;
+    if (option->kind == CLI_LIST) return cli_usage(command, "--%s can be given %d times", option->name, CLI_MOST_ITEMS);
+    return cli_usage(command, "%.*s %s: %s is expected", (int)strcspn(text, "="), text, value,
+                     option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
 }
 
 /// The common options that name one of a few things; the command's name is told, because the value alone may be a typing error.
@@ -182,8 +170,7 @@ static int check_choices(const cli_command *command) {
         for (; choices[i].value && *name && strcmp(*name, choices[i].value) != 0; name++)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", *list ? ", " : "", *name);
         if (!choices[i].value || *name) continue;
-        cli_error("%s: --%s %s: one of %s is expected", command->name, choices[i].option, choices[i].value, list);
-        return CLI_USAGE;
+        return cli_usage(command, "--%s %s: one of %s is expected", choices[i].option, choices[i].value, list);
     }
     return CLI_DONE;
 }
@@ -208,7 +195,20 @@ int cli_parse(const cli_command *command, int argc, char **argv, int *positional
     return *stop ? CLI_DONE : check_choices(command);
 }
 
-int cli_usage(const cli_command *command, const char *problem) {
-    cli_error("%s: %s\nusage: zsigma %s%s%s", command->name, problem, command->name, *command->usage ? " " : "", command->usage);
+int cli_read_seed(const cli_command *command, const char *option, const char *text, uint64_t *seed) {
+    char *end;
+    errno = 0;
+    *seed = strtoull(text, &end, 10);
+    if (!errno && !*end && end != text && *text != '-') return CLI_DONE;
+    return cli_usage(command, "--%s is a whole number", option);
+}
+
+int cli_usage(const cli_command *command, const char *problem, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, problem);
+    vsnprintf(text, sizeof text, problem, arguments);
+    va_end(arguments);
+    cli_error("%s: %s\nusage: zsigma %s%s%s", command->name, text, command->name, *command->usage ? " " : "", command->usage);
     return CLI_USAGE;
 }

@@ -113,7 +113,8 @@ static json_t *arc_item(const json_t *object, char *reason, size_t size) {
         json_decref(choices);
         return NULL;
     }
-    return json_pack("{s:o*, s:o, s:s, s:o}", "id", id_of(object, "id"), "prompt", with_form, "answer", key, "choices", choices);
+    return json_pack("{s:o*, s:o, s:s, s:s, s:o}", "id", id_of(object, "id"), "prompt", with_form, "stem", stem, "answer", key, "choices",
+                     choices);
 }
 
 json_t *published_arc(void *user, json_t *object, char *reason, size_t size) {

@@ -5,12 +5,14 @@
 #include "cli.h"
 #include "scorer.h"
 #include "train_data.h"
+#include "transfer.h"
 
 typedef struct train_options {
     const cli_common *common;
     const char *model, *task, *data, *valid, *output, *init, *expert, *experts, *gradient, *log, *plot;
     const char *name, *description, *form, *matrices, *preset, *kl_direction;
-    bool transfer, constant_rate, deterministic;
+    transfer transfer;
+    bool constant_rate, deterministic;
     bool classify; // a dispatcher for the experts in a folder
     uint32_t batch, steps, valid_every, checkpoint_every, patience, seed;
     float rate, clip, weight_decay, max_mult;

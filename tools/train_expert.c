@@ -120,7 +120,7 @@ static zs_status create_trainer(training *t, zs_error *error) {
         .valid = t->valid.items,
         .valid_count = t->valid.count,
         .init = t->init,
-        .transfer = o->transfer,
+        .transfer = o->transfer.wanted,
         .sigmoid = o->form && strcmp(o->form, "sigmoid") == 0,
         .trace = o->form && strcmp(o->form, "sigmoid") == 0,
         .max_mult = (double)o->max_mult,
@@ -167,6 +167,7 @@ static zs_status set_up(training *t, zs_error *error) {
     if (!status && o->scored) status = train_reward_open(o, &t->data, &t->valid, &t->reward, error);
     if (!status && o->init) status = zs_expert_load(o->init, &t->init, error);
     if (!status) status = cli_open_model(o->common, o->model, &t->stack, error);
+    if (!status) transfer_tell(&o->transfer, o->common, t->stack.model, NULL, t->init);
     if (!status) status = encode_data(t, error);
     if (!status && o->scored) status = train_open_engine(o, &t->data, &t->valid, &t->stack, error);
     if (!status) status = create_trainer(t, error);

@@ -46,7 +46,8 @@ static zs_status set_expert(dumping *d, zs_error *error) {
     if (!d->options->expert) return ZS_OK;
     zs_expert *expert = NULL;
     zs_status status = zs_expert_load(d->options->expert, &expert, error);
-    if (!status) status = zs_gradient_set_expert(d->gradient, expert, d->options->transfer, error);
+    if (!status) status = zs_gradient_set_expert(d->gradient, expert, d->options->transfer.wanted, error);
+    if (!status) transfer_tell(&d->options->transfer, d->options->common, d->stack.model, NULL, expert);
     zs_expert_destroy(&expert);
     return status;
 }

@@ -185,8 +185,8 @@ static bool take_token(void *user, zs_session *session, uint32_t token) {
     return session != a->session || ask_take_token(a, token);
 }
 
-static zs_status encode_question(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint32_t **ids,
-                                 size_t *count, zs_error *error) {
+zs_status ask_encode(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint32_t **ids, size_t *count,
+                     zs_error *error) {
     zs_message *messages = malloc((p->history_count + 2) * sizeof *messages);
     chat_images *places = malloc((p->history_count + 1) * sizeof *places);
     size_t n = 0, place_count = 0;
@@ -213,7 +213,7 @@ zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params
     size_t count = 0;
     *a = (answering){.params = p, .tokenizer = engine->model->tokenizer};
     const zs_session_params session = {.expert = expert, .sampling = p->sampling, .stream = stream};
-    zs_status status = encode_question(engine, question, p, expert, &ids, &count, error);
+    zs_status status = ask_encode(engine, question, p, expert, &ids, &count, error);
     if (!status) status = zs_session_create(engine, &session, &a->session, error);
     if (!status) status = zs_session_set_prompt(a->session, ids, count, error);
     if (!status) status = zs_session_generate(a->session, p->max_tokens ? p->max_tokens : 512, error);

@@ -23,6 +23,9 @@ zs_status ask_check(const zs_model *model, const char *question, const zs_ask_pa
 zs_status ask_choose_experts(zs_engine *engine, const char *const *questions, size_t count, const zs_ask_params *params, zs_answer *answers,
                              uint32_t *ids, zs_error *error);
 
+/// The conversation with the question, up to where the answer begins, as ids (images encoded under the expert); the caller frees them.
+zs_status ask_encode(zs_engine *engine, const char *question, const zs_ask_params *params, uint32_t expert, uint32_t **ids, size_t *count,
+                     zs_error *error);
 /// Pass 2: a session with the question, about to answer. After a failure, too, ask_end.
 zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params *params, uint32_t expert, uint64_t stream,
                     answering *answering, zs_error *error);

@@ -28,21 +28,12 @@ static zs_status take_sketch(const char *reference, uint32_t rank, const float *
     return ZS_OK;
 }
 
-static const model_matrix *find_matrix(const model_file *model, const char *name) {
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t k = 0; k < MODEL_MATRICES; k++) {
-            if (strcmp(model->layers[i].matrices[k].canonical, name) == 0) return &model->layers[i].matrices[k];
-        }
-    }
-    return NULL;
-}
-
 static zs_status follow_model(const char *path, expert_file *file, zs_error *error) {
     model_file model;
     zs_status status = model_file_open(path, &model, error);
     if (status) return status;
     for (size_t i = 0; i < file->matrix_count && !status; i++) {
-        const model_matrix *m = find_matrix(&model, file->matrices[i].name);
+        const model_matrix *m = model_file_find(&model, file->matrices[i].name);
         status = take_sketch(path, m ? m->rank : 0, m ? m->sketch : NULL, &file->matrices[i], error);
     }
     if (!status) status = set_text(&file->base_model, model.config.name, error);

@@ -1,7 +1,7 @@
 #include "adapt/expert.h"
+#include "adapt/random.h"
 #include "loader/sketch.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,66 +84,82 @@ const expert_matrix *expert_find(const zs_expert *expert, const char *canonical,
     return found;
 }
 
-const model_weight *expert_model_weight(const zs_model *model, const char *canonical) {
+/// Dense ones too.
+static const model_weight *find_weight(const zs_model *model, const char *canonical) {
     for (uint32_t i = 0; i < model->config.layers; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
             const model_weight *w = &model->layers[i].weights[m];
-            if (w->factored && strcmp(w->canonical, canonical) == 0) return w;
+            if (w->canonical && strcmp(w->canonical, canonical) == 0) return w;
         }
     }
     for (uint32_t i = 0; i < model->tower_weight_count; i++) {
         const model_weight *w = &model->tower_weights[i];
-        if (w->factored && strcmp(w->canonical, canonical) == 0) return w;
+        if (w->canonical && strcmp(w->canonical, canonical) == 0) return w;
     }
     return NULL;
 }
 
-// ---- sketches ------------------------------------------------------------------------------------------------------
-
-/// Two stacks of sketches, side by side.
-typedef struct sketch_pairs {
-    float *a, *b;
-    size_t count;
-} sketch_pairs;
-
-static bool start_pairs(const zs_expert *expert, sketch_pairs *pairs) {
-    *pairs = (sketch_pairs){.a = malloc((expert->file.matrix_count + 1) * SKETCH_SIZE * sizeof(float)),
-                            .b = malloc((expert->file.matrix_count + 1) * SKETCH_SIZE * sizeof(float))};
-    return pairs->a && pairs->b;
+const model_weight *expert_model_weight(const zs_model *model, const char *canonical) {
+    const model_weight *w = find_weight(model, canonical);
+    return w && w->factored ? w : NULL;
 }
 
-static void add_pair(sketch_pairs *pairs, const float *a, const float *b) {
-    memcpy(pairs->a + pairs->count * SKETCH_SIZE, a, SKETCH_SIZE * sizeof *a);
-    memcpy(pairs->b + pairs->count++ * SKETCH_SIZE, b, SKETCH_SIZE * sizeof *b);
-}
-
-static bool finish_pairs(sketch_pairs *pairs, double *cosine) {
-    bool any = pairs->count > 0;
-    if (any) *cosine = sketch_cosine(pairs->a, pairs->b, pairs->count);
-    free(pairs->a);
-    free(pairs->b);
-    return any;
-}
+// ---- fit -----------------------------------------------------------------------------------------------------------
 
 bool zs_expert_compare(const zs_expert *a, const zs_expert *b, double *cosine) {
-    sketch_pairs pairs;
-    bool room = start_pairs(a, &pairs);
-    for (size_t i = 0; room && i < a->file.matrix_count; i++) {
+    sketch_pairs pairs = {0};
+    for (size_t i = 0; i < a->file.matrix_count; i++) {
         const expert_matrix *m = &a->file.matrices[i];
         const float *unused;
         const expert_matrix *other = expert_find(b, m->name, &unused);
-        if (m->has_sketch && other && other->has_sketch) add_pair(&pairs, m->sketch, other->sketch);
+        if (m->has_sketch && other && other->has_sketch) sketch_pairs_add(&pairs, m->sketch, other->sketch);
     }
-    return finish_pairs(&pairs, cosine);
+    if (pairs.count) *cosine = sketch_pairs_cosine(&pairs);
+    return pairs.count > 0;
 }
 
-bool expert_compare_model(const zs_expert *expert, const zs_model *model, double *cosine) {
-    sketch_pairs pairs;
-    bool room = start_pairs(expert, &pairs);
-    for (size_t i = 0; room && i < expert->file.matrix_count; i++) {
-        const expert_matrix *m = &expert->file.matrices[i];
-        const model_weight *w = expert_model_weight(model, m->name);
-        if (m->has_sketch && w && w->has_sketch) add_pair(&pairs, m->sketch, w->sketch);
+static bool find_target(const void *model, const char *canonical, expert_target *target) {
+    const model_weight *w = find_weight(model, canonical);
+    if (!w) return false;
+    *target = (expert_target){w->factored ? w->rank : 0, w->has_sketch ? w->sketch : NULL};
+    return true;
+}
+
+expert_base expert_model_base(const zs_model *model) { return (expert_base){model->path, model, find_target}; }
+
+void zs_expert_get_fit(const zs_expert *expert, const zs_model *model, zs_expert_fit *fit) {
+    const expert_base base = expert_model_base(model);
+    expert_fit_measure(&expert->file, &base, fit);
+}
+
+const char *zs_expert_misfit(const zs_expert *expert, const zs_model *model, uint32_t i) {
+    const expert_base base = expert_model_base(model);
+    return i < expert->file.matrix_count ? expert_misfit(&expert->file, i, &base) : NULL;
+}
+
+// ---- shuffling -----------------------------------------------------------------------------------------------------
+
+static void reorder(float *values, const size_t *order, float *scratch, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) scratch[i] = values[order[i]];
+    memcpy(values, scratch, count * sizeof *values);
+}
+
+zs_status zs_expert_shuffle(zs_expert *expert, uint64_t seed, zs_error *error) {
+    uint32_t longest = 0;
+    for (size_t i = 0; i < expert->file.matrix_count; i++)
+        if (expert->file.matrices[i].rank > longest) longest = expert->file.matrices[i].rank;
+    size_t *order = malloc((longest + 1u) * sizeof *order);
+    float *scratch = malloc((longest + 1u) * sizeof *scratch);
+    zs_status status = order && scratch ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
+    for (size_t i = 0; i < expert->file.matrix_count && !status; i++) {
+        expert_matrix *m = &expert->file.matrices[i];
+        uint64_t key = 0; // of the name, so that what else an expert holds changes nothing
+        for (const char *c = m->name; *c; c++) key = random_bits(key, (unsigned char)*c);
+        random_order(seed, key, order, m->rank);
+        reorder(m->values, order, scratch, m->rank);
+        reorder(expert->multipliers[i], order, scratch, m->rank);
     }
-    return finish_pairs(&pairs, cosine);
+    free(order);
+    free(scratch);
+    return status;
 }

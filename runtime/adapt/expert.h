@@ -2,7 +2,7 @@
 #ifndef ADAPT_EXPERT_H
 #define ADAPT_EXPERT_H
 
-#include "loader/expert_file.h"
+#include "loader/expert_fit.h"
 #include "model/model.h"
 
 struct zs_expert {
@@ -20,14 +20,11 @@ const expert_matrix *expert_find(const zs_expert *expert, const char *canonical,
 /// NULL when the model has no such factored matrix.
 const model_weight *expert_model_weight(const zs_model *model, const char *canonical);
 
-/// Cosine between the sketches that expert and model share; false when there are none.
-bool expert_compare_model(const zs_expert *expert, const zs_model *model, double *cosine);
+/// The model as loader/expert_fit.h wants to see it.
+expert_base expert_model_base(const zs_model *model);
 
-/// row[scale_count] = s · σ ⊙ m where the expert adapts the model, σ elsewhere. Shapes and sketches are held against the model's first:
-/// another base is ZS_ERROR_MISMATCH unless transfer.
+/// row[scale_count] = s · σ ⊙ m where the expert adapts the model, σ elsewhere. Names, lengths and sketches are held against the
+/// model's first (expert_fit_check).
 zs_status expert_fill_scales(const zs_expert *expert, const zs_model *model, bool transfer, float *row, zs_error *error);
-
-/// Below this cosine, sketches are of different base models (DESIGN.md §4).
-#define EXPERT_SAME_BASE 0.9
 
 #endif

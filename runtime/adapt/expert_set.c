@@ -100,3 +100,9 @@ const zs_expert *zs_expert_set_find(const zs_expert_set *set, const char *name) 
     }
     return NULL;
 }
+
+zs_status zs_expert_set_shuffle(zs_expert_set *set, uint64_t seed, zs_error *error) {
+    zs_status status = set->dispatcher ? zs_expert_shuffle(set->dispatcher, seed, error) : ZS_OK;
+    for (uint32_t i = 0; i < set->count && !status; i++) status = zs_expert_shuffle(set->experts[i], seed, error);
+    return status;
+}

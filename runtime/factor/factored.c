@@ -42,8 +42,7 @@ void factored_free(factored *f) {
     f->u = f->vt = NULL;
 }
 
-/// W [out, in] in Hugging Face's row order.
-static zs_status read_weights(const model_matrix *m, const char *path, float *w, zs_error *error) {
+zs_status factored_read_weights(const model_matrix *m, const char *path, float *w, zs_error *error) {
     size_t row_bytes = (size_t)(m->dense->size / m->out);
     for (uint32_t i = 0; i < m->out; i++) {
         float *row = w + (size_t)i * m->in;
@@ -126,7 +125,7 @@ zs_status factored_compute(const model_matrix *m, const char *path, factored *f,
     f->sigma = malloc(f->rank * sizeof *f->sigma);
     zs_status status =
         w && copy && f->sigma ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s (%u x %u)", m->canonical, m->out, m->in);
-    if (!status) status = read_weights(m, path, w, error);
+    if (!status) status = factored_read_weights(m, path, w, error);
     if (!status) {
         sketch_matrix(w, m->out, m->in, f->sketch);
         for (size_t i = 0; i < count; i++) copy[i] = (double)w[i];

@@ -17,6 +17,8 @@ typedef struct factored {
 
 /// Shapes and types before any work: what a matrix will take in the file.
 factored factored_plan(const model_matrix *matrix, zs_factor_type type);
+/// W [out, in] of a dense matrix, in Hugging Face's row order. Errors: ZS_ERROR_NUMERIC (a weight is no number, named).
+zs_status factored_read_weights(const model_matrix *matrix, const char *path, float *w, zs_error *error);
 /// The most memory that the work takes, its result and the matrix as read from the file among it.
 uint64_t factored_bytes(const model_matrix *matrix, const factored *plan);
 /// Does the work. Errors: ZS_ERROR_NUMERIC (a weight is no number, named), ZS_ERROR_MEMORY.

@@ -1,7 +1,6 @@
-#include "loader/vision_file.h"
-#include "loader/expert_file.h"
+#include "loader/expert_fit.h"
 #include "loader/model_file.h"
-#include "loader/sketch.h"
+#include "loader/vision_file.h"
 #include "zsigma/zsigma_lab.h"
 
 #include <cblas.h>
@@ -9,9 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/// The same base model from this cosine of the sketches on (DESIGN.md §4).
-static const double same_base = 0.9;
 
 static const uint32_t types[] = {
     [ZS_MERGE_F16] = TENSOR_F16, [ZS_MERGE_F32] = TENSOR_F32, [ZS_MERGE_Q8_0] = TENSOR_Q8_0, [ZS_MERGE_Q4_0] = TENSOR_Q4_0};
@@ -28,61 +24,35 @@ typedef struct work {
 
 // ---- the expert ----------------------------------------------------------------------------------------------------
 
-static const model_matrix *find_factored(const work *w, const char *canonical) {
-    for (uint32_t i = 0; i < w->model.config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_matrix *matrix = &w->model.layers[i].matrices[m];
-            if (matrix->u && strcmp(matrix->canonical, canonical) == 0) return matrix;
-        }
-    }
-    return NULL;
+static bool find_target(const void *model, const char *canonical, expert_target *target) {
+    const model_matrix *m = model_file_find(model, canonical);
+    if (!m) return false;
+    *target = (expert_target){m->u ? m->rank : 0, m->sketch};
+    return true;
 }
 
-static void warn_unchecked(const work *w) {
+/// What the caller should know about an expert that was accepted.
+static void tell_fit(const work *w, const zs_expert_fit *fit) {
     char text[512];
-    if (!w->params->log.write) return;
-    snprintf(text, sizeof text, "expert %.100s: the base model cannot be checked, because the expert or %.200s has no sketches",
-             w->expert.name, w->input);
-    w->params->log.write(w->params->log.user, ZS_LOG_WARNING, text);
-}
-
-/// Sketches of the matrices that both have.
-static zs_status check_base(const work *w, zs_error *error) {
-    size_t count = 0, room = w->expert.matrix_count + 1;
-    float *a = malloc(room * SKETCH_SIZE * sizeof *a), *b = malloc(room * SKETCH_SIZE * sizeof *b);
-    for (size_t i = 0; a && b && i < w->expert.matrix_count; i++) {
-        const expert_matrix *m = &w->expert.matrices[i];
-        const model_matrix *matrix = find_factored(w, m->name);
-        if (!m->has_sketch || !matrix || !matrix->sketch) continue;
-        memcpy(a + count * SKETCH_SIZE, m->sketch, sizeof m->sketch);
-        memcpy(b + count++ * SKETCH_SIZE, matrix->sketch, sizeof m->sketch);
+    const zs_log *log = &w->params->log;
+    if (!log->write) return;
+    if (!fit->has_cosine) {
+        snprintf(text, sizeof text, "expert %.100s: the base model cannot be checked, because the expert or %.200s has no sketches",
+                 w->expert.name, w->input);
+        log->write(log->user, ZS_LOG_WARNING, text);
     }
-    double cosine = count ? sketch_cosine(a, b, count) : 1;
-    bool room_found = a && b;
-    free(a);
-    free(b);
-    if (!room_found) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory while merging %s", w->input);
-    if (count == 0 && w->expert.matrix_count) warn_unchecked(w);
-    if (cosine >= same_base || w->params->transfer) return ZS_OK;
-    return zs_error_set(
-        error, ZS_ERROR_MISMATCH,
-        "expert %s was made for another model than %s (its base: %s; cosine of the sketches %.2f, at least %.1f is expected): "
-        "use its own base, or insist with --transfer",
-        w->expert.name, w->input, *w->expert.base_model ? w->expert.base_model : "not named", cosine, same_base);
+    if (w->params->transfer) {
+        snprintf(text, sizeof text, "transfer of %.100s: %u of %u matrices are applied", w->expert.name, fit->by_shape, fit->matrices);
+        log->write(log->user, ZS_LOG_WARNING, text);
+    }
 }
 
 static zs_status check_expert(const work *w, zs_error *error) {
-    for (size_t i = 0; i < w->expert.matrix_count; i++) {
-        const expert_matrix *m = &w->expert.matrices[i];
-        const model_matrix *matrix = find_factored(w, m->name);
-        if (!matrix)
-            return zs_error_set(error, ZS_ERROR_MISMATCH, "expert %s adapts %s, which %s does not have in factored form", w->expert.name,
-                                m->name, w->input);
-        if (matrix->rank != m->rank)
-            return zs_error_set(error, ZS_ERROR_MISMATCH, "expert %s: %s has %u values, and rank %u in %s", w->expert.name, m->name,
-                                m->rank, matrix->rank, w->input);
-    }
-    return check_base(w, error);
+    const expert_base base = {w->input, &w->model, find_target};
+    zs_expert_fit fit;
+    zs_status status = expert_fit_check(&w->expert, &base, w->params->transfer, &fit, error);
+    if (!status && fit.matrices) tell_fit(w, &fit);
+    return status;
 }
 
 /// scales[r] = s · σ ⊙ m; σ where the expert leaves the matrix out.

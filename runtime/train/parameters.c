@@ -1,6 +1,6 @@
 #include "train/parameters.h"
 
-#include "train/random.h"
+#include "adapt/random.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -73,22 +73,24 @@ zs_status parameters_create(const zs_model *model, const parameters_form *form, 
     return ZS_OK;
 }
 
-zs_status parameters_from_expert(const zs_model *model, const zs_expert *expert, parameters *p, zs_error *error) {
+zs_status parameters_from_expert(const zs_model *model, const zs_expert *expert, bool transfer, parameters *p, zs_error *error) {
     const expert_file *file = &expert->file;
     *p = (parameters){.model = model, .sigmoid = file->sigmoid, .trace = file->trace, .max_mult = file->max_mult};
     p->matrices = calloc(file->matrix_count + 1, sizeof *p->matrices);
     zs_status status = p->matrices ? ZS_OK : no_memory(error);
+    zs_expert_fit fit;
+    const expert_base base = expert_model_base(model);
+    if (!status) status = expert_fit_check(file, &base, transfer, &fit, error);
     for (size_t i = 0; i < file->matrix_count && !status; i++) {
         const model_weight *w = expert_model_weight(model, file->matrices[i].name);
-        if (w && w->rank == file->matrices[i].rank)
-            p->matrices[p->matrix_count++].weight = w;
-        else
-            status = zs_error_set(error, ZS_ERROR_MISMATCH, "expert %s adapts %s, which %s does not have as factors of rank %u", file->name,
-                                  file->matrices[i].name, model->path, file->matrices[i].rank);
+        if (w) p->matrices[p->matrix_count++].weight = w;
     }
     if (!status) status = place(p, error);
-    for (size_t i = 0; i < file->matrix_count && !status; i++) // both are sorted by name
-        memcpy(p->values + p->matrices[i].offset, file->matrices[i].values, file->matrices[i].rank * sizeof *p->values);
+    for (uint32_t i = 0; i < p->matrix_count && !status; i++) {
+        const float *unused;
+        const expert_matrix *from = expert_find(expert, p->matrices[i].weight->canonical, &unused);
+        memcpy(p->values + p->matrices[i].offset, from->values, from->rank * sizeof *p->values);
+    }
     if (status) parameters_destroy(p);
     return status;
 }

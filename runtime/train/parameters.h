@@ -31,8 +31,8 @@ typedef struct parameters_form {
 /// At z = 1, or as near as the authors' code starts: p = 0.1 + 0.01 N(0, 1) under sigmoid and trace. ZS_ERROR_ARGUMENT for a sigmoid
 /// without trace that cannot give 1, and for matrices that the model does not have as factors.
 zs_status parameters_create(const zs_model *model, const parameters_form *form, parameters *parameters, zs_error *error);
-/// An expert's matrices, values and form; checked against the model when it is attached.
-zs_status parameters_from_expert(const zs_model *model, const zs_expert *expert, parameters *parameters, zs_error *error);
+/// An expert's matrices, values and form, checked against the model (expert_fit_check).
+zs_status parameters_from_expert(const zs_model *model, const zs_expert *expert, bool transfer, parameters *parameters, zs_error *error);
 void parameters_destroy(parameters *parameters);
 
 /// z_gradient is laid out like a row of scales; gradient[count] becomes that by the values.

@@ -1,8 +1,8 @@
 /// The loop that every kind of training shares: a step's gradient, the values moved along it, evaluations, checkpoints.
 #include "train/trainer.h"
 
+#include "adapt/random.h"
 #include "engine/engine.h"
-#include "train/random.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -163,7 +163,7 @@ static uint32_t longest_item(const zs_model *model, const zs_trainer_params *p) 
 
 static zs_status create_values(zs_trainer *t, zs_error *error) {
     const zs_trainer_params *p = &t->params;
-    if (p->init) return parameters_from_expert(t->model, p->init, &t->parameters, error);
+    if (p->init) return parameters_from_expert(t->model, p->init, p->transfer, &t->parameters, error);
     const parameters_form form = {
         .sigmoid = p->sigmoid, .trace = p->trace, .max_mult = p->max_mult, .matrices = p->matrices, .seed = p->seed};
     return parameters_create(t->model, &form, &t->parameters, error);

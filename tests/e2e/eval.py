@@ -106,6 +106,34 @@ class Eval(program.TinyTest):
         result = self.ok(*self.eval("--shots", self.data(name="same.jsonl"), "--limit", "2", "--quiet"))
         self.assertIn("2 of the questions are among the solved examples", result.err)
 
+    def test_scored_choices(self):
+        """The choice whose text is the likeliest behind the question alone, as zsigma score has it; by characters, another."""
+        choices = ["a", "the end of it", "hello, world and on", "system"]
+        arc = [{"id": stem, "question": stem, "choices": {"text": choices, "label": list("ABCD")}, "answerKey": "B"} for stem in ["What is it?"]]
+        data = self.data(*arc)
+
+        def chosen(form, *more):
+            by = self.eval("--answer", form, "-o", self.path(form), *more, data=data, task="arc-easy")
+            right = self.ok_json(*by)["strategies"][0]["right"]
+            answers = [line["answer"] for line in self.lines(form) if "answer" in line and line["strategy"] == "none"]
+            self.assertEqual(right, answers.count("B"))
+            return by, answers
+
+        sums = [[self.ok_json("score", "-m", self.factored, "--prompt", question["question"], "--answer", text)["sum"] for text in choices] for question in arc]
+        by, answers = chosen("scored")
+        self.assertEqual(answers, ["ABCD"[row.index(max(row))] for row in sums])
+        means = [[total / len(text) for total, text in zip(row, choices)] for row in sums]
+        self.assertEqual(chosen("scored-mean", "--strategy", "prompt")[1], ["ABCD"[row.index(max(row))] for row in means])
+        self.assertNotEqual(sums[0].index(max(sums[0])), means[0].index(max(means[0])))  # else nothing is shown
+        own = self.data(*({"prompt": question["question"], "choices": choices, "answer": "B"} for question in arc), name="own.jsonl")
+        tokens = [self.ok_json(*self.eval("--answer", "scored", data=file, task=task))["strategies"][0]["prefill_tokens"]
+                  for file, task in [(data, "arc-easy"), (own, "choice")]]
+        self.assertEqual(*tokens)  # the published questions' choices are left out
+        by[by.index("scored")] = "letter"
+        self.refused(1, "answer_form was", by=by)
+        self.refused(2, "label does not have", by=self.eval("--answer", "scored"))
+        self.refused(2, "--answer is letter, scored or scored-mean", by=self.eval("--answer", "best"))
+
     def test_overlap_with_training_data(self):
         train = self.data({"prompt": " hello ", "answer": "1"}, {"prompt": "the  end", "answer": "2"}, name="train.jsonl")
         result = self.ok(*self.eval("--train", train, "--json"))

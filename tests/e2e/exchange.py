@@ -1,4 +1,5 @@
-"""zsigma expert import and export: files as the paper's authors' code writes them (tests/golden/torch_files.py made the fixtures)."""
+"""zsigma expert import, export and project: files as the paper's authors' code writes them (tests/golden/torch_files.py made the fixtures)."""
+import json
 import math
 import os
 import xml.etree.ElementTree
@@ -71,6 +72,45 @@ class Exchange(program.TinyTest):
         self.assertIn("layer 1: 0.5000", [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")])
         self.refused(1, "exists", by=["expert", "compare", first, second, "--svg", svg])
         self.assertIn("0.5000", self.ok("expert", "compare", first, second).out)
+
+    def test_project(self):
+        """A model merged with an expert gives that expert, by a file and by a folder; what is no fine-tune of the model is refused."""
+        expert, tuned, output = self.make("math"), self.path("tuned.gguf"), self.path("back.safetensors")
+        self.ok("merge", "-m", self.factored, "--expert", expert, "-o", tuned, "--type", "f32")
+        project = ["expert", "project", tuned, "-m", self.factored, "-o", output]
+        done = self.ok_json(*project, "--description", "sums")
+        self.assertEqual((len(done["matrices"]), done["lora"]), (14, False))
+        self.assertAlmostEqual(done["share"], 1, places=5)
+        self.assertGreater(done["cosine"], 0.9)
+        changed = [m["change"] > 0.01 for m in done["matrices"]]
+        self.assertEqual(changed, [".mlp." in m["name"] for m in done["matrices"]])
+        self.assertEqual((self.show(output)["name"], self.show(output)["description"]), ("back", "sums"))
+        self.assertLess(self.ok_json("expert", "compare", output, expert)["largest_difference"], 1e-3)
+        for words in ["model.layers.1.mlp.up_proj", "100.00 %", "14 matrices, cosine of the sketches 0.9"]:
+            self.assertIn(words, self.ok(*project, "--force").out)
+        self.refused(1, "exists", by=project)
+        self.refused(1, "was not made from", by=["expert", "project", self.other, "-m", self.factored, "-o", self.path("other.safetensors")])
+        self.refused(2, "which model", by=["expert", "project", tuned, "-o", output])
+        self.refused(2, "where to?", by=["expert", "project", tuned, "-m", self.factored])
+
+    def lora(self, **config):
+        """A LoRA of one matrix, rank 1, as PEFT saves it."""
+        folder, prefix = self.path("lora"), "base_model.model.model.layers.1.mlp.gate_proj.lora_"
+        os.makedirs(folder, exist_ok=True)
+        expert_files.save(os.path.join(folder, "adapter_model.safetensors"), {prefix + "A.weight": [0.1] * 64, prefix + "B.weight": [0.1] * 96}, {"format": "pt"},
+                          {prefix + "A.weight": [1, 64], prefix + "B.weight": [96, 1]})
+        with open(os.path.join(folder, "adapter_config.json"), "w", encoding="utf-8") as file:
+            json.dump({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "bias": "none", "modules_to_save": None, **config}, file)
+        return ["expert", "project", folder, "-m", self.factored, "-o", self.path("lora.safetensors")]
+
+    def test_project_lora(self):
+        done = self.ok_json(*self.lora())
+        self.assertTrue(done["lora"] and done["cosine"] is None and 0 < done["share"] < 0.5)
+        self.assertEqual([m["name"] for m in done["matrices"]], ["model.layers.1.mlp.gate_proj"])
+        self.assertIn("cannot be checked", self.ok(*self.lora(), "--force").err)
+        self.score(self.path("lora.safetensors"))
+        for config in [{"use_dora": True}, {"fan_in_fan_out": True}, {"modules_to_save": ["lm_head"]}]:
+            self.refused(1, *config, by=[*self.lora(**config), "--force"])
 
     def test_refused(self):
         plain, output = self.make("plain"), self.path("out.pt")

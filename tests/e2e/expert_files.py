@@ -9,12 +9,12 @@ RANKS = {"self_attn.q_proj": 64, "self_attn.k_proj": 32, "self_attn.v_proj": 32,
          "mlp.gate_proj": 64, "mlp.up_proj": 64, "mlp.down_proj": 64}
 
 
-def save(path, tensors, metadata):
-    """safetensors: u64 length, JSON header, data; tensors are lists of numbers, written as F32."""
+def save(path, tensors, metadata, shapes=None):
+    """safetensors: u64 length, JSON header, data; tensors are lists of numbers, written as F32, vectors unless shapes has their name."""
     header, data = {"__metadata__": metadata}, b""
     for name, values in tensors.items():
         bytes_ = struct.pack(f"<{len(values)}f", *values)
-        header[name] = {"dtype": "F32", "shape": [len(values)], "data_offsets": [len(data), len(data) + len(bytes_)]}
+        header[name] = {"dtype": "F32", "shape": (shapes or {}).get(name, [len(values)]), "data_offsets": [len(data), len(data) + len(bytes_)]}
         data += bytes_
     text = json.dumps(header).encode()
     with open(path, "wb") as file:

@@ -67,12 +67,13 @@ class WrongUse(program.ProgramTest):
             (["--kv", "f8"], "--kv f8: one of f32, f16 is expected"),
             (["--mode", "fancy"], "--mode fancy: one of auto, factored, composed, composed:f16, composed:q8_0, composed:q4_0, dense is expected"),
             (["--mode", "composed:q4_1"], "--mode composed:q4_1: one of auto, factored, composed, composed:f16"),
+            (["--mode", "composed:" + "q" * 300], "--mode composed:qqq"),
             (["--strategy", "best"], "--strategy is prompt, classifier, mix, fixed or none"),
             (["--dispatch", "best"], "--dispatch is score or generate"),
             (["--top-p", "2"], "between 0 and 1"),
             (["--seed", "x"], "--seed is a whole number"),
         ]:
-            self.refused(2, message, by=["ask", "-m", "model.gguf", "question", *arguments])
+            self.refused(2, message, "usage: zsigma ask", by=["ask", "-m", "model.gguf", "question", *arguments])
 
     def test_missing_and_superfluous_arguments(self):
         for by, message in [
@@ -91,7 +92,7 @@ class WrongUse(program.ProgramTest):
             (["score", "-m", "model.gguf", "--prompt", "x"], "give --prompt and --answer"),
             (["score", "-m", "model.gguf", "--prompt", "", "--answer", "x"], "must not be empty"),
             (["tokenize"], "which model? give -m FILE"),
-            (["expert", "show"], "show FILE, compare FILE FILE, import FILE or export FILE is expected"),
+            (["expert", "show"], "show FILE, compare FILE FILE, import FILE, export FILE or project TUNED is expected"),
             (["devices", "all"], "no arguments are expected"),
         ]:
             self.refused(2, message, "usage: zsigma " + by[0], by=by)

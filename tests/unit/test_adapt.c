@@ -253,10 +253,10 @@ static void test_shapes(void **state) {
         expert->file.matrices[3].rank--;
         expect_attached(attach(engine, expert, transfer, &error), ZS_ERROR_MISMATCH, &error,
                         "model.layers.0.self_attn.k_proj has 31 values, and rank 32");
-        expert = make((tiny_expert_params){.base = factored_path});
-        expert->file.matrices[0].name[13] = '7';
-        expect_attached(attach(engine, expert, transfer, &error), ZS_ERROR_MISMATCH, &error, "model.layers.7.mlp.down_proj");
     }
+    zs_expert *deeper = make((tiny_expert_params){.base = factored_path});
+    deeper->file.matrices[0].name[13] = '7';
+    expect_attached(attach(engine, deeper, false, &error), ZS_ERROR_MISMATCH, &error, "model.layers.7.mlp.down_proj");
     // Σσm = 0 cannot be normalised; σ z beyond f32 is no number.
     zs_expert *zero = make((tiny_expert_params){.trace = true}), *huge = make((tiny_expert_params){0});
     for (uint32_t r = 0; r < zero->file.matrices[0].rank; r++) zero->multipliers[0][r] = 0;
@@ -280,6 +280,121 @@ static void test_shapes(void **state) {
     zs_model_destroy(&partly);
     zs_model_destroy(&dense);
 }
+
+// ---- transfer ------------------------------------------------------------------------------------------------------
+
+/// Renames the matrices of layer 1: those of a deeper model's layer 5.
+static zs_expert *make_deeper(tiny_expert_params params) {
+    zs_expert *expert = make(params);
+    for (size_t i = 0; i < expert->file.matrix_count; i++) {
+        char *layer = &expert->file.matrices[i].name[13];
+        *layer = *layer == '1' ? '5' : *layer;
+    }
+    return expert;
+}
+
+/// Of an expert for more layers those are applied that are there, and the others are told; the model's further layers stay as they are.
+static void test_transfer(void **state) {
+    (void)state;
+    zs_error error;
+    zs_expert_fit fit;
+    uint32_t whole_id, part_id;
+    zs_engine *engine = tiny_engine(model, (zs_engine_params){0});
+    zs_expert *deeper = make_deeper((tiny_expert_params){.base = other_path, .seed = 1}), *part = make((tiny_expert_params){.seed = 1});
+    zs_expert_get_fit(deeper, model, &fit);
+    assert_true(fit.matrices == 14 && fit.by_name == 7 && fit.by_shape == 7 && fit.values == 5 * 64 + 2 * 32);
+    assert_true(fit.has_cosine && fabs(fit.cosine) < 0.5);
+    for (uint32_t i = 0; i < 14; i++) {
+        const char *misfit = zs_expert_misfit(deeper, model, i);
+        bool there = deeper->file.matrices[i].name[13] == '0';
+        assert_true(there ? !misfit : misfit && strstr(misfit, "no such matrix"));
+    }
+    assert_null(zs_expert_misfit(deeper, model, 14));
+    expect_attached(zs_engine_attach_expert(engine, deeper, false, &whole_id, &error), ZS_ERROR_MISMATCH, &error, "model.layers.5");
+    tiny_need(zs_engine_attach_expert(engine, deeper, true, &whole_id, &error), &error);
+    assert_non_null(strstr(warning, "another model"));
+    assert_non_null(strstr(warning, "7 of its 14 matrices"));
+    for (uint32_t i = 0; i < 14; i++) {
+        for (uint32_t r = 0; part->file.matrices[i].name[13] == '1' && r < part->file.matrices[i].rank; r++) part->multipliers[i][r] = 1;
+    }
+    tiny_need(zs_engine_attach_expert(engine, part, false, &part_id, &error), &error);
+    assert_int_equal(whole_id, part_id); // the same contents
+
+    // Another length is of another shape, transfer or not; and something has to fit.
+    deeper->file.matrices[0].rank--;
+    zs_expert_get_fit(deeper, model, &fit);
+    assert_true(fit.by_name == 7 && fit.by_shape == 6);
+    assert_non_null(strstr(zs_expert_misfit(deeper, model, 0), "number of singular values"));
+    expect_attached(zs_engine_attach_expert(engine, deeper, true, &whole_id, &error), ZS_ERROR_MISMATCH, &error, "63 values, and rank 64");
+    deeper->file.matrices[0].rank++;
+    for (size_t i = 0; i < 14; i++) deeper->file.matrices[i].name[13] = '8';
+    expect_attached(zs_engine_attach_expert(engine, deeper, true, &whole_id, &error), ZS_ERROR_MISMATCH, &error,
+                    "nothing of expert tiny can be transferred");
+    zs_engine_destroy(&engine);
+    zs_expert_destroy(&deeper);
+    zs_expert_destroy(&part);
+}
+
+static int compare_floats(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+/// The same numbers in another order.
+static bool is_reordered(const float *a, const float *b, uint32_t count) {
+    float x[64], y[64];
+    assert_true(count <= 64);
+    memcpy(x, a, count * sizeof *x);
+    memcpy(y, b, count * sizeof *y);
+    qsort(x, count, sizeof *x, compare_floats);
+    qsort(y, count, sizeof *y, compare_floats);
+    return memcmp(a, b, count * sizeof *a) != 0 && memcmp(x, y, count * sizeof *x) == 0;
+}
+
+static void shuffle(zs_expert *expert, uint64_t seed) {
+    zs_error error;
+    tiny_need(zs_expert_shuffle(expert, seed, &error), &error);
+}
+
+static void test_shuffle(void **state) {
+    (void)state;
+    const tiny_expert_params params = {.seed = 1, .sigmoid = true, .trace = true, .base = factored_path};
+    zs_expert *plain = make(params), *a = make(params), *same = make(params), *other = make(params), *mlp;
+    mlp = make((tiny_expert_params){.seed = 4, .mlp_only = true});
+    shuffle(a, 5);
+    shuffle(same, 5);
+    shuffle(other, 6);
+    uint32_t moved[64] = {0};
+    for (size_t i = 0; i < 14; i++) {
+        const expert_matrix *p = &plain->file.matrices[i], *m = &a->file.matrices[i];
+        assert_true(is_reordered(p->values, m->values, p->rank) && is_reordered(plain->multipliers[i], a->multipliers[i], p->rank));
+        assert_memory_equal(m->values, same->file.matrices[i].values, p->rank * sizeof *m->values);
+        assert_true(is_reordered(m->values, other->file.matrices[i].values, p->rank));
+        assert_memory_equal(p->sketch, m->sketch, sizeof p->sketch);
+        for (uint32_t r = 0; r < p->rank; r++) {
+            assert_true(fabs((double)a->multipliers[i][r] - 1 / (1 + exp(-(double)m->values[r]))) < 1e-6); // still each other's
+            moved[r] += p->values[r] != m->values[r];
+        }
+    }
+    for (uint32_t r = 0; r < 64; r++) assert_true(moved[r] > 5); // of 14, of which 1 in 64 stays where it was
+
+    // Mixing shuffled experts is shuffling the mix.
+    zs_expert *b = make((tiny_expert_params){.seed = 2}), *c = make((tiny_expert_params){.seed = 3});
+    const zs_expert *const experts[] = {b, c, mlp};
+    const double alpha[] = {0.25, 0.5, 0.25};
+    zs_expert *first = mix(NULL, experts, 3, alpha, false);
+    shuffle(first, 9);
+    shuffle(b, 9);
+    shuffle(c, 9);
+    shuffle(mlp, 9);
+    zs_expert *then = mix(NULL, experts, 3, alpha, false);
+    for (size_t i = 0; i < 14; i++)
+        assert_memory_equal(first->file.matrices[i].values, then->file.matrices[i].values, first->file.matrices[i].rank * sizeof(float));
+    zs_expert *const all[] = {plain, a, same, other, mlp, b, c, first, then};
+    for (size_t i = 0; i < 9; i++) zs_expert_destroy(&(zs_expert *){all[i]});
+}
+
+// ---- the table -----------------------------------------------------------------------------------------------------
 
 static void test_table(void **state) {
     (void)state;
@@ -308,7 +423,7 @@ static void test_table(void **state) {
 
 static void keep_warning(void *user, zs_log_level level, const char *message) {
     (void)user;
-    if (level == ZS_LOG_WARNING) snprintf(warning, sizeof warning, "%s", message);
+    if (level == ZS_LOG_WARNING || strstr(message, "another model")) snprintf(warning, sizeof warning, "%s", message);
 }
 
 static int open_all(void **state) {
@@ -331,10 +446,9 @@ static int close_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_multipliers), cmocka_unit_test(test_mix),
-        cmocka_unit_test(test_mix_refused), cmocka_unit_test(test_mix_is_an_expert),
-        cmocka_unit_test(test_sketches),    cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_multipliers),      cmocka_unit_test(test_mix),      cmocka_unit_test(test_mix_refused),
+        cmocka_unit_test(test_mix_is_an_expert), cmocka_unit_test(test_sketches), cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_transfer),         cmocka_unit_test(test_shuffle),  cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

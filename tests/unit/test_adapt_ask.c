@@ -227,6 +227,57 @@ static void test_batch_ends(void **state) {
     zs_engine_destroy(&engine);
 }
 
+/// Σ log π of a text as the answer to the question under an expert, by zs_engine_score.
+static double score_text(zs_engine *engine, const zs_expert *expert, const char *text, size_t *count) {
+    zs_error error;
+    uint32_t id = 0, *prompt, *answer;
+    size_t prompt_count;
+    float logprobs[32];
+    double sum = 0;
+    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(model);
+    if (expert) tiny_need(zs_engine_attach_expert(engine, expert, false, &id, &error), &error);
+    tiny_need(zs_tokenizer_encode_chat(tokenizer, &(zs_message){"user", question}, 1, true, &prompt, &prompt_count, &error), &error);
+    tiny_need(zs_tokenizer_encode(tokenizer, text, strlen(text), false, &answer, count, &error), &error);
+    const zs_score_item item = {id, prompt, prompt_count, answer, *count, logprobs};
+    tiny_need(zs_engine_score(engine, &item, 1, NULL, 0, &error), &error);
+    for (size_t t = 0; t < *count; t++) sum += (double)logprobs[t];
+    free(prompt);
+    free(answer);
+    zs_engine_detach_expert(engine, id);
+    return sum;
+}
+
+/// Given answers are scored under the expert that zs_ask would answer under.
+static void test_scored(void **state) {
+    (void)state;
+    zs_error error;
+    zs_engine *engine = open_engine();
+    const zs_ask_params cases[] = {{.strategy = ZS_STRATEGY_PROMPT, .experts = set, .max_tokens = 8},
+                                   {.strategy = ZS_STRATEGY_FIXED, .expert = zs_expert_set_find(set, "math"), .max_tokens = 8}};
+    zs_scored_text texts[] = {{.text = "the end"}, {.text = " and on"}, {.text = "hello, world"}};
+    for (size_t c = 0; c < 2; c++) {
+        zs_answer made = ask(engine, question, &cases[c]), told;
+        tiny_need(zs_ask_score(engine, &(zs_question){.text = question}, &cases[c], texts, 3, &told, &error), &error);
+        assert_string_equal(told.expert, made.expert);
+        assert_int_equal(told.prompt_tokens, made.prompt_tokens);
+        assert_int_equal(told.category_count, made.category_count);
+        assert_null(told.text);
+        for (size_t i = 0; i < 3; i++) {
+            size_t count;
+            double sum = score_text(engine, zs_expert_set_find(set, made.expert), texts[i].text, &count);
+            assert_int_equal(texts[i].tokens, count);
+            assert_true(fabs(texts[i].logprob - sum) < 1e-4); // in one step with others or alone
+        }
+        zs_answer_free(&made);
+        zs_answer_free(&told);
+    }
+    zs_answer told;
+    assert_int_equal(zs_ask_score(engine, &(zs_question){.text = " "}, cases, texts, 3, &told, &error), ZS_ERROR_ARGUMENT);
+    assert_int_equal(zs_ask_score(engine, &(zs_question){.text = "x"}, cases, &(zs_scored_text){.text = ""}, 1, &told, &error),
+                     ZS_ERROR_ARGUMENT);
+    zs_engine_destroy(&engine);
+}
+
 /// The answer ends before the text that stops it, wherever tokens divide it.
 static void test_stop(void **state) {
     (void)state;
@@ -251,7 +302,7 @@ static void test_stop(void **state) {
 static void categorise_as(zs_engine *engine, const char *text, const dispatch_params *params, double *probabilities) {
     dispatch_decision decision;
     zs_error error;
-    tiny_need(dispatch_questions(engine, &text, 1, params, &decision, &error), &error);
+    tiny_need(dispatch_questions(engine, &(dispatch_question){.text = text}, 1, params, &decision, &error), &error);
     for (uint32_t i = 0; i < zs_expert_set_count(params->experts) + 1; i++) probabilities[i] = decision.categories[i].probability;
     free(decision.categories);
 }
@@ -265,14 +316,14 @@ static void test_pass1_together(void **state) {
     (void)state;
     enum { QUESTIONS = 70 }; // more than go together
     char texts[QUESTIONS][64];
-    const char *list[QUESTIONS];
+    dispatch_question list[QUESTIONS];
     dispatch_decision decisions[QUESTIONS];
     double alone[3];
     zs_error error;
     zs_engine *engine = tiny_engine(model, (zs_engine_params){.kv_tokens = 64 * TINY_CONTEXT}), *other = open_engine();
     for (size_t i = 0; i < QUESTIONS; i++) {
         snprintf(texts[i], sizeof texts[i], "%zu, %.*s", i, (int)(i % 20), "abcdefghijklmnopqrstuvwxyz");
-        list[i] = texts[i];
+        list[i] = (dispatch_question){.text = texts[i]};
     }
     categorise(engine, set, "", 0, alone); // the priors
     zs_engine_reset_stats(engine);
@@ -280,7 +331,7 @@ static void test_pass1_together(void **state) {
     const zs_engine_stats *stats = zs_engine_get_stats(engine);
     if (stats->steps > QUESTIONS / 2) fail_msg("%llu steps", (unsigned long long)stats->steps);
     for (size_t i = 0; i < QUESTIONS; i++) {
-        categorise(other, set, list[i], 0, alone);
+        categorise(other, set, list[i].text, 0, alone);
         for (size_t k = 0; k < 3; k++) assert_true(fabs(alone[k] - decisions[i].categories[k].probability) < 1e-4);
         assert_true(alone[decisions[i].chosen] > 1.0 / 3 - 1e-4);
         free(decisions[i].categories);
@@ -703,6 +754,7 @@ int main(void) {
         cmocka_unit_test(test_prompt),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_batch_ends),
+        cmocka_unit_test(test_scored),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_pass1_together),
         cmocka_unit_test(test_prior),

@@ -67,6 +67,14 @@ static void test_known(void **state) {
     for (size_t k = 0; k < 8; k++) assert_true(fabs((double)sketch[k] * sqrt(6) - sums[k]) < 1e-5);
 }
 
+/// Of two stacks of n sketches [n, 8].
+static double sketch_cosine(const float *a, const float *b, size_t n) {
+    sketch_pairs pairs = {0};
+    for (size_t i = 0; i < n; i++) sketch_pairs_add(&pairs, a + 8 * i, b + 8 * i);
+    assert_int_equal(pairs.count, n);
+    return sketch_pairs_cosine(&pairs);
+}
+
 static void test_cosine(void **state) {
     (void)state;
     float a[16] = {0}, b[16] = {0};

@@ -1,10 +1,10 @@
 // The parts of training that need no passes: the optimiser against the rule written out, the gradient by an expert's values against
 // differences, random numbers, checkpoints and what is wrong with damaged ones.
 #include "support/tiny_runtime.h"
+#include "adapt/random.h"
 #include "train/checkpoint.h"
 #include "train/optimiser.h"
 #include "train/parameters.h"
-#include "train/random.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -251,6 +251,24 @@ bool zs_expert_matrix(const zs_expert *expert, uint32_t i, const char **name, ui
 /// False when they share no sketches.
 bool zs_expert_compare(const zs_expert *a, const zs_expert *b, double *cosine);
 
+/// How much of an expert a model can take.
+typedef struct zs_expert_fit {
+    uint32_t matrices; // of the expert
+    uint32_t by_name;  // that the model has in factored form
+    uint32_t by_shape; // of those: with as many singular values as the expert has numbers. These are applied
+    uint64_t values;   // their numbers together
+    bool has_cosine;   // there are sketches of the same matrices on both sides
+    double cosine;     // between them; below 0.9 the expert was made for another model
+} zs_expert_fit;
+void zs_expert_get_fit(const zs_expert *expert, const zs_model *model, zs_expert_fit *fit);
+/// Why the expert's i-th matrix (as zs_expert_matrix counts) cannot be put on the model, in words; NULL: it can, or i is out of range.
+const char *zs_expert_misfit(const zs_expert *expert, const zs_model *model, uint32_t i);
+
+/// Puts the numbers of every matrix into a random order: the paper's control of a transfer, which
+/// keeps their values and takes away which singular value each belongs to. The order comes from the seed and the matrix's name and length
+/// alone, so a mix of shuffled experts is the mix shuffled. Errors: ZS_ERROR_MEMORY.
+zs_status zs_expert_shuffle(zs_expert *expert, uint64_t seed, zs_error *error);
+
 /// Mixes experts: z' = Σ α z, absent matrices count as z = 1 (DESIGN: Mix). alpha [count], or [count, matrix_count of
 /// the union in name order] with per_matrix. All-zero α is ZS_ERROR_ARGUMENT. model gives σ where trace needs it; NULL is
 /// allowed when all experts agree on normalise.
@@ -268,6 +286,8 @@ const zs_expert *zs_expert_set_get(const zs_expert_set *set, uint32_t i);
 /// By name; NULL when absent.
 const zs_expert *zs_expert_set_find(const zs_expert_set *set, const char *name);
 const zs_expert *zs_expert_set_dispatcher(const zs_expert_set *set);
+/// zs_expert_shuffle for all of them, the dispatcher too.
+zs_status zs_expert_set_shuffle(zs_expert_set *set, uint64_t seed, zs_error *error);
 
 // ---- engine --------------------------------------------------------------------------------------------------------
 
@@ -329,8 +349,10 @@ typedef struct zs_engine_info {
 } zs_engine_info;
 const zs_engine_info *zs_engine_get_info(const zs_engine *engine);
 
-/// Puts an expert into the engine's table and returns its id (0 is the base model). Checks shapes and, where both have
-/// them, sketches: another base is ZS_ERROR_MISMATCH unless transfer. Attaching the same contents twice gives one id.
+/// Puts an expert into the engine's table and returns its id (0 is the base model). Checks names, lengths and, where both have
+/// them, sketches: matrices that the model does not have in factored form, and another base, are ZS_ERROR_MISMATCH. With transfer they are
+/// accepted, as long as something can be applied: what the model does not have is left out (zs_expert_get_fit). Another length of a
+/// matrix that both have is ZS_ERROR_MISMATCH always. Attaching the same contents twice gives one id.
 zs_status zs_engine_attach_expert(zs_engine *engine, const zs_expert *expert, bool transfer, uint32_t *id, zs_error *error);
 /// Frees a table row; no live session may use it.
 void zs_engine_detach_expert(zs_engine *engine, uint32_t id);
@@ -504,7 +526,7 @@ typedef struct zs_ask_params {
     uint32_t max_tokens;          // 0: 512
     const char *stop;             // the answer ends before the first occurrence of this text too; NULL: none
     zs_sampling sampling;
-    bool transfer;
+    bool transfer; // experts may be of another model, as zs_engine_attach_expert says
     /// Receives the answer as it is made: whole UTF-8 characters, not terminated. Return false to stop.
     bool (*on_text)(void *user, const char *text, size_t length);
     void *user;
@@ -558,6 +580,20 @@ typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *an
 /// that were handed over before stay good.
 zs_status zs_ask_batch(zs_engine *engine, const zs_question *questions, size_t count, const zs_ask_params *params,
                        zs_answer_callback on_answer, void *user, zs_error *error);
+
+/// A given answer.
+typedef struct zs_scored_text {
+    const char *text; // UTF-8
+    double logprob;   // out: Σ log π over its tokens, no end token
+    size_t tokens;    // out
+} zs_scored_text;
+
+/// Pass 1 as zs_ask has it, and then how likely each of texts[count] is as the answer, under the expert for the question; the question's
+/// prompt is computed once. params.on_text, max_tokens, stop, sampling and current are not looked at. Of the answer the expert, the
+/// categories, the weights, prompt_tokens, pass1_ms and prefill_ms are filled in; there is no text. zs_answer_free frees it. Errors: as of
+/// zs_ask and zs_engine_score.
+zs_status zs_ask_score(zs_engine *engine, const zs_question *question, const zs_ask_params *params, zs_scored_text *texts, size_t count,
+                       zs_answer *answer, zs_error *error);
 
 #ifdef __cplusplus
 }

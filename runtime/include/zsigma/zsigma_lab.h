@@ -72,6 +72,43 @@ typedef struct zs_merge_params {
 zs_status zs_merge_file(const char *model, const char *expert, const char *output, const zs_merge_params *params, uint32_t *matrices,
                         zs_error *error);
 
+// ---- experts from fine-tunes -----------------------------------------------------------------------------------------
+
+/// How much of what a fine-tune changed in one matrix an expert can say.
+typedef struct zs_projected_matrix {
+    const char *name; // canonical, valid during the call
+    double change;    // ‖ΔW‖ / ‖W‖
+    double share;     // ‖diag(Uᵀ ΔW V)‖² / ‖ΔW‖², between 0 and 1; 0 where nothing changed
+    uint32_t small;   // singular values that are too small to divide by
+} zs_projected_matrix;
+
+typedef struct zs_project_params {
+    const char *name, *description; // NULL: ""
+    bool force;                     // replace an existing output
+    void (*on_matrix)(void *user, const zs_projected_matrix *matrix);
+    void *user;
+    zs_progress progress; // "project": done and total in floating-point operations; false cancels
+    zs_log log;           // told when the base cannot be checked
+} zs_project_params;
+
+typedef struct zs_project_report {
+    uint32_t matrices, small; // in the expert; singular values of them that are too small
+    double change, share;     // of all matrices together
+    bool has_cosine;          // the base was checked
+    double cosine;            // between the sketches of base and fine-tune
+    bool lora;
+} zs_project_report;
+
+/// Writes the expert that comes nearest to a fine-tune of the factored model: z_i = 1 + u_iᵀ ΔW v_i / σ_i, which is u_iᵀ W_ft v_i / σ_i
+/// (the least-squares z of every matrix; u_i and v_i are divided by their lengths, which rounding leaves a little off 1). Where
+/// σ_i ≤ max(out, in) · 2⁻²³ · σ_0, z_i is 1. tuned: a GGUF file or a Hugging Face folder, dense, of the same shapes, whose
+/// ΔW = W_ft − U diag(σ) Vᵀ; or a folder with a LoRA in PEFT's form, whose matrices alone the expert then has. Matrix by matrix: memory is
+/// that of one. Errors: ZS_ERROR_MISMATCH (other shapes, matrices that the model does not have as factors, another base by its sketches; a
+/// LoRA does not hold its base, which cannot be checked), ZS_ERROR_UNSUPPORTED (other adapters, named), ZS_ERROR_NUMERIC, ZS_ERROR_EXISTS,
+/// …
+zs_status zs_project_file(const char *model, const char *tuned, const char *output, const zs_project_params *params,
+                          zs_project_report *report, zs_error *error);
+
 // ---- the authors' files ----------------------------------------------------------------------------------------------
 
 /// What their files do not hold: names for people, and the sketches of the base model, which come from a model's file (its shapes are

@@ -1,6 +1,6 @@
 /// Random numbers by counter: the same seed and counter give the same number, so that a resumed run draws what the first one would have.
-#ifndef TRAIN_RANDOM_H
-#define TRAIN_RANDOM_H
+#ifndef ADAPT_RANDOM_H
+#define ADAPT_RANDOM_H
 
 #include <stddef.h>
 #include <stdint.h>

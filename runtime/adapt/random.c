@@ -1,4 +1,4 @@
-#include "train/random.h"
+#include "adapt/random.h"
 
 #include <math.h>
 
