@@ -47,6 +47,9 @@ class Figures(program.TinyTest):
         self.check(result, {**SPEEDS, **DEVICE, **MEMORY, **EXPERTS, **TWO_PASS, **START})
         self.assertEqual(result["mode"], "factored")
 
+    def test_tune(self):
+        self.refused(1, "no kernels to tune", by=["bench", "-m", self.factored, "--tune"])  # on a CPU driver
+
     def test_composed(self):
         result = self.ok_json("bench", "-m", self.factored, *SMALL, "--only", "compose")
         figures = {"decode_step_factored": "ms"}
