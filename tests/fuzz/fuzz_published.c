@@ -43,7 +43,7 @@ static void complain(void *user, uint32_t line, const char *reason) {
 }
 
 static zs_status read_as(unsigned format, data_file *file, size_t *refused, zs_error *error) {
-    if (format == VQA) return published_vqa(paths[0], paths[1], NULL, complain, refused, file, error);
+    if (format == VQA) return published_vqa(paths[0], paths[1], NULL, NULL, complain, refused, file, error);
     if (format == TEXTVQA) return published_textvqa(paths[0], NULL, complain, refused, file, error);
     if (format == EASY_VQA) return published_easy_vqa(paths[0], NULL, complain, refused, file, error);
     return data_file_read_lines(paths[0], conversions[format], NULL, complain, refused, file, error);
