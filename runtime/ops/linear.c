@@ -259,14 +259,29 @@ op_matvec_class op_matvec_class_of(const op_linear *op) {
     return rows < OP_MATVEC_MANY ? OP_MATVEC_FEW_ROWS : OP_MATVEC_MANY_ROWS;
 }
 
-/// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have.
+/// What a workgroup of matvec.comp keeps of x.
+static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t step) {
+    uint32_t units = 256 / tokens > step ? 256 / tokens : step;
+    return inputs * tokens * units * 32;
+}
+
+/// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have, and x must fit into the
+/// 16 KiB of shared memory that every device has.
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     op_matvec shape = policy->matvec[op->segments[0].weight->type][op_matvec_class_of(op)];
     uint32_t tokens = power_of_two_up_to(op->rows, 8), size = policy->subgroup_size;
     if (tokens > 2) shape.depth = 1;
     if (tokens > 2 && shape.rows > 2) shape.rows = 2;
-    if (op->silu_mul && op->segments[0].x_offset != op->segments[1].x_offset) flags |= LINEAR_TWO_X;
-    uint32_t workgroup = shape.subgroups * size > 256 ? (size > 256 ? size : 256) : shape.subgroups * size;
+    uint32_t inputs = op->silu_mul && op->segments[0].x_offset != op->segments[1].x_offset ? 2 : 1;
+    if (inputs == 2) flags |= LINEAR_TWO_X;
+    while (matvec_shared_bytes(inputs, tokens, size * shape.depth) > 16384 && tokens * shape.depth > 1) {
+        if (tokens > 1)
+            tokens /= 2;
+        else
+            shape.depth /= 2;
+    }
+    uint32_t most = policy->wide < 256 ? 128 : 256;
+    uint32_t workgroup = shape.subgroups * size < most ? shape.subgroups * size : size < most ? most : size;
     dispatch->key = (gpu_kernel_key){
         .module = matvec_module(op->segments[0].weight->type),
         .subgroup_size = size,
