@@ -32,7 +32,8 @@ const uint PARTS = (FLAGS & LINEAR_SILU_MUL) != 0u ? 2u : 1u; // gate and up
 const uint INPUTS = (FLAGS & LINEAR_TWO_X) != 0u ? 2u : 1u;   // x of gate and of up
 const uint SUBGROUPS = WORKGROUP / SUBGROUP;
 const uint STEP = SUBGROUP * DEPTH;                             // units of a row that a subgroup multiplies at a time
-const uint STAGE = 256u / TOKENS > STEP ? 256u / TOKENS : STEP; // … of a step row in shared memory at a time
+const uint SHARE = 256u / (INPUTS * TOKENS); // 8 KiB of x in all
+const uint STAGE = SHARE > STEP ? SHARE : STEP; // … of a step row in shared memory at a time
 const uint LOADS = PARTS * ROWS * DEPTH;                        // units on their way to a lane
 
 shared vec4 stage[INPUTS * TOKENS * 2u * STAGE]; // [input][step row][first or last four values][unit]: neighbours in different banks

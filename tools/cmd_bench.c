@@ -106,7 +106,7 @@ static zs_status make_model(bench *b, zs_error *error) {
     return status;
 }
 
-/// --tune: a figure for each kernel, in parts of what it was before.
+/// --tune: a figure for each kernel that was chosen.
 static zs_status tune(bench *b, zs_error *error) {
     zs_tuned *tuned;
     size_t count;

@@ -98,7 +98,9 @@ static zs_status make_questions(evaluation *e, zs_error *error) {
             if (count > e->longest_prompt) e->longest_prompt = count;
             made.question.stream = e->file.items[i].line;
             e->questions[kept] = made;
-            e->file.items[kept++] = e->file.items[i];
+            const data_item item = e->file.items[i];
+            e->file.items[i] = (data_item){0}; // where a line before was left out
+            e->file.items[kept++] = item;
         } else {
             leave_out(e, e->file.items[i].line, problem);
             shots_free(&made);

@@ -20,6 +20,7 @@ static bool is_system(const zs_message *message) { return strcmp(message->role, 
 
 /// An item's messages behind those made so far; the last one gets the instruction.
 static bool add_messages(const shots *s, const data_item *item, bool no_system, shot_question *made) {
+    size_t before = made->count;
     for (size_t i = 0; i < item->message_count; i++) {
         if (no_system && is_system(&item->messages[i])) continue;
         zs_message *to = &made->messages[made->count];
@@ -28,7 +29,7 @@ static bool add_messages(const shots *s, const data_item *item, bool no_system, 
         if (!to->content) return false;
         made->count++;
     }
-    if (s->images && item->image) {
+    if (s->images && item->image && made->count > before) {
         made->image_paths[made->question.image_count++] = item->image;
         made->history_images[made->count - 1] = 1;
     }

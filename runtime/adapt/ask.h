@@ -18,7 +18,7 @@ typedef struct answering {
 
 /// What zs_ask refuses before anything is computed.
 zs_status ask_check(const zs_model *model, const char *question, const zs_ask_params *params, zs_error *error);
-/// Pass 1 of questions [count] together, whose params differ in the expert and the history at most: decides on z and puts it into the
+/// Pass 1 of questions [count] together, whose params differ in expert, history and images at most: decides on z and puts it into the
 /// engine's table; the caller detaches ids. Fills the answers' expert, categories, alpha, and pass1_ms with its share of the time.
 zs_status ask_choose_experts(zs_engine *engine, const char *const *questions, size_t count, const zs_ask_params *params, zs_answer *answers,
                              uint32_t *ids, zs_error *error);

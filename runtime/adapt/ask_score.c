@@ -63,10 +63,10 @@ zs_status zs_ask_score(zs_engine *engine, const zs_question *question, const zs_
     if (question->expert) p.expert = question->expert;
     uint32_t expert = 0, *ids = NULL;
     size_t id_count = 0;
-    zs_engine_stats before = engine->stats;
     *answer = (zs_answer){0};
     zs_status status = ask_check(engine->model, question->text, &p, error);
     if (!status) status = ask_choose_experts(engine, &question->text, 1, &p, answer, &expert, error);
+    zs_engine_stats before = engine->stats;
     if (!status) status = ask_encode(engine, question->text, &p, expert, &ids, &id_count, error);
     const zs_score_item prompt = {.expert = expert, .prefix = ids, .prefix_count = id_count};
     if (!status) status = score_texts(engine, &prompt, texts, count, error);

@@ -21,7 +21,7 @@ typedef struct gpu_kernel gpu_kernel;
 /// a tier of the module; the driver's own failures with the module's name.
 zs_status gpu_kernel_get(zs_device *device, const gpu_kernel_key *key, const gpu_kernel **kernel, zs_error *error);
 const shader_module *gpu_kernel_module(const gpu_kernel *kernel);
-/// Module, subgroup size and specialisation constants in words: "linear_q4 subgroup 32 64,32,2,1,0,3".
+/// Module, subgroup size and specialisation constants in words: "matvec_q4 subgroup 32 128,1,32,2,1,0,3,2".
 void gpu_kernel_describe(const gpu_kernel *kernel, char *text, size_t size);
 
 /// Statistics of a pipeline by VK_KHR_pipeline_executable_properties, for tests on null hardware: calls visit for each.

@@ -217,6 +217,23 @@ op_matrix_shape op_matrix_smallest(const gpu_matrix_units *units) {
     return (op_matrix_shape){.tile = 4 * units->m, .units = 4, .subgroups = 4};
 }
 
+static bool divides(const op_matrix_shape *shape, const gpu_matrix_units *units, uint32_t subgroup_size) {
+    return shape->tile * shape->units % (shape->subgroups * subgroup_size) == 0 && shape->tile / 2 % units->m == 0 &&
+           shape->tile / (shape->subgroups / 2) % units->n == 0;
+}
+
+/// For two matrices at once, which have two sums for each value of a tile: larger tiles would spill.
+static op_matrix_shape pair_shape(const op_matrix_shape *shape, const gpu_matrix_units *units, uint32_t subgroup_size) {
+    op_matrix_shape small = *shape;
+    if (small.tile > 4 * units->m) small.tile = 4 * units->m;
+    return divides(&small, units, subgroup_size) ? small : op_matrix_smallest(units);
+}
+
+bool op_matrix_divides(const op_matrix_shape *shape, const gpu_matrix_units *units, uint32_t subgroup_size) {
+    op_matrix_shape pair = pair_shape(shape, units, subgroup_size);
+    return divides(shape, units, subgroup_size) && divides(&pair, units, subgroup_size);
+}
+
 uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_units *units) {
     uint32_t pitch = 16 * shape->units + 16, sums = 4 * units->m * units->n; // bytes of a tile's row; of a subgroup's matrix on its way out
     return 2 * shape->tile * pitch + shape->subgroups * sums * (shape->tile > 4 * units->m ? 1 : 2);
@@ -226,8 +243,7 @@ uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_u
 static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
     op_matrix_shape shape = policy->matrix_shape;
     uint32_t width = operand_width(op);
-    if (op->silu_mul && shape.tile > 4 * policy->matrix.m)
-        shape.tile = 4 * policy->matrix.m; // two sums for each of its values: more would spill
+    if (op->silu_mul) shape = pair_shape(&shape, &policy->matrix, policy->subgroup_size);
     push->x = op->operands;
     push->x_stride = width;
     dispatch->key = (gpu_kernel_key){
@@ -259,29 +275,24 @@ op_matvec_class op_matvec_class_of(const op_linear *op) {
     return rows < OP_MATVEC_MANY ? OP_MATVEC_FEW_ROWS : OP_MATVEC_MANY_ROWS;
 }
 
-/// What a workgroup of matvec.comp keeps of x.
-static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t step) {
-    uint32_t units = 256 / tokens > step ? 256 / tokens : step;
-    return inputs * tokens * units * 32;
+/// Shared memory of a workgroup of matvec.comp: x, and sums of its squares.
+static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t step, uint32_t subgroups) {
+    uint32_t share = 256 / (inputs * tokens), units = share > step ? share : step;
+    return inputs * tokens * (units * 32 + subgroups * 4);
 }
 
-/// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have, and x must fit into the
-/// 16 KiB of shared memory that every device has.
+/// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have; there are as many as x leaves
+/// shared memory for.
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     op_matvec shape = policy->matvec[op->segments[0].weight->type][op_matvec_class_of(op)];
     uint32_t tokens = power_of_two_up_to(op->rows, 8), size = policy->subgroup_size;
-    if (tokens > 2) shape.depth = 1;
-    if (tokens > 2 && shape.rows > 2) shape.rows = 2;
+    uint32_t most = policy->wide < 256 ? 128 : 256, shared = policy->shared_bytes ? policy->shared_bytes : 16384;
+    uint32_t workgroup = shape.subgroups * size < most ? shape.subgroups * size : size < most ? most : size;
     uint32_t inputs = op->silu_mul && op->segments[0].x_offset != op->segments[1].x_offset ? 2 : 1;
     if (inputs == 2) flags |= LINEAR_TWO_X;
-    while (matvec_shared_bytes(inputs, tokens, size * shape.depth) > 16384 && tokens * shape.depth > 1) {
-        if (tokens > 1)
-            tokens /= 2;
-        else
-            shape.depth /= 2;
-    }
-    uint32_t most = policy->wide < 256 ? 128 : 256;
-    uint32_t workgroup = shape.subgroups * size < most ? shape.subgroups * size : size < most ? most : size;
+    if (tokens > 2) shape.depth = 1;
+    if (tokens > 2 && shape.rows > 2) shape.rows = 2;
+    while (tokens > 1 && matvec_shared_bytes(inputs, tokens, size * shape.depth, workgroup / size) > shared) tokens /= 2;
     dispatch->key = (gpu_kernel_key){
         .module = matvec_module(op->segments[0].weight->type),
         .subgroup_size = size,

@@ -119,7 +119,7 @@ static zs_status try_shape(trial *t, const op_policy *policy, const op_matrix_sh
     zs_status ran = run(t, &tried, t->found, &ms, &reason);
     if (ran == ZS_ERROR_DEVICE_LOST || ran == ZS_ERROR_TIMEOUT) return zs_error_set(error, ran, "%s", reason.message);
     if (ran || !agrees(t)) {
-        gpu_log(t->device, ZS_LOG_WARNING, "matrix units, tiles of %u × %u by %u subgroups: %s; they are not used", shape->tile,
+        gpu_log(t->device, ZS_LOG_WARNING, "matrix units, tiles of %u × %u by %u subgroups: %s; this shape is not used", shape->tile,
                 8 * shape->units, shape->subgroups, ran ? reason.message : "wrong numbers");
         return ZS_OK;
     }
@@ -143,7 +143,8 @@ static zs_status measure(zs_device *device, const op_policy *policy, finding *fo
     if (!status) status = run(&t, &plain, t.plain, &found->plain_ms, error);
     found->best_ms = found->plain_ms;
     for (uint32_t i = 0; i < SHAPES && !status; i++) {
-        bool fits = op_matrix_shared_bytes(&shapes[i], &policy->matrix) <= caps->shared_bytes &&
+        bool fits = op_matrix_divides(&shapes[i], &policy->matrix, policy->subgroup_size) &&
+                    op_matrix_shared_bytes(&shapes[i], &policy->matrix) <= caps->shared_bytes &&
                     shapes[i].subgroups * policy->subgroup_size <= caps->max_invocations;
         if (fits) status = try_shape(&t, policy, &shapes[i], found, error);
     }

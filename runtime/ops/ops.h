@@ -23,6 +23,8 @@ typedef struct op_matrix_shape {
 } op_matrix_shape;
 /// The smallest one for a device's matrix units.
 op_matrix_shape op_matrix_smallest(const gpu_matrix_units *units);
+/// Whether its tiles divide into the loads and the matrices of its invocations, for pairs (silu_mul) too.
+bool op_matrix_divides(const op_matrix_shape *shape, const gpu_matrix_units *units, uint32_t subgroup_size);
 /// Bytes of shared memory that it takes.
 uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_units *units);
 
@@ -35,9 +37,10 @@ typedef struct op_policy {
     op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
     gpu_matrix_units matrix;
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
-    uint32_t wide;      // invocations of a workgroup that takes a long row by itself; 0: 128
-    bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
-    bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
+    uint32_t shared_bytes; // shared memory of a workgroup; 0: 16 KiB, which every device has
+    uint32_t wide;         // invocations of a workgroup that takes a long row by itself; 0: 128
+    bool lanes;            // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
+    bool deterministic;    // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);

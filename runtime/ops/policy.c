@@ -28,6 +28,7 @@ op_policy op_policy_of(const zs_device *device) {
         .weight_group = caps->cpu ? group : 1,
         .part_limit = limit < INT32_MAX ? limit : INT32_MAX,
         .matrix = caps->matrix,
+        .shared_bytes = caps->shared_bytes,
         .wide = op_wide(caps),
     };
     op_matvec_defaults(&policy);

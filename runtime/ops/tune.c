@@ -42,6 +42,15 @@ static zs_status trial_create(trial *t, zs_error *error) {
     return status;
 }
 
+/// The pool holds an operation of every class.
+static zs_status check_pool(const trial *t, matrix_type type, zs_error *error) {
+    const matrix weight = matrix_of(type, LONG_SIDE, SIDE, 1);
+    if (2 * (matrix_bytes(&weight) + 256) <= t->pool.size) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_DEVICE_MEMORY,
+                        "tuning for %s weights takes %.0f MB on the device beside the model, of which half are to be free",
+                        matrix_type_name(type), 2e-6 * (double)matrix_bytes(&weight));
+}
+
 static void trial_destroy(trial *t) {
     gpu_command_destroy(&t->command);
     gpu_buffer_destroy(t->device, &t->rows);
@@ -124,10 +133,11 @@ static zs_status tune_class(trial *t, op_policy *policy, matrix_type type, op_ma
 }
 
 zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error) {
-    if (policy->lanes || !(policy->tiers & ZS_TIER_SUBGROUP))
+    if (policy->lanes || !(policy->tiers & ZS_TIER_SUBGROUP) || policy->subgroup_size < 4)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "this device has no kernels to tune: GPUs with subgroups have");
     trial t = {.device = device};
     zs_status status = trial_create(&t, error);
+    if (!status) status = check_pool(&t, type, error);
     for (uint32_t class = 0; class < OP_MATVEC_CLASSES && !status; class ++)
         status = tune_class(&t, policy, type, (op_matvec_class) class, &tuned[class], error);
     trial_destroy(&t);

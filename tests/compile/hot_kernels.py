@@ -22,8 +22,8 @@ HOT = [
     ("sampling", r"sample "),
     ("prefill, f16", r"matmul_f16 128,1,(0|2),1 "),
     ("prefill, q4_0", r"matmul_q4 128,1,(0|2),1 "),
-    ("prefill on matrix units, f16", r"matmul_matrix_f16 .*,1,2,1,\d+,16,16,16,128 "),
-    ("prefill on matrix units, q4_0", r"matmul_matrix_q4 .*,1,2,1,\d+,16,16,16,128 "),
+    ("prefill on matrix units, f16", r"matmul_matrix_f16 .*,1,2,1,\d+,16,16,16,128,\d+ "),
+    ("prefill on matrix units, q4_0", r"matmul_matrix_q4 .*,1,2,1,\d+,16,16,16,128,\d+ "),
     ("prefill, attention", r"attention_tiles_f16 128,128,4,16,1 "),
 ]
 COLUMNS = 9  # VGPRs SGPRs spilled scratch LDS code waves latency 1/through

@@ -33,10 +33,13 @@ static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type t
     if (s->gemma) layer->q_norm = layer->k_norm = layer->attention_post_norm = layer->ffn_post_norm = SOMEWHERE;
 }
 
-/// Wide models get the large tiles where there are matrix units, narrow ones the small.
+/// Wide models get the largest tiles where there are matrix units, narrow ones the smallest.
 static op_policy policy_of(zs_device *device, const compile_shape *s) {
     op_policy policy = op_policy_of(device);
-    if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_shape = (op_matrix_shape){policy.matrix.m * (s->hidden < 2048 ? 4 : 8), 4, 4};
+    const op_matrix_shape largest = {8 * policy.matrix.m, 8, 8};
+    if (!(policy.tiers & ZS_TIER_MATRIX)) return policy;
+    bool large = s->hidden >= 2048 && op_matrix_divides(&largest, &policy.matrix, policy.subgroup_size);
+    policy.matrix_shape = large ? largest : op_matrix_smallest(&policy.matrix);
     return policy;
 }
 

@@ -507,7 +507,10 @@ typedef enum zs_strategy {
     ZS_STRATEGY_MIX,        // params.alpha
 } zs_strategy;
 
-typedef enum zs_dispatch { ZS_DISPATCH_SCORE /* labels scored, prior corrected */, ZS_DISPATCH_GENERATE /* as in the paper */ } zs_dispatch;
+typedef enum zs_dispatch {
+    ZS_DISPATCH_SCORE /* labels scored; less their prior, but under a dispatcher */,
+    ZS_DISPATCH_GENERATE /* as in the paper */
+} zs_dispatch;
 
 typedef struct zs_ask_params {
     zs_strategy strategy;
@@ -575,7 +578,8 @@ typedef struct zs_question {
 typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *answer);
 
 /// Answers many questions as zs_ask does each: pass 1 of all of them, then up to max_sessions answers side by side, a new one begun
-/// whenever one is done. params.history, images, on_text and current are not looked at. The answers' pass1_ms is each question's own;
+/// whenever one is done. params.history, images, on_text and current are not looked at. The answers' pass1_ms is an equal share of
+/// pass 1's time;
 /// prefill_ms and decode_ms are 0, because steps are shared (zs_engine_get_stats tells all of them together). Errors: as of zs_ask; answers
 /// that were handed over before stay good.
 zs_status zs_ask_batch(zs_engine *engine, const zs_question *questions, size_t count, const zs_ask_params *params,
