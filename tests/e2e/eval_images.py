@@ -80,6 +80,14 @@ class EvalImages(program.TinyTest):
         self.assertIn("7.png: No such file", result.err)
         self.refused(1, "line 1 is left out: the question has", "the context of 48 does not hold it", "no question", by=self.eval("easy-vqa", data, "--ctx", "48"))
 
+    def test_nothing_is_asked(self):
+        images = self.images("a.png")
+        lines = [{"messages": [{"role": "user", "content": "what?"}], "answer": "x", "image": "missing.png"},
+                 {"messages": [{"role": "user", "content": "what?"}], "answer": "x", "image": "a.png"},
+                 {"messages": [{"role": "system", "content": "Be brief."}], "answer": "x", "image": "a.png"}]
+        data = self.write("lines.jsonl", "\n".join(map(json.dumps, lines)))
+        self.refused(1, "line 1 is left out", "line 3 asks nothing", by=self.eval("label", data, "--images", images, "--system", "Answer."))
+
     def test_okvqa_and_vqav2(self):
         questions = [{"image_id": i, "question": "What is it?", "question_id": 10 + i} for i in range(2)]
         answers = [{"question_id": 10 + i, "image_id": i, "question_type": "two", "answer_type": "other", "answers": [{"answer": "sea"}] * 10}
