@@ -46,8 +46,8 @@ typedef struct op_policy {
 op_policy op_policy_of(const zs_device *device);
 /// policy.wide of a device: a power of two.
 uint32_t op_wide(const gpu_caps *caps);
-/// Sets policy->matvec to what serves where nothing was measured.
-void op_matvec_defaults(op_policy *policy);
+/// Sets policy->matvec to what serves where nothing was measured; on CPU drivers, which only tests have use it, to what compiles fastest.
+void op_matvec_defaults(op_policy *policy, bool cpu);
 /// Sets it to what op_policy_tune left in the cache folder for this device and driver, if there is anything.
 void op_matvec_recall(zs_device *device, op_policy *policy);
 

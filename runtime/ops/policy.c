@@ -1,7 +1,9 @@
 #include "ops/ops.h"
 
-void op_matvec_defaults(op_policy *policy) {
-    for (uint32_t type = 0; type < MATRIX_TYPES; type++) {
+void op_matvec_defaults(op_policy *policy, bool cpu) {
+    for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES && cpu; i++)
+        policy->matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES] = (op_matvec){.rows = 1, .depth = 1, .subgroups = 2};
+    for (uint32_t type = 0; type < MATRIX_TYPES && !cpu; type++) {
         policy->matvec[type][OP_MATVEC_FEW_ROWS] = (op_matvec){.rows = 2, .depth = 2, .subgroups = 4};
         policy->matvec[type][OP_MATVEC_MANY_ROWS] = (op_matvec){.rows = 2, .depth = 2, .subgroups = 8};
         policy->matvec[type][OP_MATVEC_PAIR] = (op_matvec){.rows = 2, .depth = 2, .subgroups = 8};
@@ -31,6 +33,6 @@ op_policy op_policy_of(const zs_device *device) {
         .shared_bytes = caps->shared_bytes,
         .wide = op_wide(caps),
     };
-    op_matvec_defaults(&policy);
+    op_matvec_defaults(&policy, caps->cpu);
     return policy;
 }
