@@ -18,9 +18,8 @@ static void find_types(const zs_model *model, bool used[MATRIX_TYPES]) {
 }
 
 static zs_tuned tuned_of(const op_tuned *t) {
-    static const char *const kinds[OP_MATVEC_CLASSES] = {"few_rows", "many_rows", "pair"};
     return (zs_tuned){.type = matrix_type_name(t->type),
-                      .kind = kinds[t->class],
+                      .kind = op_matvec_class_name(t->class),
                       .rows = t->shape.rows,
                       .depth = t->shape.depth,
                       .subgroups = t->shape.subgroups,

@@ -268,7 +268,7 @@ static void choose_linear(const op_linear *op, const op_policy *policy, uint32_t
     dispatch->groups[1] = divide_up(op->rows, shape.tokens);
 }
 
-op_matvec_class op_matvec_class_of(const op_linear *op) {
+static op_matvec_class class_of(const op_linear *op) {
     if (op->silu_mul) return OP_MATVEC_PAIR;
     uint32_t rows = 0;
     for (uint32_t s = 0; s < op->segment_count; s++) rows += op->segments[s].weight->out;
@@ -284,7 +284,7 @@ static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t s
 /// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have; there are as many as x leaves
 /// shared memory for.
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    op_matvec shape = policy->matvec[op->segments[0].weight->type][op_matvec_class_of(op)];
+    op_matvec shape = policy->matvec[op->segments[0].weight->type][class_of(op)];
     uint32_t tokens = power_of_two_up_to(op->rows, 8), size = policy->subgroup_size;
     uint32_t most = policy->wide < 256 ? 128 : 256, shared = policy->shared_bytes ? policy->shared_bytes : 16384;
     uint32_t workgroup = shape.subgroups * size < most ? shape.subgroups * size : size < most ? most : size;

@@ -15,6 +15,8 @@ typedef struct op_matvec {
 /// What it is chosen by: the rows of all matrices together, or silu_mul.
 typedef enum op_matvec_class { OP_MATVEC_FEW_ROWS, OP_MATVEC_MANY_ROWS, OP_MATVEC_PAIR, OP_MATVEC_CLASSES } op_matvec_class;
 enum { OP_MATVEC_MANY = 8192 };
+/// few_rows, many_rows, pair; static.
+const char *op_matvec_class_name(op_matvec_class class);
 
 /// How matmul_matrix.comp is specialised: rows of its tiles, units of eight values it takes of the inner dimension at a time, subgroups of
 /// a workgroup.
@@ -60,7 +62,8 @@ typedef struct op_tuned {
     double before_ms, ms; // an operation under the policy as it was, and under the shape found
 } op_tuned;
 /// Measures every shape of matvec.comp for a type, sets policy->matvec to the fastest and keeps them in the cache folder. Takes some
-/// seconds, mostly the driver's compiler's. Errors: ZS_ERROR_UNSUPPORTED on CPU drivers and without subgroups.
+/// seconds, mostly the driver's compiler's. Errors: ZS_ERROR_UNSUPPORTED on CPU drivers and without subgroups, ZS_ERROR_DEVICE_MEMORY where
+/// its weights find no room.
 zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error);
 /// Whether the device's matrix units are worth using: right, and faster than the kernels without them. Measured once per device and
 /// driver, and kept in the cache folder. Sets policy->matrix_shape.
@@ -101,7 +104,6 @@ typedef struct op_linear {
 /// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
-op_matvec_class op_matvec_class_of(const op_linear *op);
 /// Dispatches that it becomes: more than one where matrices lie in parts.
 uint32_t op_linear_dispatches(const op_linear *op);
 

@@ -1,5 +1,10 @@
 #include "ops/ops.h"
 
+const char *op_matvec_class_name(op_matvec_class class) {
+    static const char *const names[OP_MATVEC_CLASSES] = {"few_rows", "many_rows", "pair"};
+    return names[class];
+}
+
 void op_matvec_defaults(op_policy *policy, bool cpu) {
     for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES && cpu; i++)
         policy->matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES] = (op_matvec){.rows = 1, .depth = 1, .subgroups = 2};

@@ -107,7 +107,6 @@ static zs_status time_operation(trial *t, const op_policy *policy, op_matvec_cla
 
 /// The fastest of all shapes; the one in the policy stays where none is faster.
 static zs_status tune_class(trial *t, op_policy *policy, matrix_type type, op_matvec_class class, op_tuned *tuned, zs_error *error) {
-    static const char *const names[] = {"few rows", "many rows", "a pair"};
     op_matvec *shape = &policy->matvec[type][class], best = *shape;
     *tuned = (op_tuned){.type = type, .class = class};
     zs_status status = time_operation(t, policy, class, type, &tuned->before_ms, error);
@@ -117,8 +116,8 @@ static zs_status tune_class(trial *t, op_policy *policy, matrix_type type, op_ma
         *shape = (op_matvec){rows_tried[i % CHOICES], depths_tried[i / CHOICES % CHOICES], subgroups_tried[i / CHOICES / CHOICES]};
         status = time_operation(t, policy, class, type, &ms, error);
         if (status) break;
-        gpu_log(t->device, ZS_LOG_DEBUG, "matvec %s, %s: rows %u, depth %u, subgroups %u: %.4f ms", matrix_type_name(type), names[class],
-                shape->rows, shape->depth, shape->subgroups, ms);
+        gpu_log(t->device, ZS_LOG_DEBUG, "matvec %s, %s: rows %u, depth %u, subgroups %u: %.4f ms", matrix_type_name(type),
+                op_matvec_class_name(class), shape->rows, shape->depth, shape->subgroups, ms);
         if (ms >= tuned->ms) continue;
         tuned->ms = ms;
         best = *shape;
