@@ -1,13 +1,14 @@
-// Causal attention for CPU drivers: an invocation keeps the whole state of its query (all GROUP heads that share a KV head) and
+// Causal attention for CPU drivers: an invocation keeps the whole state of its query (GROUP of the heads that share a KV head) and
 // runs the online softmax over keys by itself.
 //
 // out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], rows[t].position − window < p ≤ rows[t].position
 //
-// Grid: x = spans, y = KV heads. Prefill: invocation = row of the span; all walk the same keys, so keys and values are uniform
+// Grid: x = spans, y = heads / GROUP. Prefill: invocation = row of the span; all walk the same keys, so keys and values are uniform
 // loads. DECODE: spans of one row; the invocations split its positions and merge through shared memory.
-// Memory per (span, KV head): 2 · positions · head_dim of K and V.
+// Memory per (span, GROUP heads): 2 · positions · head_dim of K and V.
 //
-// Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP (heads / kv_heads) · 3 DECODE
+// Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP · 3 DECODE · 4 SHARERS (heads / kv_heads, a multiple
+// of GROUP)
 // Tiers: strict. KV_F16: pages of halves.
 #version 450
 #include "refs.glsl"
@@ -17,6 +18,7 @@ layout(constant_id = 0) const uint WORKGROUP = 8;
 layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint GROUP = 1;
 layout(constant_id = 3) const bool DECODE = false;
+layout(constant_id = 4) const uint SHARERS = 1;
 layout(push_constant, std430) uniform Push { PushAttention push; };
 #include "kv.glsl"
 
@@ -97,7 +99,7 @@ void merge_lanes(State state, uint g, uint to) {
 }
 
 void main() {
-    uint id = gl_LocalInvocationID.x, kv_head = gl_WorkGroupID.y;
+    uint id = gl_LocalInvocationID.x, head = gl_WorkGroupID.y * GROUP, kv_head = head / SHARERS;
     Span span = SpanRef(push.step.v.spans).v[gl_WorkGroupID.x];
     uint t = DECODE ? span.first_row : span.first_row + min(id, span.rows - 1u);
     uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
@@ -105,7 +107,7 @@ void main() {
 
     vec4 q[STATE];
     State state;
-    uint from = (t * push.q_stride + kv_head * GROUP * HEAD_DIM) / 4u;
+    uint from = (t * push.q_stride + head * HEAD_DIM) / 4u;
     [[unroll]] for (uint i = 0u; i < STATE; i++) {
         q[i] = ConstVec4Ref(push.q).v[from + i] * push.scale;
         state.values[i] = vec4(0);
@@ -130,7 +132,7 @@ void main() {
         for (uint p = begin / KEYS * KEYS; p <= end; p += KEYS) take_keys(sequence, kv_head, p, lowest, last, end, q, state);
     }
 
-    uint to = t * push.out_stride + kv_head * GROUP * HEAD_DIM;
+    uint to = t * push.out_stride + head * HEAD_DIM;
     for (uint g = 0u; g < GROUP; g++) {
         if (DECODE) {
             merge_lanes(state, g, to + g * HEAD_DIM);

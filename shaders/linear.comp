@@ -26,20 +26,27 @@ layout(constant_id = 8) const uint NORM_EPS = 0;
 
 const uint SUMS = ROWS * TOKENS; // of an invocation
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
+const bool GATED = (FLAGS & LINEAR_SILU_MUL) != 0u;
 
-// Reused for one (row, token) after another.
-shared float partial[LANES > 1u ? WORKGROUP : 1u];
+// What lanes have to add up, a value after the other, each of all invocations; one more, so that a group's lanes meet no bank twice.
+const uint SQUARES = NORM ? TOKENS : 0u;
+const uint VALUES = (SUMS + SQUARES) * (GATED ? 2u : 1u);
+const uint PITCH = WORKGROUP + 1u;
+shared float partial[LANES > 1u ? VALUES * PITCH : 1u];
 
-// Sum over the LANES invocations of a group; valid in lane 0.
-float lanes_sum(float value, uint lane) {
-    if (LANES == 1u) return value;
-    partial[gl_LocalInvocationID.x] = value;
-    for (uint span = LANES / 2u; span > 0u; span /= 2u) {
-        barrier();
-        if (lane < span) partial[gl_LocalInvocationID.x] += partial[gl_LocalInvocationID.x + span];
+void put_partials(uint first, float sums[SUMS], float squares[TOKENS]) {
+    uint at = first * PITCH + gl_LocalInvocationID.x;
+    [[unroll]] for (uint i = 0u; i < SUMS; i++) partial[at + i * PITCH] = sums[i];
+    if (NORM) {
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) partial[at + (SUMS + t) * PITCH] = squares[t];
     }
-    float sum = partial[gl_LocalInvocationID.x];
-    barrier();
+}
+
+// Value `value` of this invocation's group, over its lanes.
+float lanes_sum(uint value) {
+    uint at = value * PITCH + gl_LocalInvocationID.x / LANES * LANES;
+    float sum = partial[at];
+    for (uint i = 1u; i < LANES; i++) sum += partial[at + i];
     return sum;
 }
 
@@ -78,24 +85,40 @@ void accumulate(uint s, uint o0, uint t0, uint lane, out float sums[SUMS], out f
     }
 }
 
+float normed(float sum, float squares) { return NORM ? linear_rms(squares, NORM_WIDTH, NORM_EPS) * sum : sum; }
+
+void store(uint s, uint t, uint o, float value, float up) {
+    if (GATED) value = linear_gate(value, FLAGS) * up;
+    if (o < push.out_rows[s] && t < push.rows) linear_store(s, t, o, value, FLAGS);
+}
+
 void main() {
     const uint tile = WORKGROUP / LANES * ROWS;
-    uvec2 at = linear_segment(gl_WorkGroupID.x, tile, (FLAGS & LINEAR_SILU_MUL) != 0u ? 1u : SEGMENTS);
+    uvec2 at = linear_segment(gl_WorkGroupID.x, tile, GATED ? 1u : SEGMENTS);
     uint lane = gl_LocalInvocationID.x % LANES;
     uint o0 = at.y + gl_LocalInvocationID.x / LANES * ROWS;
     uint t0 = gl_WorkGroupID.y * TOKENS;
 
     float sums[SUMS], ups[SUMS], squares[TOKENS], up_squares[TOKENS];
     accumulate(at.x, o0, t0, lane, sums, squares);
-    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, lane, ups, up_squares);
+    if (GATED) accumulate(1u, o0, t0, lane, ups, up_squares);
 
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-        float scale = NORM ? linear_rms(lanes_sum(squares[t], lane), NORM_WIDTH, NORM_EPS) : 1.0;
-        float up_scale = NORM && (FLAGS & LINEAR_SILU_MUL) != 0u ? linear_rms(lanes_sum(up_squares[t], lane), NORM_WIDTH, NORM_EPS) : 1.0;
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-            float value = scale * lanes_sum(sums[r * TOKENS + t], lane);
-            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = linear_gate(value, FLAGS) * (up_scale * lanes_sum(ups[r * TOKENS + t], lane));
-            if (lane == 0u && o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
+    if (LANES == 1u) {
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+                uint i = r * TOKENS + t;
+                store(at.x, t0 + t, o0 + r, normed(sums[i], squares[t]), GATED ? normed(ups[i], up_squares[t]) : 0.0);
+            }
         }
+        return;
+    }
+    put_partials(0u, sums, squares);
+    if (GATED) put_partials(SUMS + SQUARES, ups, up_squares);
+    barrier();
+    for (uint i = lane; i < SUMS; i += LANES) {
+        uint t = i % TOKENS, ups_first = SUMS + SQUARES;
+        float value = normed(lanes_sum(i), NORM ? lanes_sum(SUMS + t) : 0.0), up = 0.0;
+        if (GATED) up = normed(lanes_sum(ups_first + i), NORM ? lanes_sum(ups_first + SUMS + t) : 0.0);
+        store(at.x, t0 + t, o0 + i / TOKENS, value, up);
     }
 }

@@ -5,6 +5,7 @@
 enum {
     LANES = 8,         // attention_lanes: rows of a span in prefill
     LANES_DECODE = 16, // shares of the positions in decode
+    LANES_STATE = 448, // floats of an invocation's queries at most, where that leaves it one
     TILES_WORKGROUP = 128,
     TILES_SPLITS = 8,
 };
@@ -24,13 +25,22 @@ uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_d
     return is_split(&policy, true) ? (uint64_t)rows * heads * TILES_SPLITS * (head_dim + 2) * 4 : 0;
 }
 
+/// Heads that a workgroup of attention_lanes takes: as many of those that share a KV head as its registers and the cache hold.
+static uint32_t lanes_heads(const op_attention *op) {
+    uint32_t sharers = op->heads / op->kv_heads, heads = sharers;
+    while (heads > 1 && (sharers % heads || heads * op->head_dim > LANES_STATE)) heads--;
+    return heads;
+}
+
 static void record_lanes(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
     bool decode = op->decode && !recorder->policy.deterministic;
+    uint32_t heads = lanes_heads(op);
     dispatch->key = (gpu_kernel_key){
         .module = op->kv_f16 ? SHADER_attention_lanes_f16 : SHADER_attention_lanes_f32,
-        .constant_count = 4,
-        .constants = {decode ? LANES_DECODE : LANES, op->head_dim, op->heads / op->kv_heads, decode},
+        .constant_count = 5,
+        .constants = {decode ? LANES_DECODE : LANES, op->head_dim, heads, decode, op->heads / op->kv_heads},
     };
+    dispatch->groups[1] = op->heads / heads;
     op_record(recorder, dispatch);
 }
 

@@ -207,6 +207,7 @@ void cases_attention(harness *h) {
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const attention_case *c = &cases[i];
+            if (harness_leaves_out(h, (uint32_t)f16, i)) continue;
             if (!harness_case(h, f16 ? "attention f16" : "attention f32",
                               "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u%s", c->heads, c->kv_heads, c->head_dim,
                               c->decode ? "decode" : "prefill", c->sequences[0].first, c->sequences[0].rows, (double)c->size,

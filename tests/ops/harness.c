@@ -239,6 +239,10 @@ bool harness_case(harness *h, const char *op, const char *format, ...) {
     return is_wanted(h->op, h->params.op) && is_wanted(h->label, h->params.only_case);
 }
 
+bool harness_leaves_out(const harness *h, uint32_t variety, size_t index) {
+    return variety > 0 && h->params.sample > 1 && (index + variety) % h->params.sample != 0;
+}
+
 void *harness_alloc(harness *h, size_t count, size_t size) {
     allocation *a = calloc(1, sizeof *a + count * size);
     if (a == NULL) {

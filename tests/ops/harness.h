@@ -37,6 +37,7 @@ typedef struct harness harness;
 typedef struct harness_params {
     const char *op, *variant, *only_case; // parts of names; NULL: all
     const char *cache_dir;
+    uint32_t sample; // see harness_leaves_out; 0: 1
     bool validate;
 } harness_params;
 
@@ -48,6 +49,11 @@ void harness_list_variants(const harness *h);
 
 /// Starts a case of operation `op`; what the case before allocated is gone. false when the command line leaves it out.
 bool harness_case(harness *h, const char *op, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/// Cases that are the same for several varieties (types of weights, of caches) differ between them in how a value is read, and within one
+/// in what is done with it: whether variety `variety` leaves case `index` out. The first takes all, each other one every `sample`-th,
+/// another start for each.
+bool harness_leaves_out(const harness *h, uint32_t variety, size_t index);
 
 /// Zeroed host memory until the next case.
 void *harness_alloc(harness *h, size_t count, size_t size);

@@ -27,9 +27,15 @@ static const double exact_bound = 4e-5;
 enum { VOCAB = TINY_VOCAB };
 
 static zs_model *load(const char *path) {
+    // A model's start measures whether matrix units are worth it: a CPU driver takes minutes to find that they are not.
+    gpu_caps *caps = (gpu_caps *)(uintptr_t)gpu_device_caps(device);
+    const uint32_t units = caps->tiers & ZS_TIER_MATRIX;
+    caps->tiers &= ~units;
     zs_model *model = tiny_load(device, path);
-    if (gpu_kernels && (zs_device_get_tiers(device) & ZS_TIER_MATRIX))
-        model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix); // a CPU driver's own measurement would leave them out
+    caps->tiers |= units;
+    if (!gpu_kernels || !units) return model;
+    model->policy.tiers |= units;
+    model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix);
     return model;
 }
 
