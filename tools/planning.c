@@ -41,10 +41,11 @@ static const char *place_name(const zs_plan *plan) {
 static void print_plan_json(const char *model, const zs_device_info *device, const zs_plan *plan) {
     json_t *reasons = json_array();
     for (uint32_t i = 0; i < plan->reason_count; i++) json_array_append_new(reasons, json_string(plan->reasons[i]));
-    json_t *on_device = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weight_bytes, "factors", (json_int_t)plan->factor_bytes,
-        "composed", (json_int_t)plan->composed_bytes, "experts", (json_int_t)plan->expert_bytes, "kv", (json_int_t)plan->kv_bytes,
-        "workspace", (json_int_t)plan->workspace_bytes, "total", (json_int_t)plan->device_bytes, "free", (json_int_t)plan->free_bytes);
+    json_t *on_device =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)plan->weight_bytes, "factors",
+                  (json_int_t)plan->factor_bytes, "composed", (json_int_t)plan->composed_bytes, "experts", (json_int_t)plan->expert_bytes,
+                  "kv", (json_int_t)plan->kv_bytes, "images", (json_int_t)plan->image_bytes, "workspace", (json_int_t)plan->workspace_bytes,
+                  "total", (json_int_t)plan->device_bytes, "free", (json_int_t)plan->free_bytes);
     cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:b, s:{s:o, s:I, s:I}, s:f, s:f, s:o, s:o}", "model", model, "device", device->name,
                              "mode", plan->mode_name, "factors", place_name(plan), "fits", plan->fits, "bytes", "device", on_device, "host",
                              (json_int_t)plan->host_bytes, "file", (json_int_t)plan->file_bytes, "compose_flops", plan->compose_flops,
@@ -61,6 +62,7 @@ static void print_plan(const char *model, const zs_device_info *device, const zs
                 {"device", "composed weights", plan->composed_bytes},
                 {"device", "experts", plan->expert_bytes},
                 {"device", "keys and values", plan->kv_bytes},
+                {"device", "features of images", plan->image_bytes},
                 {"device", "work space", plan->workspace_bytes},
                 {"device", "total", plan->device_bytes},
                 {"device", "free", plan->free_bytes},

@@ -370,10 +370,11 @@ zs_status engine_share_prefix(zs_engine *engine, const sequence *from, uint32_t 
     return ZS_OK;
 }
 
-/// The sequence (cached or live) with the longest usable prefix of tokens.
-static sequence *find_prefix(zs_engine *engine, uint64_t serial, const uint32_t *tokens, uint32_t count, uint32_t *length) {
-    sequence *best = NULL;
+const sequence *engine_find_prefix(zs_engine *engine, const sequence *seq, const uint32_t *tokens, uint32_t count, uint32_t *length) {
+    const sequence *best = NULL;
+    const uint64_t serial = seq->expert_serial;
     *length = 0;
+    count--;
     for (uint32_t i = 0; i < engine->cache_count; i++) {
         cached_prefix *entry = &engine->cache[i];
         uint32_t common =
@@ -385,7 +386,7 @@ static sequence *find_prefix(zs_engine *engine, uint64_t serial, const uint32_t 
         }
     }
     for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
-        if (!engine->sessions[i] || engine->sessions[i]->seq.expert_serial != serial) continue;
+        if (!engine->sessions[i] || engine->sessions[i]->seq.expert_serial != serial || &engine->sessions[i]->seq == seq) continue;
         uint32_t common = sequence_common(&engine->sessions[i]->seq, tokens, count, engine->params.deterministic);
         if (common > *length) {
             *length = common;
@@ -397,7 +398,7 @@ static sequence *find_prefix(zs_engine *engine, uint64_t serial, const uint32_t 
 
 zs_status engine_take_prefix(zs_engine *engine, sequence *seq, const uint32_t *tokens, uint32_t count, zs_error *error) {
     uint32_t length;
-    const sequence *best = find_prefix(engine, seq->expert_serial, tokens, count - 1, &length);
+    const sequence *best = engine_find_prefix(engine, seq, tokens, count, &length);
     // Less than a page is not worth a copy.
     if (!best || length < KV_PAGE_TOKENS) return ZS_OK;
     engine->stats.cached_tokens += length;

@@ -118,6 +118,8 @@ static zs_status reserve(zs_device *device, gpu_memory memory, uint64_t bytes, c
     return gpu_buffer_create(device, memory, bytes, true, name, buffer, error);
 }
 
+uint64_t image_store_bytes(uint32_t width, uint32_t tokens) { return 4ull * tokens * vision_stride(width); }
+
 /// Room for `tiles` tiles whose rows are `tokens` in all.
 static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_error *error) {
     image_store *store = &engine->images;
@@ -125,9 +127,9 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     const vision_tower *tower = engine->model->tower;
     uint32_t turn = vision_encoder_tiles(tower, tiles);
     store->stride = vision_stride(tower->config.text_hidden);
-    store->capacity = engine->params.kv_tokens; // more than live sessions can have in their prompts together
-    zs_status status =
-        reserve(device, GPU_MEMORY_DEVICE, 4ull * store->capacity * store->stride, "image features", &store->features, error);
+    store->capacity = engine->params.kv_tokens;
+    zs_status status = reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity), "image features",
+                               &store->features, error);
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
     if (!status && store->encoder && vision_encoder_capacity(store->encoder) < turn) vision_encoder_destroy(&store->encoder);
     if (!status && !store->encoder)

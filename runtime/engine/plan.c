@@ -64,8 +64,9 @@ static zs_status fill_bytes(const planning *p, zs_error *error) {
         plan->workspace_bytes = engine.workspace + scratch;
         plan->expert_bytes = engine.experts;
         plan->kv_bytes = engine.kv;
-        plan->device_bytes =
-            least + plan->factor_bytes + plan->composed_bytes + plan->expert_bytes + plan->kv_bytes + plan->workspace_bytes;
+        plan->image_bytes = p->file->vision ? image_store_bytes(p->file->config.hidden, p->engine.kv_tokens) : 0;
+        plan->device_bytes = least + plan->factor_bytes + plan->composed_bytes + plan->expert_bytes + plan->kv_bytes + plan->image_bytes +
+                             plan->workspace_bytes;
         plan->compose_flops = model_compose_flops(model);
         snprintf(plan->mode_name, sizeof plan->mode_name, "%s", engine_mode_name(plan->mode, plan->composed));
         plan->fits = plan->device_bytes <= plan->free_bytes && (plan->host_bytes == 0 || plan->host_bytes <= host_free_bytes() / 10 * 9);

@@ -1,5 +1,9 @@
 #include "engine/engine.h"
 
+#include <string.h>
+
+enum { WORTH_A_STEP = 128 }; // rows that take about as long as the weights take to be read: a step of fewer costs the same
+
 uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t first_row, uint32_t limit, uint32_t *spans) {
     uint32_t left = run->end - run->seq->computed, count = left < limit ? left : limit;
     uint32_t span_rows = model_span_rows(engine->workspace, engine->running);
@@ -23,6 +27,52 @@ static bool needs_prefill(const zs_session *session) {
            (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count);
 }
 
+// ---- prompts that begin alike: rollouts of one prompt, questions behind the same examples or about one image
+// ------------------------------
+
+/// Takes in what other sequences have computed of a prompt since it was set.
+static zs_status catch_up(zs_engine *engine, zs_session *session, zs_error *error) {
+    sequence *seq = &session->seq;
+    uint32_t length, count = seq->count;
+    engine_find_prefix(engine, seq, seq->tokens, count, &length);
+    if (length < seq->computed + KV_PAGE_TOKENS) return ZS_OK;
+    session_forget(session);
+    return engine_take_prefix(engine, seq, seq->tokens, count, error);
+}
+
+/// Rows that `session` need not compute if it waits for `leader`; below a page, which is not worth a copy: 0.
+static uint32_t rows_in_common(const zs_session *session, const zs_session *leader) {
+    const sequence *a = &session->seq, *b = &leader->seq;
+    uint32_t common = 0, limit = a->count - 1 < b->count ? a->count - 1 : b->count;
+    if (a->expert_serial != b->expert_serial) return 0;
+    while (common < limit && a->tokens[common] == b->tokens[common]) common++;
+    return common >= a->computed + KV_PAGE_TOKENS ? common - a->computed : 0;
+}
+
+/// Marks the sessions that sit a step out because an earlier one is computing what they share; none where that spares too little.
+static void choose_waiting(const zs_engine *engine, bool *waits) {
+    uint32_t leaders[MAX_SESSIONS], leader_count = 0, spared = 0;
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
+        const zs_session *session = engine->sessions[i];
+        uint32_t common = 0;
+        waits[i] = false;
+        if (!needs_prefill(session)) continue;
+        for (uint32_t j = 0; j < leader_count && !common; j++) common = rows_in_common(session, engine->sessions[leaders[j]]);
+        waits[i] = common > 0;
+        spared += common;
+        if (!common) leaders[leader_count++] = i;
+    }
+    if (spared < WORTH_A_STEP) memset(waits, 0, engine->params.max_sessions * sizeof *waits);
+}
+
+static zs_status share_prompts(zs_engine *engine, bool *waits, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < engine->params.max_sessions && !status; i++)
+        if (needs_prefill(engine->sessions[i])) status = catch_up(engine, engine->sessions[i], error);
+    choose_waiting(engine, waits);
+    return status;
+}
+
 /// One step: as many rows of waiting sessions as fit. sampled[i] tells which sessions finished their prompt, in logit order.
 static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *sampled_count, uint32_t *row_count, zs_error *error) {
     step_arrays *a = &engine->prefill;
@@ -30,11 +80,14 @@ static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *
                        .features = engine->images.features.address,
                        .feature_rows = engine->images.capacity,
                        .logit_rows = a->logit_rows_address};
+    bool waits[MAX_SESSIONS];
+    zs_status status = share_prompts(engine, waits, error);
+    if (status) return status;
     for (uint32_t i = 0; i < engine->params.max_sessions && step.rows < engine->params.max_rows; i++) {
         zs_session *session = engine->sessions[i];
-        if (!needs_prefill(session)) continue;
+        if (!needs_prefill(session) || waits[i]) continue;
         sequence *seq = &session->seq;
-        zs_status status = session_check_expert(session, error);
+        status = session_check_expert(session, error);
         if (!status) status = engine_reserve(engine, seq, seq->count, error);
         if (status) return status;
         engine_write_pages(engine, i, seq, 0);
@@ -53,7 +106,7 @@ static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *
     *row_count = step.rows;
     if (step.rows == 0) return ZS_OK;
     gpu_command_set_profiling(engine->prefill_command, engine->profiling);
-    zs_status status = gpu_command_begin(engine->prefill_command, error);
+    status = gpu_command_begin(engine->prefill_command, error);
     if (status) return status;
     model_record(engine->running, engine->workspace, engine->prefill_command, &step);
     if (step.logit_count)

@@ -83,6 +83,10 @@ static void test_kept(void **state) {
     assert_int_equal(count[0], count[2]);
     assert_memory_equal(ids[0], ids[2], count[0] * sizeof **ids);
     assert_memory_not_equal(ids[0], ids[1], count[0] * sizeof **ids);
+    zs_plan plan;
+    const zs_plan_params planned = {.engine = {.context = 1024, .kv_tokens = 1024}};
+    need(zs_plan_file(s.device, FOLDER, &planned, &plan, &error), &error);
+    assert_int_equal(plan.image_bytes, s.engine->images.features.size);
 
     float first = score(&s, ids[0], count[0]), second = score(&s, ids[1], count[1]);
     assert_true(fabsf(first - second) > 1e-3f);

@@ -156,6 +156,43 @@ static void test_prefix_is_of_one_expert(void **state) {
     zs_engine_destroy(&engine);
 }
 
+/// Prompts set at once are computed once where they agree, and only then: one prompt's rollouts, and what two prompts share beyond what all
+/// do; not what another expert sees. What few rows would be spared of is not waited for.
+static void test_prompts_in_common(void **state) {
+    (void)state;
+    enum { COMMON = 64, PAIR = 150, SESSIONS = 5 };
+    static const uint32_t pair[SESSIONS] = {0, PAIR, PAIR, 0, 0}, own[SESSIONS] = {9, 7, 5, 9, 11};
+    for (uint32_t deterministic = 0; deterministic < 2; deterministic++) {
+        zs_engine *engine = open_engine((zs_engine_params){.deterministic = deterministic}), *alone = open_engine((zs_engine_params){0});
+        const tiny_expert_params other = {.seed = 1};
+        expert_file file;
+        tiny_expert_make(&other, &file);
+        uint32_t expert = tiny_attach(engine, &other), ids[COMMON + PAIR + 11];
+        zs_session *sessions[SESSIONS];
+        for (uint32_t i = 0; i < SESSIONS; i++) {
+            tiny_ids(ids, COMMON, 1);
+            tiny_ids(ids + COMMON, pair[i], 2);
+            tiny_ids(ids + COMMON + pair[i], own[i], i == 3 ? 10 : 10 + i); // the fourth is the first
+            sessions[i] = tiny_session(engine, (zs_session_params){.expert = i == 4 ? expert : 0}, ids, COMMON + pair[i] + own[i], 6);
+        }
+        tiny_run(engine);
+        const uint32_t firsts = 2 * COMMON + own[0] + own[4]; // of either expert; the others take what they can
+        assert_int_equal(zs_engine_get_stats(engine)->prefill_tokens, firsts + PAIR + own[1] + own[2] + 1);
+        for (uint32_t i = 0; i < SESSIONS; i++) expect_reference(sessions[i], i == 4 ? &file : NULL);
+        expect_equal(sessions[0], sessions[3], deterministic);
+        for (uint32_t i = 0; i < SESSIONS; i++) zs_session_destroy(&sessions[i]);
+        expect_no_page_lost(engine);
+        zs_engine_reset_stats(alone);
+        for (uint32_t i = 0; i < 2; i++) sessions[i] = tiny_session(alone, (zs_session_params){0}, ids, COMMON + 1 + i, 6);
+        tiny_run(alone);
+        assert_int_equal(zs_engine_get_stats(alone)->prefill_tokens, 2 * COMMON + 3);
+        for (uint32_t i = 0; i < 2; i++) zs_session_destroy(&sessions[i]);
+        expert_file_free(&file);
+        zs_engine_destroy(&engine);
+        zs_engine_destroy(&alone);
+    }
+}
+
 /// Scoring takes prefixes from sessions and leaves its own for them.
 static void test_prefix_between_scores_and_sessions(void **state) {
     (void)state;
@@ -642,6 +679,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prefix),
         cmocka_unit_test(test_prefix_is_of_one_expert),
+        cmocka_unit_test(test_prompts_in_common),
         cmocka_unit_test(test_prefix_between_scores_and_sessions),
         cmocka_unit_test(test_history_grows),
         cmocka_unit_test(test_shared_pages_stay),

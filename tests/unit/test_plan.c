@@ -31,6 +31,7 @@ static zs_plan plan_on(uint64_t bytes, const zs_random_model_params *random, zs_
     assert_true(plan.reason_count > 0);
     assert_int_equal(plan.device_bytes, plan.weight_bytes + plan.factor_bytes + plan.composed_bytes + plan.expert_bytes + plan.kv_bytes +
                                             plan.workspace_bytes);
+    assert_int_equal(plan.image_bytes, 0);
     assert_int_equal(plan.fits, plan.device_bytes <= plan.free_bytes);
     zs_device_destroy(&device);
     return plan;

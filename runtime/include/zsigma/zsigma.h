@@ -377,12 +377,13 @@ typedef struct zs_plan {
     zs_place factors;
     char mode_name[16]; // as zs_engine_info.mode
     bool fits;
-    uint64_t free_bytes, device_bytes;  // free on the device; the sum of the next six
+    uint64_t free_bytes, device_bytes;  // free on the device; the sum of the next seven
     uint64_t weight_bytes;              // what is not factored: embedding, norms, head, dense matrices
     uint64_t factor_bytes;              // U and Vᵀ, if they lie there
     uint64_t composed_bytes;            // W'
     uint64_t expert_bytes;              // the table of σ ⊙ z
     uint64_t kv_bytes, workspace_bytes; // work space: activations, and what composing needs
+    uint64_t image_bytes;               // features of images in prompts, taken with the first; the encoder's own activations come to that
     uint64_t host_bytes;                // factors in host memory
     uint64_t file_bytes;                // factors that stay in the file
     double compose_flops, compose_ms;   // of making W' once, estimated; 0 for a dense model
