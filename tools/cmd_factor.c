@@ -63,14 +63,14 @@ static void print_report(const cli_common *common, const char *output, const zs_
 
 int cmd_factor(int argc, char **argv) {
     cli_common common = {0};
-    const char *output = NULL, *type = NULL, *matrices = NULL, *mmproj = NULL;
+    const char *output = NULL, *type = NULL, *matrices = NULL;
     uint32_t threads = 0;
     float memory = 0;
     const cli_option options[] = {
         {"output", 'o', CLI_STRING, &output, "FILE", "the factored model"},
         {"type", 0, CLI_STRING, &type, "TYPE", "of the factors: f16 (default), f32, q8_0"},
         {"matrices", 0, CLI_STRING, &matrices, "LIST", "of mlp, attention, all (both; the default), tower, projector"},
-        {"mmproj", 0, CLI_STRING, &mmproj, "FILE", "the image tower of a model whose own file has none"},
+        CLI_MMPROJ(&common),
         {"threads", 0, CLI_UINT, &threads, "N", "default: one per processor"},
         {"memory", 0, CLI_FLOAT, &memory, "GB", "that matrices at work may take together; default: half of the system's, 8 at most"},
         {0},
@@ -86,7 +86,7 @@ int cmd_factor(int argc, char **argv) {
     int result = cli_parse(&command, argc, argv, &positional, &stop);
     if (result || stop) return result;
     zs_factor_params params = {
-        .threads = threads, .mmproj = mmproj, .force = common.force, .progress = cli_progress(&common), .log = cli_log(&common)};
+        .threads = threads, .mmproj = common.mmproj, .force = common.force, .progress = cli_progress(&common), .log = cli_log(&common)};
     if (memory < 0 || memory > 1e6f) return cli_usage(&command, "--memory is a number of gigabytes");
     params.memory = (uint64_t)((double)memory * 1e9);
     if (positional != 1) return cli_usage(&command, "one input file is expected");
