@@ -9,7 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CPU_ROWS = 512, GPU_ROWS = 4096, LEAST_ROWS = 64, MOST_SEQUENCES = 256, MOST_LOGIT_ROWS = 256, LOGIT_BYTES = 64 << 20 };
+enum {
+    CPU_ROWS = 512,
+    GPU_ROWS = 4096,
+    LEAST_ROWS = 64,
+    MOST_SEQUENCES = 256,
+    MOST_LOGIT_ROWS = 256,
+    LOGIT_BYTES = 64 << 20,
+    KEPT_SHARE = 4
+};
 
 struct zs_gradient {
     const zs_model *model;
@@ -35,6 +43,14 @@ static train_limits limits_of(const zs_model *model, uint32_t rows, bool referen
     };
 }
 
+/// Layers that keep their activations: the bytes for them are those asked for, or a share of the device's memory, of which the whole counts
+/// and not what is free, so that it is the same the next time.
+static uint32_t choose_kept(const zs_model *model, const zs_gradient_params *params, const train_limits *limits) {
+    const uint64_t share = gpu_device_caps(model->device)->memory_bytes / KEPT_SHARE;
+    uint64_t bytes = params && params->max_kept_bytes ? params->max_kept_bytes : share, layers = bytes / train_layer_bytes(model, limits);
+    return layers < model->config.layers ? (uint32_t)layers : model->config.layers;
+}
+
 /// Rows of a pass: as asked, or as many as suit the device and fit.
 static zs_status choose_limits(const zs_model *model, const zs_gradient_params *params, train_limits *limits, zs_error *error) {
     uint32_t asked = params ? params->max_rows : 0, least = params && params->min_rows > LEAST_ROWS ? params->min_rows : LEAST_ROWS;
@@ -44,6 +60,9 @@ static zs_status choose_limits(const zs_model *model, const zs_gradient_params *
     if (params && usual < params->min_rows) usual = params->min_rows;
     bool reference = params && params->kl;
     *limits = limits_of(model, asked ? asked : usual, reference);
+    limits->kept = choose_kept(model, params, limits);
+    if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
+    limits->kept = 0;
     if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
     for (fits = limits->rows; fits > 0; fits /= 2) {
         train_limits smaller = limits_of(model, fits, reference);
@@ -127,6 +146,7 @@ void zs_gradient_destroy(zs_gradient **handle) {
 }
 
 uint32_t zs_gradient_max_rows(const zs_gradient *gradient) { return gradient->workspace.limits.rows; }
+uint32_t zs_gradient_kept_layers(const zs_gradient *gradient) { return gradient->workspace.limits.kept; }
 
 zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool transfer, zs_error *error) {
     float *row = malloc(g->model->scale_count * sizeof *row);
@@ -191,7 +211,7 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
             (Row){.token = p < prompt ? item->prompt[p] : item->answer[p - prompt], .position = p, .sequence = sequence};
     for (uint32_t p = 0; p < rows; p += KV_PAGE_TOKENS)
         a->pages[sequence * a->page_stride + p / KV_PAGE_TOKENS] =
-            w->pages.address + 8ull * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * plan->pages++;
+            w->pages.address + 4 * train_page_floats(g->model, &w->limits) * plan->pages++;
     pass->spans[0] +=
         cut_spans(a->spans[0] + pass->spans[0], pass->rows, rows, op_span_rows(w->policy, c->heads, c->kv_heads, c->head_dim));
     pass->spans[1] += cut_spans(a->spans[1] + pass->spans[1], pass->rows, rows, op_attention_back_span_rows(w->policy));

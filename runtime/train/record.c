@@ -23,6 +23,12 @@ typedef struct group {
     const char *label;
 } group;
 
+/// What a layer's gradient needs: its own, or what layers share in turn.
+static const activation *layer_activations(const recording *r, uint32_t layer) {
+    uint32_t place = train_kept_place(r->w, layer);
+    return place ? &r->w->kept[(place - 1) * TRAIN_OF_LAYER] : r->w->activations;
+}
+
 static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
 
 // ---- forwards ------------------------------------------------------------------------------------------------------
@@ -92,7 +98,7 @@ static void record_group(const recording *r, const group *g) {
     barrier(r);
 }
 
-static op_rope_kv rope_of(const recording *r, const activation *qkv) {
+static op_rope_kv rope_of(const recording *r, const activation *qkv, uint32_t layer) {
     const model_config *c = &r->model->config;
     return (op_rope_kv){
         .step = r->step,
@@ -105,6 +111,7 @@ static op_rope_kv rope_of(const recording *r, const activation *qkv) {
         .heads = c->heads,
         .kv_heads = c->kv_heads,
         .head_dim = c->head_dim,
+        .layer = train_kept_place(r->w, layer),
         .rows = r->pass->rows,
     };
 }
@@ -112,9 +119,9 @@ static op_rope_kv rope_of(const recording *r, const activation *qkv) {
 /// attended[T, heads · head_dim] from qkv; keys and values go to the pages.
 static void record_attention(const recording *r, uint32_t layer) {
     const model_config *c = &r->model->config;
-    const activation *qkv = &r->w->activations[TRAIN_QKV], *out = &r->w->activations[TRAIN_ATTENDED];
+    const activation *own = layer_activations(r, layer), *qkv = &own[TRAIN_QKV], *out = &own[TRAIN_ATTENDED];
     gpu_command_label(r->ops.command, "attention");
-    op_rope_kv rope = rope_of(r, qkv);
+    op_rope_kv rope = rope_of(r, qkv, layer);
     rope.bias = r->model->layers[layer].qkv_bias;
     op_record_rope_kv(&r->ops, &rope);
     barrier(r);
@@ -127,6 +134,7 @@ static void record_attention(const recording *r, uint32_t layer) {
                                      .heads = c->heads,
                                      .kv_heads = c->kv_heads,
                                      .head_dim = c->head_dim,
+                                     .layer = train_kept_place(r->w, layer),
                                      .rows = r->pass->rows,
                                      .spans = r->pass->spans[0],
                                      .longest = r->pass->longest,
@@ -141,19 +149,19 @@ static void copy_rows(const recording *r, const activation *from, const activati
     barrier(r);
 }
 
-/// A layer forwards, from its input x. keep: what its gradient needs stays in the workspace and its output is not made; else `output`
-/// becomes its output.
+/// A layer forwards, from its input x. keep: what its gradient needs stays in the workspace. `output` becomes its output, if not NULL.
 static void record_layer(const recording *r, uint32_t index, bool keep, const activation *output) {
     const model_layer *layer = &r->model->layers[index];
-    const activation *act = r->w->activations, *x = &r->w->inputs[index], *mid = keep ? &act[TRAIN_MID] : output;
+    const activation *own = layer_activations(r, index), *ffn = &r->w->activations[TRAIN_FFN];
+    const activation *x = &r->w->inputs[index], *mid = keep ? &own[TRAIN_MID] : output;
     record_group(r, &(group){
                         // q, k, v [T, …] = norm(x) · Wᵀ
                         .weights = &layer->weights[MODEL_Q],
                         .count = 3,
                         .x = x,
                         .norm = layer->attention_norm,
-                        .a = keep ? &act[TRAIN_A_QKV] : NULL,
-                        .y = &act[TRAIN_QKV],
+                        .a = keep ? &own[TRAIN_A_QKV] : NULL,
+                        .y = &own[TRAIN_QKV],
                         .y_offsets = r->w->qkv_offset,
                         .label = "qkv",
                     });
@@ -163,8 +171,8 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
                         // mid[T, d] = x + attended · Woᵀ
                         .weights = &layer->weights[MODEL_O],
                         .count = 1,
-                        .x = &act[TRAIN_ATTENDED],
-                        .a = keep ? &act[TRAIN_A_O] : NULL,
+                        .x = &own[TRAIN_ATTENDED],
+                        .a = keep ? &own[TRAIN_A_O] : NULL,
                         .y = mid,
                         .residual = true,
                         .label = "o",
@@ -175,37 +183,38 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
                         .count = 2,
                         .x = mid,
                         .norm = layer->ffn_norm,
-                        .a = keep ? &act[TRAIN_A_FFN] : NULL,
-                        .y = keep ? &act[TRAIN_GATE_UP] : &act[TRAIN_FFN],
+                        .a = keep ? &own[TRAIN_A_FFN] : NULL,
+                        .y = keep ? &own[TRAIN_GATE_UP] : ffn,
                         .y_offsets = keep ? r->w->ffn_offset : NULL,
                         .silu_mul = !keep,
                         .label = "gate up",
                     });
     const group down = {
-        // mid[T, d] += ffn · Wdownᵀ
+        // output[T, d] = mid + ffn · Wdownᵀ
         .weights = &layer->weights[MODEL_DOWN],
         .count = 1,
-        .x = &act[TRAIN_FFN],
-        .a = keep ? &act[TRAIN_A_DOWN] : NULL,
-        .y = mid,
+        .x = ffn,
+        .a = keep ? &own[TRAIN_A_DOWN] : NULL,
+        .y = output ? output : mid,
         .residual = true,
-        .inner = keep,
+        .inner = !output,
         .label = "down",
     };
-    if (keep && !down.weights->factored) return;
+    if (!output && !down.weights->factored) return;
     if (keep) {
         op_record_silu_mul(&r->ops, &(op_silu_mul){
-                                        .x = act[TRAIN_GATE_UP].buffer.address,
-                                        .y = act[TRAIN_FFN].buffer.address,
+                                        .x = own[TRAIN_GATE_UP].buffer.address,
+                                        .y = ffn->buffer.address,
                                         .gate_offset = r->w->ffn_offset[0],
                                         .up_offset = r->w->ffn_offset[1],
                                         .width = r->model->config.ffn,
-                                        .x_stride = act[TRAIN_GATE_UP].stride,
-                                        .y_stride = act[TRAIN_FFN].stride,
+                                        .x_stride = own[TRAIN_GATE_UP].stride,
+                                        .y_stride = ffn->stride,
                                         .rows = r->pass->rows,
                                     });
         barrier(r);
     }
+    if (keep && output) copy_rows(r, mid, output);
     record_group(r, &down);
 }
 
@@ -288,19 +297,19 @@ static void record_norm_back(const recording *r, const activation *x, uint64_t w
 }
 
 /// d_qkv[T, …] from d_attended.
-static void record_attention_back(const recording *r) {
+static void record_attention_back(const recording *r, uint32_t layer) {
     const model_config *c = &r->model->config;
-    const activation *act = r->w->activations, *d_qkv = &act[TRAIN_D_QKV];
+    const activation *act = r->w->activations, *own = layer_activations(r, layer), *d_qkv = &act[TRAIN_D_QKV];
     gpu_command_label(r->ops.command, "attention back");
     op_record_attention_back(&r->ops, &(op_attention_back){
                                           .step = r->w->arrays.step_address[1],
-                                          .q = act[TRAIN_QKV].buffer.address,
-                                          .out = act[TRAIN_ATTENDED].buffer.address,
+                                          .q = own[TRAIN_QKV].buffer.address,
+                                          .out = own[TRAIN_ATTENDED].buffer.address,
                                           .d_out = act[TRAIN_D_ATTENDED].buffer.address,
                                           .d_qkv = d_qkv->buffer.address,
                                           .stats = r->w->stats.address,
-                                          .q_stride = act[TRAIN_QKV].stride,
-                                          .out_stride = act[TRAIN_ATTENDED].stride,
+                                          .q_stride = own[TRAIN_QKV].stride,
+                                          .out_stride = own[TRAIN_ATTENDED].stride,
                                           .d_stride = d_qkv->stride,
                                           .dq_offset = r->w->qkv_offset[0],
                                           .dk_offset = r->w->qkv_offset[1],
@@ -308,13 +317,14 @@ static void record_attention_back(const recording *r) {
                                           .heads = c->heads,
                                           .kv_heads = c->kv_heads,
                                           .head_dim = c->head_dim,
+                                          .layer = train_kept_place(r->w, layer),
                                           .rows = r->pass->rows,
                                           .spans = r->pass->spans[1],
                                           .longest = r->pass->longest,
                                           .window = c->window,
                                       });
     barrier(r);
-    op_rope_kv rope = rope_of(r, d_qkv);
+    op_rope_kv rope = rope_of(r, d_qkv, layer);
     op_record_rope_back(&r->ops, &rope);
     barrier(r);
 }
@@ -322,32 +332,32 @@ static void record_attention_back(const recording *r) {
 /// dx, the gradient by the layer's output, becomes that by its input; of the first layer only the scales' is wanted.
 static void record_layer_back(const recording *r, uint32_t index) {
     const model_layer *layer = &r->model->layers[index];
-    const activation *act = r->w->activations, *dx = &act[TRAIN_DX], *dh = &act[TRAIN_DH];
-    record_layer(r, index, true, NULL);
+    const activation *act = r->w->activations, *own = layer_activations(r, index), *dx = &act[TRAIN_DX], *dh = &act[TRAIN_DH];
+    if (!train_kept_place(r->w, index)) record_layer(r, index, true, NULL);
 
-    const group down = {.weights = &layer->weights[MODEL_DOWN], .count = 1, .a = &act[TRAIN_A_DOWN], .label = "down back"};
+    const group down = {.weights = &layer->weights[MODEL_DOWN], .count = 1, .a = &own[TRAIN_A_DOWN], .label = "down back"};
     record_group_back(r, &down, dx, &act[TRAIN_FFN]); // d ffn[T, f]
     op_record_silu_mul(&r->ops, &(op_silu_mul){
-                                    .x = act[TRAIN_GATE_UP].buffer.address,
+                                    .x = own[TRAIN_GATE_UP].buffer.address,
                                     .y = act[TRAIN_FFN].buffer.address,
                                     .gate_offset = r->w->ffn_offset[0],
                                     .up_offset = r->w->ffn_offset[1],
                                     .width = r->model->config.ffn,
-                                    .x_stride = act[TRAIN_GATE_UP].stride,
+                                    .x_stride = own[TRAIN_GATE_UP].stride,
                                     .y_stride = act[TRAIN_FFN].stride,
                                     .rows = r->pass->rows,
                                     .back = true,
                                 });
     barrier(r);
     const group gate_up = {
-        .weights = &layer->weights[MODEL_GATE], .count = 2, .a = &act[TRAIN_A_FFN], .y_offsets = r->w->ffn_offset, .label = "gate up back"};
-    record_group_back(r, &gate_up, &act[TRAIN_GATE_UP], dh); // d norm(mid)[T, d]
-    record_norm_back(r, &act[TRAIN_MID], layer->ffn_norm);
-    const group o = {.weights = &layer->weights[MODEL_O], .count = 1, .a = &act[TRAIN_A_O], .label = "o back"};
+        .weights = &layer->weights[MODEL_GATE], .count = 2, .a = &own[TRAIN_A_FFN], .y_offsets = r->w->ffn_offset, .label = "gate up back"};
+    record_group_back(r, &gate_up, &own[TRAIN_GATE_UP], dh); // d norm(mid)[T, d]
+    record_norm_back(r, &own[TRAIN_MID], layer->ffn_norm);
+    const group o = {.weights = &layer->weights[MODEL_O], .count = 1, .a = &own[TRAIN_A_O], .label = "o back"};
     record_group_back(r, &o, dx, &act[TRAIN_D_ATTENDED]);
-    record_attention_back(r);
+    record_attention_back(r, index);
     const group qkv = {
-        .weights = &layer->weights[MODEL_Q], .count = 3, .a = &act[TRAIN_A_QKV], .y_offsets = r->w->qkv_offset, .label = "qkv back"};
+        .weights = &layer->weights[MODEL_Q], .count = 3, .a = &own[TRAIN_A_QKV], .y_offsets = r->w->qkv_offset, .label = "qkv back"};
     record_group_back(r, &qkv, &act[TRAIN_D_QKV], index > 0 ? dh : NULL); // d norm(x)[T, d]
     if (index > 0) record_norm_back(r, &r->w->inputs[index], layer->attention_norm);
 }
@@ -470,8 +480,8 @@ static void record_head(const recording *r) {
 
 // ---- a pass --------------------------------------------------------------------------------------------------------
 
-/// Every layer's input, and the last one's output, under the scales of a step.
-static void record_forward(recording *r, uint64_t step, const activation *output) {
+/// Every layer's input, and the last one's output, under the scales of a step. keep: the activations of layers that keep theirs, too.
+static void record_forward(recording *r, uint64_t step, bool keep, const activation *output) {
     const train_workspace *w = r->w;
     const uint32_t layers = r->model->config.layers;
     r->step = step;
@@ -482,7 +492,7 @@ static void record_forward(recording *r, uint64_t step, const activation *output
                                          .stride = w->inputs[0].stride,
                                          .rows = r->pass->rows});
     barrier(r);
-    for (uint32_t i = 0; i < layers; i++) record_layer(r, i, false, i + 1 < layers ? &w->inputs[i + 1] : output);
+    for (uint32_t i = 0; i < layers; i++) record_layer(r, i, keep && train_kept_place(w, i), i + 1 < layers ? &w->inputs[i + 1] : output);
 }
 
 void train_record(const train_workspace *w, gpu_command *command, const train_pass *pass) {
@@ -490,8 +500,8 @@ void train_record(const train_workspace *w, gpu_command *command, const train_pa
     const uint32_t layers = model->config.layers;
     recording r = {.model = model, .w = w, .pass = pass, .ops = {.command = command, .policy = w->policy}};
     if (!pass->forward) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
-    if (pass->reference) record_forward(&r, w->arrays.step_address[2], &w->reference);
-    record_forward(&r, w->arrays.step_address[0], &w->inputs[layers]);
+    if (pass->reference) record_forward(&r, w->arrays.step_address[2], false, &w->reference);
+    record_forward(&r, w->arrays.step_address[0], !pass->forward, &w->inputs[layers]);
     record_head(&r);
     if (pass->forward) return;
     for (uint32_t i = layers; i-- > 0;) record_layer_back(&r, i);

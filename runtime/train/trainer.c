@@ -145,6 +145,7 @@ static void list_settings(zs_trainer *t) {
     setting_add(list, "tiers", caps->tiers);
     setting_add(list, "subgroup size", caps->subgroup_size);
     setting_add(list, "tokens of a pass", zs_gradient_max_rows(t->gradient));
+    setting_add(list, "layers kept in a pass", zs_gradient_kept_layers(t->gradient));
 }
 
 // ---- life ----------------------------------------------------------------------------------------------------------

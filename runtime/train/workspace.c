@@ -28,7 +28,9 @@ typedef struct rest_bytes {
 } rest_bytes;
 
 static uint64_t page_count(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + limits->sequences; }
-static uint64_t page_bytes(const zs_model *model) { return 8ull * KV_PAGE_TOKENS * model->config.kv_heads * model->config.head_dim; }
+/// Of one layer's keys and values.
+static uint64_t layer_floats(const zs_model *model) { return 2ull * KV_PAGE_TOKENS * model->config.kv_heads * model->config.head_dim; }
+uint64_t train_page_floats(const zs_model *model, const train_limits *limits) { return (limits->kept + 1ull) * layer_floats(model); }
 static uint32_t page_stride(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + 1; }
 
 static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
@@ -38,12 +40,25 @@ static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
         .logits = 4ull * limits->logit_rows * pad32(c->vocab),
         .hidden = 4ull * limits->logit_rows * pad32(c->hidden),
         .stats = 8 * rows * c->heads,
-        .pages = page_count(limits) * page_bytes(model),
+        .pages = 4 * page_count(limits) * train_page_floats(model, limits),
         .rope = model_rope_bytes(model, limits->rows),
         .scales = 4ull * (model->scale_count ? model->scale_count : 1),
         .results = 4ull * model->scale_count + 8 * rows,
         .arrays = 3 * sizeof(Step) + rows * (sizeof(Row) + 2 * sizeof(Span) + 16) + 8ull * limits->sequences * page_stride(limits),
     };
+}
+
+uint64_t train_layer_bytes(const zs_model *model, const train_limits *limits) {
+    uint32_t strides[TRAIN_ACTIVATIONS], qkv_offset[3], ffn_offset[2];
+    fill_strides(model, strides, qkv_offset, ffn_offset);
+    uint64_t bytes = 4 * page_count(limits) * layer_floats(model);
+    for (uint32_t i = 0; i < TRAIN_OF_LAYER; i++) bytes += 4ull * limits->rows * strides[i];
+    return bytes;
+}
+
+uint32_t train_kept_place(const train_workspace *w, uint32_t layer) {
+    uint32_t first = w->model->config.layers - w->limits.kept;
+    return layer < first ? 0 : layer - first + 1;
 }
 
 uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits) {
@@ -53,6 +68,7 @@ uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits
     uint64_t bytes = rest.logits + 2 * rest.hidden + rest.stats + rest.pages + rest.rope + 2 * rest.scales + rest.results + rest.arrays;
     if (limits->reference) bytes += rest.logits + rest.scales + 4ull * limits->rows * pad32(model->config.hidden);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) bytes += 4ull * limits->rows * strides[i];
+    for (uint32_t i = 0; i < TRAIN_OF_LAYER; i++) bytes += 4ull * limits->kept * limits->rows * strides[i];
     return bytes + 4ull * (model->config.layers + 1) * limits->rows * pad32(model->config.hidden);
 }
 
@@ -112,6 +128,8 @@ static zs_status create_activations(train_workspace *w, zs_error *error) {
     for (uint32_t i = 0; i <= w->model->config.layers && !status; i++)
         status = create_activation(w, "a layer's input", &w->inputs[i], error);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS && !status; i++) status = create_activation(w, names[i], &w->activations[i], error);
+    for (uint32_t i = 0; i < w->limits.kept * TRAIN_OF_LAYER && !status; i++)
+        status = create_activation(w, names[i % TRAIN_OF_LAYER], &w->kept[i], error);
     return status ? status : create_activation(w, "the base model's output", &w->reference, error);
 }
 
@@ -120,9 +138,11 @@ zs_status train_workspace_layout(const zs_model *model, const train_limits *limi
     uint32_t strides[TRAIN_ACTIVATIONS], layers = model->config.layers;
     fill_strides(model, strides, w->qkv_offset, w->ffn_offset);
     w->inputs = calloc(layers + 1u, sizeof *w->inputs);
-    if (!w->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
+    w->kept = calloc(limits->kept * TRAIN_OF_LAYER + 1u, sizeof *w->kept);
+    if (!w->inputs || !w->kept) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a backward pass");
     for (uint32_t i = 0; i <= layers; i++) w->inputs[i].stride = pad32(model->config.hidden);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) w->activations[i].stride = strides[i];
+    for (uint32_t i = 0; i < limits->kept * TRAIN_OF_LAYER; i++) w->kept[i].stride = strides[i % TRAIN_OF_LAYER];
     if (limits->reference) w->reference.stride = pad32(model->config.hidden);
     return ZS_OK;
 }
@@ -140,7 +160,7 @@ zs_status train_workspace_create(const zs_model *model, const train_limits *limi
         {&w->hidden, rest.hidden, GPU_MEMORY_DEVICE, "the head's input"},
         {&w->d_hidden, rest.hidden, GPU_MEMORY_DEVICE, "the gradient by the head's input"},
         {&w->stats, rest.stats, GPU_MEMORY_DEVICE, "attention's sums"},
-        {&w->pages, rest.pages, GPU_MEMORY_DEVICE, "keys and values of a layer"},
+        {&w->pages, rest.pages, GPU_MEMORY_DEVICE, "keys and values of layers"},
         {&w->scales, rest.scales, GPU_MEMORY_DEVICE, "scales"},
         {&w->sums, rest.scales, GPU_MEMORY_DEVICE, "the gradient by the scales"},
         {&w->reference_logits, limits->reference ? rest.logits : 0, GPU_MEMORY_DEVICE, "the base model's logits"},
@@ -171,6 +191,8 @@ void train_workspace_destroy(train_workspace *w) {
                                 &w->results,    &w->arrays.buffer, &w->reference.buffer, &w->reference_logits,
                                 &w->base_scales};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(device, rest[i]);
+    for (uint32_t i = 0; w->kept && i < w->limits.kept * TRAIN_OF_LAYER; i++) gpu_buffer_destroy(device, &w->kept[i].buffer);
     free(w->inputs);
+    free(w->kept);
     *w = (train_workspace){0};
 }

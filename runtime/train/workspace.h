@@ -8,10 +8,11 @@ typedef struct train_limits {
     uint32_t rows;       // of a pass
     uint32_t sequences;  // of a pass
     uint32_t logit_rows; // whose logits exist at a time
+    uint32_t kept;       // so many of the last layers keep their activations on the way forwards; the others are computed again
     bool reference;      // the base model's logits too
 } train_limits;
 
-/// One layer's activations, kept between its recomputation and its gradient, and what gradients pass through.
+/// A layer's activations, which its gradient needs, and what gradients pass through.
 enum {
     TRAIN_MID,      // x between attention and feed-forward [rows, d]
     TRAIN_QKV,      // q after its rotation; k and v are in pages
@@ -20,11 +21,12 @@ enum {
     TRAIN_A_O,
     TRAIN_A_FFN,
     TRAIN_A_DOWN,
-    TRAIN_GATE_UP, // gate and up; then their gradients
-    TRAIN_FFN,     // silu(gate) ⊙ up; then its gradient
-    TRAIN_SCALED,  // σ ⊙ z ⊙ Vᵀx; then the gradient by it, and by Vᵀx
-    TRAIN_DX,      // gradient by x: of the layer's output, then of its input
-    TRAIN_DH,      // by a norm's output
+    TRAIN_GATE_UP,              // gate and up; then their gradients
+    TRAIN_OF_LAYER,             // so many are a layer's own
+    TRAIN_FFN = TRAIN_OF_LAYER, // silu(gate) ⊙ up; then its gradient
+    TRAIN_SCALED,               // σ ⊙ z ⊙ Vᵀx; then the gradient by it, and by Vᵀx
+    TRAIN_DX,                   // gradient by x: of the layer's output, then of its input
+    TRAIN_DH,                   // by a norm's output
     TRAIN_D_ATTENDED,
     TRAIN_D_QKV,
     TRAIN_ACTIVATIONS
@@ -49,6 +51,7 @@ typedef struct train_workspace {
     op_policy policy;
     activation *inputs; // [layers + 1]: every layer's input x [rows, d], and the last one's output
     activation activations[TRAIN_ACTIVATIONS];
+    activation *kept;     // [limits.kept][TRAIN_OF_LAYER]: of the last layers; the others use the ones above in turn
     activation reference; // the base model's output of the last layer [rows, d]
     uint32_t qkv_offset[3], ffn_offset[2];
     uint32_t logits_stride;
@@ -57,7 +60,7 @@ typedef struct train_workspace {
     gpu_buffer hidden;           // [logit_rows, d]: the head's input
     gpu_buffer d_hidden;         // beside it
     gpu_buffer stats;            // of op_attention_back
-    gpu_buffer pages;            // keys and values of one layer
+    gpu_buffer pages;            // keys and values of one layer, and then of those that are kept
     gpu_buffer rope;
     gpu_buffer scales, sums; // [scale_count]: σ ⊙ z, and the gradient by it
     gpu_buffer base_scales;  // [scale_count]: σ
@@ -65,6 +68,12 @@ typedef struct train_workspace {
     train_arrays arrays;
 } train_workspace;
 
+/// Where layer `layer` is among those that are kept, from 1 on; 0: it is not.
+uint32_t train_kept_place(const train_workspace *workspace, uint32_t layer);
+/// Floats of a page of keys and values.
+uint64_t train_page_floats(const zs_model *model, const train_limits *limits);
+/// Bytes that keeping one more layer takes.
+uint64_t train_layer_bytes(const zs_model *model, const train_limits *limits);
 /// Bytes on the device for passes within the limits.
 uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits);
 /// How wide everything is, without any buffer: the first part of train_workspace_create.

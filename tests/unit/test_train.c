@@ -179,10 +179,34 @@ static void test_every_value(void **state) {
     subject s;
     tiny_files(NULL, dense_path, ZS_FACTOR_F32, factored_path);
     open_subject(&s, &(tiny_expert_params){.seed = 1}, (zs_gradient_params){0});
+    assert_int_equal(zs_gradient_kept_layers(s.gradient), TINY_LAYERS);
     add_item(&s, 5, 4, 1, NULL);
     run(&s);
     check_gradient(&s, true, TINY_LAYERS * 7);
     close_subject(&s);
+}
+
+/// Memory for the activations of no layer and of the last one: the others' are computed again.
+static void test_kept_layers(void **state) {
+    (void)state;
+    zs_error error;
+    tiny_files(NULL, dense_path, ZS_FACTOR_F32, factored_path);
+    for (uint32_t layers = 0; layers < 2; layers++) {
+        subject s;
+        uint64_t bytes = 1; // of a power of two, the first that holds any holds one
+        open_subject(&s, &(tiny_expert_params){.seed = 1}, (zs_gradient_params){.max_kept_bytes = bytes});
+        while (zs_gradient_kept_layers(s.gradient) < layers) {
+            zs_gradient_destroy(&s.gradient);
+            tiny_need(zs_gradient_create(s.model, &(zs_gradient_params){.max_kept_bytes = bytes *= 2}, &s.gradient, &error), &error);
+        }
+        assert_int_equal(zs_gradient_kept_layers(s.gradient), layers);
+        set_expert(&s);
+        add_item(&s, 25, 20, 1, NULL);
+        add_item(&s, 5, 4, -1, NULL);
+        run(&s);
+        check_gradient(&s, false, TINY_LAYERS * 7);
+        close_subject(&s);
+    }
 }
 
 static void test_types(void **state) {
@@ -207,6 +231,7 @@ static void test_types(void **state) {
                   &error);
         bool mlp = cases[i].matrices == ZS_MATRICES_MLP, attention = cases[i].matrices == ZS_MATRICES_ATTENTION;
         tiny_expert_params expert = {.seed = i + 1, .mlp_only = mlp};
+        const zs_gradient_params params = {.max_kept_bytes = i % 2}; // none in every second case, all in the others
         if (attention) { // an expert for matrices that the model has as they are would be refused
             s = (subject){.model = tiny_load(device, factored_path), .reference = reference_model_open(factored_path)};
             tiny_expert_make(&expert, &s.expert);
@@ -221,10 +246,10 @@ static void test_types(void **state) {
                 }
             }
             s.expert.matrix_count = kept;
-            tiny_need(zs_gradient_create(s.model, NULL, &s.gradient, &error), &error);
+            tiny_need(zs_gradient_create(s.model, &params, &s.gradient, &error), &error);
             set_expert(&s);
         } else {
-            open_subject(&s, &expert, (zs_gradient_params){0});
+            open_subject(&s, &expert, params);
         }
         add_item(&s, 9, 6, 1, NULL);
         run(&s);
@@ -270,8 +295,9 @@ static void test_sequences(void **state) {
         memcpy(together + used, values, rank * sizeof *values);
     assert_int_equal(used, RANKS);
     zs_gradient_destroy(&s.gradient);
-    tiny_need(zs_gradient_create(s.model, &(zs_gradient_params){.max_rows = 70}, &s.gradient, &error), &error);
+    tiny_need(zs_gradient_create(s.model, &(zs_gradient_params){.max_rows = 70, .max_kept_bytes = 1}, &s.gradient, &error), &error);
     assert_int_equal(zs_gradient_max_rows(s.gradient), 70);
+    assert_int_equal(zs_gradient_kept_layers(s.gradient), 0);
     set_expert(&s);
     for (size_t i = 0; i < s.count; i++) tiny_need(zs_gradient_add(s.gradient, &s.items[i], 1, &error), &error);
     used = 0;
@@ -393,8 +419,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_value), cmocka_unit_test(test_types), cmocka_unit_test(test_sequences),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved), cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_every_value), cmocka_unit_test(test_kept_layers), cmocka_unit_test(test_types),
+        cmocka_unit_test(test_sequences),   cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved),
+        cmocka_unit_test(test_divergence),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -142,18 +142,20 @@ zs_status zs_expert_export(const zs_expert *expert, const char *path, const zs_e
 
 // ---- gradients -----------------------------------------------------------------------------------------------------
 
-/// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: f32 throughout, activations kept per
-/// layer input and recomputed a layer at a time. Matrices that are not factored pass gradients on and have none of their own.
+/// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: f32 throughout. Of every
+/// layer the input is kept; of the last ones, as far as memory goes, all activations, which are computed again for the others. Matrices
+/// that are not factored pass gradients on and have none of their own.
 typedef struct zs_gradient zs_gradient;
 
 /// Which way the divergence from the base model is taken: KL(policy ‖ base) as in the paper, or KL(base ‖ policy) as in its authors' code.
 typedef enum zs_kl { ZS_KL_NONE = 0, ZS_KL_POLICY_BASE, ZS_KL_BASE_POLICY } zs_kl;
 
 typedef struct zs_gradient_params {
-    uint32_t max_rows;    // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
-    uint32_t min_rows;    // where it is chosen: at least so many, for the longest item
-    zs_kl kl;             // divergences are taken too; costs a forward pass and memory for the base model's logits
-    zs_progress progress; // "gradient", in tokens; false cancels
+    uint32_t max_rows;       // tokens of one pass, over all its sequences, and so the longest sequence; 0: chosen by device and memory
+    uint32_t min_rows;       // where it is chosen: at least so many, for the longest item
+    uint64_t max_kept_bytes; // of activations that are kept and not computed again; 0: a quarter of the device's memory, if that is free
+    zs_kl kl;                // divergences are taken too; costs a forward pass and memory for the base model's logits
+    zs_progress progress;    // "gradient", in tokens; false cancels
 } zs_gradient_params;
 
 /// Memory is sized first: what does not fit is ZS_ERROR_DEVICE_MEMORY with the numbers and what would fit. Starts at the base model
@@ -162,6 +164,8 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
 void zs_gradient_destroy(zs_gradient **gradient);
 /// Tokens of one pass, as chosen.
 uint32_t zs_gradient_max_rows(const zs_gradient *gradient);
+/// Layers whose activations are kept; the others' forward pass is made twice.
+uint32_t zs_gradient_kept_layers(const zs_gradient *gradient);
 
 /// The expert at which gradients are taken (NULL: the base model), checked as by zs_engine_attach_expert. What was added so far stays.
 zs_status zs_gradient_set_expert(zs_gradient *gradient, const zs_expert *expert, bool transfer, zs_error *error);
