@@ -22,7 +22,7 @@ typedef struct example {
 typedef struct adapting {
     asking asking;
     const cli_common *common;
-    const char *task_name, *data, *annotations, *images, *output, *instruction, *reward_command, *held_out_text;
+    const char *task_name, *data, *output, *instruction, *reward_command, *held_out_text;
     uint32_t population, iterations, parallel, timeout_s;
     bool per_matrix, unsafe_code;
 
@@ -87,7 +87,7 @@ static zs_status make_examples(adapting *a, zs_error *error) {
 }
 
 static zs_status read_examples(adapting *a, zs_error *error) {
-    zs_status status = task_read(a->task, &(task_files){a->data, a->annotations, a->images}, leave_out, a, &a->file, error);
+    zs_status status = task_read(a->task, &(task_files){.data = a->data}, leave_out, a, &a->file, error);
     if (status) return status;
     if (a->file.count < 2)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds %zu examples that can be used: at least 2 are needed", a->data,
@@ -436,7 +436,6 @@ int cmd_adapt(int argc, char **argv) {
         {"output", 'o', CLI_STRING, &a.output, "FILE", "the mix, an expert file"},
         {"task", 0, CLI_STRING, &a.task_name, "NAME", "how answers are scored (see zsigma eval); default: label"},
         TASK_OPTIONS(&a),
-        {"images", 0, CLI_STRING, &a.images, "DIR", "folder of the images; default: beside the examples"},
         {"population", 0, CLI_UINT, &a.population, "N", "mixes that are tried together; default 32"},
         {"iterations", 0, CLI_UINT, &a.iterations, "N", "how often; default 50"},
         {"per-matrix", 0, CLI_FLAG, &a.per_matrix, NULL, "a weight per expert and matrix, not one per expert"},

@@ -407,6 +407,7 @@ int cmd_eval(int argc, char **argv) {
          "gsm8k, math, arc-easy, arc-challenge, humaneval, mbpp, …, label, numeric, choice, code"},
         {"data", 0, CLI_STRING, &e.data, "FILE", "questions: JSON Lines, or as published; gzip too"},
         TASK_OPTIONS(&e),
+        {"annotations", 0, CLI_STRING, &e.annotations, "FILE", "okvqa, vqav2: the file of answers"},
         {"images", 0, CLI_STRING, &e.images, "DIR", "folder of the images; default: beside the data"},
         {"output", 'o', CLI_STRING, &e.output, "NAME", "write NAME.md, NAME.json, NAME.results.jsonl; the last lets a run go on"},
         {"answer", 0, CLI_STRING, &e.form_name, "FORM",
