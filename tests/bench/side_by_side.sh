@@ -17,6 +17,8 @@ version=3.22.1
 
 VK_DRIVER_FILES=$("$here/../drivers.sh" lavapipe)
 export VK_DRIVER_FILES LP_NUM_THREADS=2 GGML_VK_VISIBLE_DEVICES=0
+# What zsigma asks of the driver by itself, llama.cpp gets too.
+! grep -q 'avx512bw' /proc/cpuinfo || export LP_NATIVE_VECTOR_WIDTH=${LP_NATIVE_VECTOR_WIDTH:-512}
 
 installed=$(node -p "require('$folder/node_modules/node-llama-cpp/package.json').version" 2>/dev/null || true)
 if [ "$installed" != "$version" ]; then
