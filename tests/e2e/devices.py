@@ -28,6 +28,15 @@ class List(program.TinyTest):
             self.assertIn(device["name"], out)
             self.assertIn(device["uuid"], out)
 
+    @unittest.skipUnless(os.path.exists(LAVAPIPE), "needs lavapipe")
+    def test_lavapipe_takes_registers_whole_unless_told_otherwise(self):
+        with open("/proc/cpuinfo") as file:
+            wide = {"avx512f", "avx512bw", "avx512dq"} <= set(file.read().split())
+        for width, subgroup in [(None, 16 if wide else None), ("128", 4)]:
+            env = program.environment(VK_DRIVER_FILES=LAVAPIPE, LP_NATIVE_VECTOR_WIDTH=width)
+            sizes = {device["subgroup_size"] for device in self.ok_json("devices", env=env)}
+            self.assertTrue(subgroup is None or sizes == {subgroup}, sizes)
+
     def test_tier_strict_leaves_none_above_it(self):
         for device in self.ok_json("devices", "--tier", "strict"):
             self.assertEqual(device["tiers"], [])
