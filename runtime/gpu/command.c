@@ -27,9 +27,9 @@ struct gpu_command {
     command_part *parts; // made ones, of which part_count are in use
     size_t part_count, made_count;
     bool recording, recorded;
-    bool profiling, profile_next; // of what is recorded, and of what will be
-    bool empty;                   // dispatches have no workgroups
-    zs_error error;               // first failure while recording
+    bool profiling, profile_next;  // of what is recorded, and of what will be
+    uint32_t share, shares, asked; // dispatches have no workgroups, and only those of the share are recorded; shares 0: off
+    zs_error error;                // first failure while recording
     const gpu_kernel *bound;
     const char *label;
     bool label_open;
@@ -43,7 +43,14 @@ struct gpu_command {
 
 zs_device *gpu_command_device(const gpu_command *command) { return command->device; }
 uint32_t gpu_command_dispatch_count(const gpu_command *command) { return command->dispatch_count; }
-void gpu_command_set_empty(gpu_command *command, bool on) { command->empty = on; }
+void gpu_command_set_empty(gpu_command *command, uint32_t share, uint32_t shares) {
+    command->share = share;
+    command->shares = shares;
+    command->asked = 0;
+}
+
+bool gpu_command_takes_next(gpu_command *command) { return !command->shares || command->asked++ % command->shares == command->share; }
+
 void gpu_command_set_profiling(gpu_command *command, bool on) { command->profile_next = on; }
 
 zs_status gpu_command_create(zs_device *device, const char *name, gpu_command **command, zs_error *error) {
@@ -121,7 +128,8 @@ static void collect(gpu_command *command) {
         if (i == 0) first = ticks[0];
         last = ticks[part->query_count - 1];
         double ns = ticks_between(device, ticks[0], last), estimated = part->estimate.byte_ns + part->estimate.flop_ns;
-        if (part->other_ns < 0.1 * estimated && !command->profiling && !command->empty) gpu_rates_learn(&device->rates, part->estimate, ns);
+        if (part->other_ns < 0.1 * estimated && !command->profiling && !command->shares)
+            gpu_rates_learn(&device->rates, part->estimate, ns);
         for (uint32_t j = 0; command->profiling && j + 1 < part->query_count; j++)
             command->times[part->first_dispatch + j].ms = ticks_between(device, ticks[j], ticks[j + 1]) * 1e-6;
     }
@@ -331,7 +339,7 @@ void gpu_command_dispatch(gpu_command *command, const gpu_kernel *kernel, const 
     const struct VolkDeviceTable *vk = &command->device->vk;
     if (failed(command) || groups_x == 0 || groups_y == 0 || groups_z == 0) return;
     if (!check_dispatch(command, kernel, push_size, (const uint32_t[]){groups_x, groups_y, groups_z})) return;
-    if (command->empty) {
+    if (command->shares) {
         groups_x = groups_y = groups_z = 0;
         work = (gpu_work){0};
     }

@@ -50,9 +50,12 @@ zs_status gpu_command_submit(gpu_command *command, uint64_t *value, zs_error *er
 /// negative without timestamps.
 double gpu_command_last_ms(gpu_command *command);
 
-/// When on (before begin), dispatches are recorded without workgroups: submitting them touches no memory, but makes the driver finish
-/// what it leaves until a pipeline's first use. Not together with profiling.
-void gpu_command_set_empty(gpu_command *command, bool on);
+/// With shares > 0 (before begin), dispatches are recorded without workgroups: submitting them touches no memory, but makes the driver
+/// finish what it leaves until a pipeline's first use. Only every shares-th is, from `share` on, so that threads can divide a step's
+/// kernels between them. Not together with profiling. 0, 0: off.
+void gpu_command_set_empty(gpu_command *command, uint32_t share, uint32_t shares);
+/// Whether the next dispatch is one of them; to be asked once for each, before its kernel is made. Always, when that is off.
+bool gpu_command_takes_next(gpu_command *command);
 
 /// Timing per dispatch, for bench: when on (before begin), a timestamp is written after every dispatch with its own barrier.
 void gpu_command_set_profiling(gpu_command *command, bool on);

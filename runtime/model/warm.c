@@ -4,30 +4,32 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-/// Two threads share the kernels: one has a layer's, the other the head's.
-enum { LAYER, HEAD, PARTS };
+enum { LEAST_THREADS = 2, MOST_THREADS = 8 };
 
-/// A model without weights, in the shape of the file's: one layer and no head, or the other way round.
+/// A thread's share of the kernels, and a model without weights in the shape of the file's, but of one layer.
 typedef struct part {
     pthread_t thread;
     bool running;
+    uint32_t share, shares;
     zs_model model;
     model_layer layer;
     model_workspace workspace;
 } part;
 
 struct model_warm {
-    part parts[PARTS];
+    part parts[MOST_THREADS];
+    uint32_t count;
 };
 
 /// Stands for a device address where zero means that something is absent; nothing reads it.
 enum { ANY_ADDRESS = 256, ROWS = 32 };
 
-static void fill_model(part *w, uint32_t which, zs_device *device, const model_file *file) {
+static void fill_model(part *w, zs_device *device, const model_file *file) {
     const op_policy *policy = &w->workspace.policy;
     w->model = (zs_model){.device = device, .config = file->config, .layers = &w->layer, .output_norm = ANY_ADDRESS};
-    w->model.config.layers = which == LAYER ? 1 : 0;
+    w->model.config.layers = 1;
     w->model.embedding = model_tensor_matrix(file->embedding, policy);
     w->model.head = file->config.tied ? w->model.embedding : model_tensor_matrix(file->head, policy);
     w->layer.attention_norm = w->layer.ffn_norm = ANY_ADDRESS;
@@ -48,22 +50,17 @@ static void fill_model(part *w, uint32_t which, zs_device *device, const model_f
     }
 }
 
-/// A prefill step, or its end, whose dispatches are empty.
+/// The share of a prefill step whose dispatches are empty.
 static zs_status run_empty(part *w, gpu_command *command, zs_error *error) {
-    bool head = w->model.config.layers == 0;
     uint32_t span = model_span_rows(&w->workspace, &w->model);
-    const model_step step = {.step = ANY_ADDRESS,
-                             .rows = ROWS,
-                             .spans = (ROWS + span - 1) / span,
-                             .longest = ROWS,
-                             .logit_rows = ANY_ADDRESS,
-                             .logit_count = head ? 1 : 0};
+    const model_step step = {
+        .step = ANY_ADDRESS, .rows = ROWS, .spans = (ROWS + span - 1) / span, .longest = ROWS, .logit_rows = ANY_ADDRESS, .logit_count = 1};
     uint64_t value;
-    gpu_command_set_empty(command, true);
+    gpu_command_set_empty(command, w->share, w->shares);
     zs_status status = gpu_command_begin(command, error);
     if (status) return status;
     model_record(&w->model, &w->workspace, command, &step);
-    if (head) model_record_sample(&w->model, &w->workspace, command, &step, ANY_ADDRESS, ANY_ADDRESS, false);
+    model_record_sample(&w->model, &w->workspace, command, &step, ANY_ADDRESS, ANY_ADDRESS, false);
     status = gpu_command_end(command, error);
     if (!status) status = gpu_command_submit(command, &value, error);
     return status ? status : gpu_device_wait(w->model.device, value, error);
@@ -78,21 +75,28 @@ static void *run_thread(void *user) {
     return NULL;
 }
 
-static void start_part(part *w, uint32_t which, zs_device *device, const op_policy *policy, const model_file *file) {
+static void start_part(part *w, zs_device *device, const op_policy *policy, const model_file *file) {
     bool cpu = gpu_device_caps(device)->cpu; // what engines make of it by default
     w->workspace = (model_workspace){
         .device = device,
         .params = {.max_rows = ROWS, .max_logit_rows = 1, .context = ROWS, .kv_f16 = !cpu, .fast = !cpu},
         .policy = *policy,
     };
-    fill_model(w, which, device, file);
+    fill_model(w, device, file);
     workspace_strides(&w->model, &w->workspace);
     w->running = pthread_create(&w->thread, NULL, run_thread, w) == 0;
 }
 
 model_warm *model_warm_start(zs_device *device, const op_policy *policy, const model_file *file) {
     model_warm *w = calloc(1, sizeof *w);
-    for (uint32_t i = 0; w && i < PARTS; i++) start_part(&w->parts[i], i, device, policy, file);
+    if (!w) return NULL;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    w->count = processors < LEAST_THREADS ? LEAST_THREADS : processors > MOST_THREADS ? MOST_THREADS : (uint32_t)processors;
+    for (uint32_t i = 0; i < w->count; i++) {
+        w->parts[i].share = i;
+        w->parts[i].shares = w->count;
+        start_part(&w->parts[i], device, policy, file);
+    }
     return w;
 }
 
@@ -100,7 +104,7 @@ void model_warm_finish(model_warm **warm) {
     model_warm *w = *warm;
     if (!w) return;
     *warm = NULL;
-    for (uint32_t i = 0; i < PARTS; i++) {
+    for (uint32_t i = 0; i < w->count; i++) {
         if (w->parts[i].running) pthread_join(w->parts[i].thread, NULL);
     }
     free(w);

@@ -12,6 +12,7 @@ uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width) {
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch) {
     const gpu_kernel *kernel;
     zs_error error;
+    if (!gpu_command_takes_next(recorder->command)) return;
     if (gpu_kernel_get(gpu_command_device(recorder->command), &dispatch->key, &kernel, &error)) {
         gpu_command_fail(recorder->command, &error);
         return;

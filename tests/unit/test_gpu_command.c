@@ -104,7 +104,8 @@ static void test_empty(void **state) {
     zs_device *device = open_plain();
     gpu_command *command = make_command(device);
     gpu_buffer x = make_buffer(device, GPU_MEMORY_READBACK, 1001 * sizeof(float));
-    gpu_command_set_empty(command, true);
+    gpu_command_set_empty(command, 1, 3);
+    for (int i = 0; i < 7; i++) assert_int_equal(gpu_command_takes_next(command), i % 3 == 1);
     assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
     dispatch_probe(command, &x, 32, 2, (gpu_work){0});
     PushProbe push = {.in_ = 256, .out_ = 256, .factor = 1, .count = 32};
@@ -112,7 +113,8 @@ static void test_empty(void **state) {
     assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
     wait_done(device, submit(command));
     expect_doubled(device, &x, 0);
-    gpu_command_set_empty(command, false);
+    gpu_command_set_empty(command, 0, 0);
+    assert_true(gpu_command_takes_next(command) && gpu_command_takes_next(command));
     assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
     dispatch_probe(command, &x, 32, 2, (gpu_work){0});
     assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
