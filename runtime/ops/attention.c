@@ -29,8 +29,9 @@ uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_d
 
 /// Heads that a workgroup of attention_lanes takes: as many of those that share a KV head as its registers and the cache hold.
 static uint32_t lanes_heads(const op_attention *op) {
-    uint32_t sharers = op->heads / op->kv_heads, heads = sharers;
-    while (heads > 1 && (sharers % heads || heads * op->head_dim > LANES_STATE)) heads--;
+    uint32_t sharers = op->heads / op->kv_heads, heads = 1;
+    for (uint32_t n = 2; n <= sharers && n * op->head_dim <= LANES_STATE; n++)
+        if (sharers % n == 0) heads = n;
     return heads;
 }
 
