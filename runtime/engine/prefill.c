@@ -27,17 +27,18 @@ static bool needs_prefill(const zs_session *session) {
            (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count);
 }
 
-// ---- prompts that begin alike: rollouts of one prompt, questions behind the same examples or about one image
-// ------------------------------
+// ---- prompts that begin alike --------------------------------------------------------------------------------------
 
-/// Takes in what other sequences have computed of a prompt since it was set.
+/// Takes in what other sequences have computed of a prompt since it was set: rollouts of one prompt, questions behind the same examples or
+/// about one image.
 static zs_status catch_up(zs_engine *engine, zs_session *session, zs_error *error) {
     sequence *seq = &session->seq;
     uint32_t length, count = seq->count;
-    engine_find_prefix(engine, seq, seq->tokens, count, &length);
-    if (length < seq->computed + KV_PAGE_TOKENS) return ZS_OK;
+    const sequence *from = engine_find_prefix(engine, seq, seq->tokens, count, &length);
+    if (!from || length < seq->computed + KV_PAGE_TOKENS) return ZS_OK;
     session_forget(session);
-    return engine_take_prefix(engine, seq, seq->tokens, count, error);
+    engine->stats.cached_tokens += length;
+    return engine_share_prefix(engine, from, length, seq, error);
 }
 
 /// Rows that `session` need not compute if it waits for `leader`; below a page, which is not worth a copy: 0.

@@ -12,11 +12,8 @@ enum {
 /// Queries a workgroup of attention_tiles holds: shared memory stays below 16 KiB.
 static uint32_t tile_queries(uint32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
 
-/// attention_lanes: rows of a span in prefill, so many as run together.
-static uint32_t lanes_rows(const op_policy *policy) { return policy->subgroup_size > 8 ? 16 : 8; }
-
 uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
-    if (policy.lanes) return lanes_rows(&policy);
+    if (policy.lanes) return op_lanes_rows(&policy);
     uint32_t rows = tile_queries(head_dim) / (heads / kv_heads);
     return rows ? rows : 1;
 }
@@ -41,7 +38,7 @@ static void record_lanes(const op_recorder *recorder, const op_attention *op, op
     dispatch->key = (gpu_kernel_key){
         .module = op->kv_f16 ? SHADER_attention_lanes_f16 : SHADER_attention_lanes_f32,
         .constant_count = 5,
-        .constants = {decode ? LANES_DECODE : lanes_rows(&recorder->policy), op->head_dim, heads, decode, op->heads / op->kv_heads},
+        .constants = {decode ? LANES_DECODE : op_lanes_rows(&recorder->policy), op->head_dim, heads, decode, op->heads / op->kv_heads},
     };
     dispatch->groups[1] = op->heads / heads;
     op_record(recorder, dispatch);

@@ -3,7 +3,7 @@
 #include <math.h>
 
 /// An invocation per row: a subgroup of them on CPUs, a warp on GPUs.
-uint32_t op_attention_back_span_rows(op_policy policy) { return !policy.lanes ? 32 : policy.subgroup_size > 8 ? 16 : 8; }
+uint32_t op_attention_back_span_rows(op_policy policy) { return policy.lanes ? op_lanes_rows(&policy) : 32; }
 
 static PushAttentionBack push_of(const op_attention_back *op) {
     return (PushAttentionBack){

@@ -15,6 +15,8 @@ typedef struct op_dispatch {
 
 /// Invocations, a power of two, of a workgroup that takes a row of `width` values by itself.
 uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width);
+/// Rows that one workgroup of a CPU driver's kernel takes when each is an invocation's: as many as run together.
+static inline uint32_t op_lanes_rows(const op_policy *policy) { return policy->subgroup_size > 8 ? 16 : 8; }
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch);
 /// Remembers a caller's mistake.
 void op_fail(const op_recorder *recorder, const char *format, ...)

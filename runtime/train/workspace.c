@@ -48,12 +48,17 @@ static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
     };
 }
 
+/// Of those activations that are a layer's own.
+static uint64_t own_bytes(const train_limits *limits, const uint32_t strides[TRAIN_ACTIVATIONS]) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < TRAIN_OF_LAYER; i++) bytes += 4ull * limits->rows * strides[i];
+    return bytes;
+}
+
 uint64_t train_layer_bytes(const zs_model *model, const train_limits *limits) {
     uint32_t strides[TRAIN_ACTIVATIONS], qkv_offset[3], ffn_offset[2];
     fill_strides(model, strides, qkv_offset, ffn_offset);
-    uint64_t bytes = 4 * page_count(limits) * layer_floats(model);
-    for (uint32_t i = 0; i < TRAIN_OF_LAYER; i++) bytes += 4ull * limits->rows * strides[i];
-    return bytes;
+    return 4 * page_count(limits) * layer_floats(model) + own_bytes(limits, strides);
 }
 
 uint32_t train_kept_place(const train_workspace *w, uint32_t layer) {
@@ -68,7 +73,7 @@ uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits
     uint64_t bytes = rest.logits + 2 * rest.hidden + rest.stats + rest.pages + rest.rope + 2 * rest.scales + rest.results + rest.arrays;
     if (limits->reference) bytes += rest.logits + rest.scales + 4ull * limits->rows * pad32(model->config.hidden);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) bytes += 4ull * limits->rows * strides[i];
-    for (uint32_t i = 0; i < TRAIN_OF_LAYER; i++) bytes += 4ull * limits->kept * limits->rows * strides[i];
+    bytes += limits->kept * own_bytes(limits, strides);
     return bytes + 4ull * (model->config.layers + 1) * limits->rows * pad32(model->config.hidden);
 }
 
