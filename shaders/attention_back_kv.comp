@@ -2,7 +2,8 @@
 //   dv[p] = Σ_{t, h} P g[t, h],  dk[p] = scale Σ_{t, h} P (g[t, h] · v[p] − D) q[t, h],  P = exp(scale q[t, h] · k[p] − L)
 // with (L, D) = stats[t, h] of attention_back_q.comp, which runs before.
 //
-// Every position of a sequence is a row of the step, and its rows follow one another in order.
+// A sequence's first whole pages may be an earlier sequence's: then its rows are those behind them. Rows of a sequence follow one another
+// in order, and so do sequences that share pages. A query sees a key where its own sequence has the key's page in that place.
 //
 // Grid: x = spans, y = KV heads, z = SLICES. An invocation takes the key of one row of the span; all walk the same queries, so q and g
 // are uniform loads. On GPUs, whose registers would not hold k, v, dk and dv, k and v are read again for each query (KEEPS false), and
@@ -43,7 +44,11 @@ void main() {
     }
     [[unroll]] for (uint d = 0u; d < SLICE; d++) dk[d] = dv[d] = vec4(0);
 
-    for (uint query = span.first_row; query < push.rows && RowRef(push.step.v.rows).v[query].sequence == row.sequence; query++) {
+    uvec2 root = kv_page(row.sequence, 0u);
+    for (uint query = span.first_row; query < push.rows; query++) {
+        Row other = RowRef(push.step.v.rows).v[query];
+        if (kv_page(other.sequence, 0u) != root) break;
+        bool sees = query >= t && kv_page(other.sequence, row.position) == page && kv_lowest(other.position, push.window) <= row.position;
         for (uint h = kv_head * group; h < (kv_head + 1u) * group; h++) {
             uint q_from = (query * push.q_stride + h * HEAD_DIM) / 4u, g_from = (query * push.out_stride + h * HEAD_DIM) / 4u;
             vec4 score = vec4(0), product = vec4(0);
@@ -53,7 +58,6 @@ void main() {
                 product += ConstVec4Ref(push.d_out).v[g_from + d] * (KEEPS ? v[kept] : kv_load(page, v_at + 4u * d));
             }
             vec2 stats = push.stats.v[query * push.heads + h];
-            bool sees = query >= t && kv_lowest(row.position + query - t, push.window) <= row.position;
             float p = sees ? exp(sum4(score) - stats.x) : 0.0, ds = p * (sum4(product) - stats.y);
             [[unroll]] for (uint d = 0u; d < SLICE; d++) {
                 uint i = min(first + d, VECS - 1u);

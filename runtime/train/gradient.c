@@ -19,11 +19,18 @@ enum {
     KEPT_SHARE = 4
 };
 
+/// Where an item lies in a pass.
+typedef struct placed_item {
+    const zs_gradient_item *item;
+    uint32_t sequence, first_logit;
+} placed_item;
+
 struct zs_gradient {
     const zs_model *model;
     zs_progress progress;
     zs_kl kl;
     train_workspace workspace;
+    placed_item *placed; // [limits.sequences]: the items of a pass
     gpu_command *command;
     double *sums;  // [scale_count]: the gradient by σ ⊙ z
     float *values; // [scale_count]: by z
@@ -122,7 +129,8 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (params) g->kl = params->kl;
     g->sums = calloc(model->scale_count, sizeof *g->sums);
     g->values = calloc(model->scale_count, sizeof *g->values);
-    if (!g->sums || !g->values) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
+    g->placed = calloc(limits.sequences, sizeof *g->placed);
+    if (!g->sums || !g->values || !g->placed) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
     if (!status) status = train_workspace_create(model, &limits, &g->workspace, error);
     if (!status) status = gpu_command_create(model->device, "backward pass", &g->command, error);
     if (!status) status = zs_gradient_set_expert(g, NULL, false, error);
@@ -140,6 +148,7 @@ void zs_gradient_destroy(zs_gradient **handle) {
     *handle = NULL;
     gpu_command_destroy(&g->command);
     train_workspace_destroy(&g->workspace);
+    free(g->placed);
     free(g->sums);
     free(g->values);
     free(g);
@@ -163,15 +172,21 @@ zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool t
 
 // ---- passes --------------------------------------------------------------------------------------------------------
 
-/// A pass under construction: items first … first + count − 1.
+/// A pass under construction: items first … first + count − 1. An item whose first tokens are those of another one in the same pass has
+/// that one's keys and values for them, in whole pages, and no rows there; items that begin with the same page follow one another.
 typedef struct pass_plan {
     train_pass pass;
     size_t first, count;
-    uint32_t pages;
+    size_t alike; // of the pass's items, the first that begins as the last one does
+    uint32_t sequences, pages;
 } pass_plan;
 
 /// Tokens that go through the decoder: the answer's last one is only a target.
 static uint32_t item_rows(const zs_gradient_item *item) { return (uint32_t)(item->prompt_count + item->answer_count - 1); }
+
+static uint32_t item_token(const zs_gradient_item *item, size_t at) {
+    return at < item->prompt_count ? item->prompt[at] : item->answer[at - item->prompt_count];
+}
 
 static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, size_t index, zs_error *error) {
     const model_config *c = &g->model->config;
@@ -184,7 +199,7 @@ static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, 
                             "item %zu: prompt and answer have %zu tokens, and a backward pass takes %u (the model %u)", index,
                             item->prompt_count + item->answer_count, rows, c->context);
     for (size_t i = 0; i < item->prompt_count + item->answer_count; i++) {
-        uint32_t id = i < item->prompt_count ? item->prompt[i] : item->answer[i - item->prompt_count];
+        uint32_t id = item_token(item, i);
         if (id >= c->vocab)
             return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u", index, id, c->vocab);
     }
@@ -198,63 +213,137 @@ static uint32_t cut_spans(Span *spans, uint32_t first_row, uint32_t rows, uint32
     return count;
 }
 
-/// Puts an item's rows, pages and wanted logits behind those of the pass; false when it does not fit any more.
-static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_item *item) {
+/// First tokens that two items share.
+static uint32_t count_common(const zs_gradient_item *a, const zs_gradient_item *b) {
+    size_t n = 0, of_a = a->prompt_count + a->answer_count, of_b = b->prompt_count + b->answer_count;
+    while (n < of_a && n < of_b && item_token(a, n) == item_token(b, n)) n++;
+    return (uint32_t)n;
+}
+
+/// Whole pages of `item` that `other` has too. The row in front of the answer is always an item's own: it predicts.
+static uint32_t count_common_pages(const zs_gradient_item *item, const zs_gradient_item *other) {
+    size_t common = count_common(item, other), most = item->prompt_count - 1;
+    if (common > item_rows(other)) common = item_rows(other);
+    return (uint32_t)(common < most ? common : most) / KV_PAGE_TOKENS;
+}
+
+/// An item that says the same, whose terms this one's are added to.
+static const placed_item *find_same(const zs_gradient *g, const pass_plan *plan, const zs_gradient_item *item) {
+    for (size_t i = plan->alike; i < plan->count; i++) {
+        const zs_gradient_item *other = g->placed[i].item;
+        if (other->prompt_count == item->prompt_count && other->answer_count == item->answer_count &&
+            count_common(item, other) == item->prompt_count + item->answer_count)
+            return &g->placed[i];
+    }
+    return NULL;
+}
+
+/// The item that begins like this one for the most pages, of which *pages is set; NULL: there is none.
+static const placed_item *find_trunk(const zs_gradient *g, const pass_plan *plan, const zs_gradient_item *item, uint32_t *pages) {
+    const placed_item *trunk = NULL;
+    *pages = 0;
+    for (size_t i = plan->alike; i < plan->count; i++) {
+        uint32_t common = count_common_pages(item, g->placed[i].item);
+        if (common > *pages) {
+            *pages = common;
+            trunk = &g->placed[i];
+        }
+    }
+    return trunk;
+}
+
+static void add_spans(const zs_gradient *g, train_pass *pass, uint32_t rows) {
     const train_workspace *w = &g->workspace;
-    const train_arrays *a = &w->arrays;
     const model_config *c = &g->model->config;
-    train_pass *pass = &plan->pass;
-    uint32_t rows = item_rows(item), sequence = (uint32_t)plan->count, prompt = (uint32_t)item->prompt_count;
-    if (pass->rows + rows > w->limits.rows || plan->count == w->limits.sequences) return false;
-    for (uint32_t p = 0; p < rows; p++)
-        a->rows[pass->rows + p] =
-            (Row){.token = p < prompt ? item->prompt[p] : item->answer[p - prompt], .position = p, .sequence = sequence};
-    for (uint32_t p = 0; p < rows; p += KV_PAGE_TOKENS)
-        a->pages[sequence * a->page_stride + p / KV_PAGE_TOKENS] =
-            w->pages.address + 4 * train_page_floats(g->model, &w->limits) * plan->pages++;
-    pass->spans[0] +=
-        cut_spans(a->spans[0] + pass->spans[0], pass->rows, rows, op_span_rows(w->policy, c->heads, c->kv_heads, c->head_dim));
-    pass->spans[1] += cut_spans(a->spans[1] + pass->spans[1], pass->rows, rows, op_attention_back_span_rows(w->policy));
+    const uint32_t limits[] = {op_span_rows(w->policy, c->heads, c->kv_heads, c->head_dim), op_attention_back_span_rows(w->policy)};
+    for (uint32_t i = 0; i < 2; i++) pass->spans[i] += cut_spans(w->arrays.spans[i] + pass->spans[i], pass->rows, rows, limits[i]);
+}
+
+/// first_row: in the pass, of the item's token 0, whether or not it has a row.
+static void add_logits(const zs_gradient *g, train_pass *pass, const zs_gradient_item *item, int64_t first_row) {
+    const train_arrays *a = &g->workspace.arrays;
     for (uint32_t i = 0; i < item->answer_count; i++) {
-        a->logit_rows[pass->logits] = pass->rows + prompt - 1 + i;
+        a->logit_rows[pass->logits] = (uint32_t)(first_row + (int64_t)item->prompt_count - 1 + i);
         a->targets[pass->logits] = item->answer[i];
         a->weights[pass->logits] = item->weight;
         a->kl_weights[pass->logits++] = item->kl_weight;
     }
+}
+
+/// Adds an item to the terms of one that says the same.
+static void add_again(const zs_gradient *g, pass_plan *plan, const zs_gradient_item *item, const placed_item *same) {
+    const train_arrays *a = &g->workspace.arrays;
+    for (uint32_t i = 0; i < item->answer_count; i++) {
+        a->weights[same->first_logit + i] += item->weight;
+        a->kl_weights[same->first_logit + i] += item->kl_weight;
+    }
+    g->placed[plan->count++] = (placed_item){item, same->sequence, same->first_logit};
+}
+
+/// Puts an item's rows, pages and wanted logits behind those of the pass; false when it does not fit any more.
+static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_item *item) {
+    const train_workspace *w = &g->workspace;
+    const train_arrays *a = &w->arrays;
+    train_pass *pass = &plan->pass;
+    if (plan->count == w->limits.sequences) return false;
+    const placed_item *same = find_same(g, plan, item);
+    if (same) {
+        add_again(g, plan, item, same);
+        return true;
+    }
+    uint32_t pages, sequence = plan->sequences, all = item_rows(item);
+    const placed_item *trunk = find_trunk(g, plan, item, &pages);
+    uint32_t begin = pages * KV_PAGE_TOKENS, rows = all - begin;
+    if (pass->rows + rows > w->limits.rows) return false;
+    for (uint32_t p = begin; p < all; p++)
+        a->rows[pass->rows + p - begin] = (Row){.token = item_token(item, p), .position = p, .sequence = sequence};
+    uint64_t *table = a->pages + (size_t)sequence * a->page_stride;
+    for (uint32_t i = 0; i * KV_PAGE_TOKENS < all; i++)
+        table[i] = i < pages ? a->pages[trunk->sequence * a->page_stride + i]
+                             : w->pages.address + 4 * train_page_floats(g->model, &w->limits) * plan->pages++;
+    add_spans(g, pass, rows);
+    if (!trunk) plan->alike = plan->count;
+    g->placed[plan->count++] = (placed_item){item, sequence, pass->logits};
+    add_logits(g, pass, item, (int64_t)pass->rows - begin);
     pass->rows += rows;
-    if (rows > pass->longest) pass->longest = rows;
-    plan->count++;
+    if (all > pass->longest) pass->longest = all;
+    plan->sequences++;
     return true;
 }
 
-/// Takes log-probabilities and gradient out of the results.
-static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
-    const float *results = g->workspace.results.mapped, *logprobs = results + g->model->scale_count,
+/// An item's log-probabilities and divergences out of the results; has_kl: there are any.
+static zs_status take_item(const zs_gradient *g, const placed_item *placed, size_t index, bool has_kl, zs_error *error) {
+    const zs_gradient_item *item = placed->item;
+    const float *logprobs = (const float *)g->workspace.results.mapped + g->model->scale_count + placed->first_logit,
                 *kl = logprobs + g->workspace.limits.rows;
-    bool has_kl = plan->pass.reference;
-    for (size_t i = plan->first; i < plan->first + plan->count; i++) {
-        for (size_t k = 0; k < items[i].answer_count; k++) {
-            if (!isfinite(*logprobs) || (has_kl && !isfinite(*kl)))
-                return zs_error_set(
-                    error, ZS_ERROR_NUMERIC,
-                    "item %zu: the log-probability of answer token %zu is not a number: the weights, the expert or the driver is at fault",
-                    i, k);
-            if (items[i].logprobs) items[i].logprobs[k] = *logprobs;
-            if (items[i].kl && has_kl) items[i].kl[k] = *kl;
-            logprobs++;
-            kl++;
-        }
+    for (size_t k = 0; k < item->answer_count; k++) {
+        if (!isfinite(logprobs[k]) || (has_kl && !isfinite(kl[k])))
+            return zs_error_set(
+                error, ZS_ERROR_NUMERIC,
+                "item %zu: the log-probability of answer token %zu is not a number: the weights, the expert or the driver is at fault",
+                index, k);
+        if (item->logprobs) item->logprobs[k] = logprobs[k];
+        if (item->kl && has_kl) item->kl[k] = kl[k];
     }
-    for (uint32_t r = 0; !plan->pass.forward && r < g->model->scale_count; r++) {
+    return ZS_OK;
+}
+
+/// Takes log-probabilities and gradient out of the results.
+static zs_status take_results(zs_gradient *g, const pass_plan *plan, zs_error *error) {
+    const float *results = g->workspace.results.mapped;
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < plan->count && !status; i++) status = take_item(g, &g->placed[i], plan->first + i, plan->pass.reference, error);
+    if (status || plan->pass.forward) return status;
+    for (uint32_t r = 0; r < g->model->scale_count; r++) {
         if (!isfinite(results[r]))
             return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first,
                                 plan->first + plan->count - 1);
     }
-    for (uint32_t r = 0; !plan->pass.forward && r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
+    for (uint32_t r = 0; r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
     return ZS_OK;
 }
 
-static zs_status run_pass(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
+static zs_status run_pass(zs_gradient *g, const pass_plan *plan, zs_error *error) {
     uint64_t value;
     zs_status status = gpu_command_begin(g->command, error);
     if (status) return status;
@@ -262,7 +351,7 @@ static zs_status run_pass(zs_gradient *g, const pass_plan *plan, const zs_gradie
     status = gpu_command_end(g->command, error);
     if (!status) status = gpu_command_submit(g->command, &value, error);
     if (!status) status = gpu_device_wait(g->model->device, value, error);
-    return status ? status : take_results(g, plan, items, error);
+    return status ? status : take_results(g, plan, error);
 }
 
 /// dz = σ ⊙ ds
@@ -289,8 +378,8 @@ static zs_status run_items(zs_gradient *g, const zs_gradient_item *items, size_t
         plan.pass.reference = g->kl && !forward;
         plan.pass.reverse = g->kl == ZS_KL_BASE_POLICY;
         while (i < count && add_item(g, &plan, &items[i])) i++;
-        status = run_pass(g, &plan, items, error);
-        done += plan.pass.rows;
+        status = run_pass(g, &plan, error);
+        for (size_t k = plan.first; k < i; k++) done += item_rows(&items[k]);
         if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))
             status = zs_error_set(error, ZS_ERROR_CANCELLED, "the gradient was cancelled");
     }

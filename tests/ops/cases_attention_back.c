@@ -18,13 +18,25 @@ typedef struct back_case {
     float size; // deviation of q and k
     uint32_t lengths[MAX_SEQUENCES];
     uint32_t window;
+    uint32_t shared; // pages of the first sequence that the others have too
 } back_case;
 
 static const back_case cases[] = {
-    {9, 3, 64, 1, {1}, 0},     {9, 3, 64, 1, {100}, 0},    {9, 3, 64, 1, {33, 1, 8, 17}, 0}, {4, 4, 32, 1, {37, 9}, 0},
-    {8, 1, 128, 1, {19}, 0},   {32, 8, 64, 1, {17, 3}, 0}, {5, 5, 80, 1, {35}, 0},           {6, 2, 16, 1, {65}, 0},
-    {2, 1, 256, 1, {12}, 0},   {9, 3, 64, 8, {70}, 0},     {9, 3, 64, 1, {40, 3}, 1},        {9, 3, 64, 1, {70, 12}, 20},
-    {8, 1, 128, 1, {19}, 100},
+    {9, 3, 64, 1, {1}, 0, 0},
+    {9, 3, 64, 1, {100}, 0, 0},
+    {9, 3, 64, 1, {33, 1, 8, 17}, 0, 0},
+    {4, 4, 32, 1, {37, 9}, 0, 0},
+    {8, 1, 128, 1, {19}, 0, 0},
+    {32, 8, 64, 1, {17, 3}, 0, 0},
+    {5, 5, 80, 1, {35}, 0, 0},
+    {6, 2, 16, 1, {65}, 0, 0},
+    {2, 1, 256, 1, {12}, 0, 0},
+    {9, 3, 64, 8, {70}, 0, 0},
+    {9, 3, 64, 1, {40, 3}, 1, 0},
+    {9, 3, 64, 1, {70, 12}, 20, 0},
+    {8, 1, 128, 1, {19}, 100, 0},
+    {9, 3, 64, 1, {70, 65, 64, 90}, 0, 2},
+    {8, 2, 32, 1, {50, 40, 33}, 20, 1},
 };
 
 /// One query's probabilities and what they err by, over the keys it sees.
@@ -52,16 +64,21 @@ static double dot_error(const float *a, const float *b, uint32_t n) {
     return (sqrt((double)n) + 4) * U32 * reference_dot(a, b, n).magnitude;
 }
 
-/// q of row t, head h over the keys of rows first … t.
+/// Row that holds position p of the sequence of row t: its own, or the first sequence's.
+static uint32_t key_row(const back_data *d, uint32_t t, uint32_t p) {
+    return p < d->shape.shared * KV_PAGE_TOKENS ? p : t - (d->rows[t].position - p);
+}
+
+/// q of row t, head h over the keys of positions `first` up to its own.
 static query make_query(harness *h, const back_data *d, uint32_t t, uint32_t head, uint32_t first) {
-    uint32_t count = t + 1 - first, size = d->shape.head_dim, kv_head = head / (d->shape.heads / d->shape.kv_heads);
+    uint32_t count = d->rows[t].position + 1 - first, size = d->shape.head_dim, kv_head = head / (d->shape.heads / d->shape.kv_heads);
     double root = sqrt((double)size), top = -INFINITY, total = 0, mean_error = 0;
     query r = {harness_alloc(h, count, sizeof(double)), harness_alloc(h, count, sizeof(double)), harness_alloc(h, count, sizeof(double)),
                harness_alloc(h, count, sizeof(double))};
     const float *q = d->q + (size_t)t * d->op.q_stride + head * size, *g = d->g + (size_t)t * d->op.out_stride + head * size,
                 *out = d->out + (size_t)t * d->op.out_stride + head * size;
     for (uint32_t i = 0; i < count; i++) {
-        const float *k = d->keys + (size_t)(first + i) * d->v_stride + kv_head * size;
+        const float *k = d->keys + (size_t)key_row(d, t, first + i) * d->v_stride + kv_head * size;
         r.p[i] = dot(q, k, size) / root;
         r.error[i] = dot_error(q, k, size) / root;
         top = fmax(top, r.p[i]);
@@ -72,7 +89,7 @@ static query make_query(harness *h, const back_data *d, uint32_t t, uint32_t hea
     mean_error += sqrt((double)count) * U32 + 2 * U32 * fabs(log_sum);
     double along = dot(g, out, size), along_error = dot_error(g, out, size);
     for (uint32_t i = 0; i < count; i++) {
-        const float *v = d->values + (size_t)(first + i) * d->v_stride + kv_head * size;
+        const float *v = d->values + (size_t)key_row(d, t, first + i) * d->v_stride + kv_head * size;
         double x = r.p[i] - log_sum, product = dot(g, v, size);
         r.p[i] = exp(x);
         r.error[i] += mean_error + (8 + 3 * fabs(x)) * 2 * U32;
@@ -94,9 +111,10 @@ static void add_query(harness *h, back_data *d, uint32_t t, uint32_t head, uint3
     double scale = 1 / sqrt((double)size);
     query r = make_query(h, d, t, head, first);
     const float *q = d->q + (size_t)t * d->op.q_stride + head * size, *g = d->g + (size_t)t * d->op.out_stride + head * size;
-    for (uint32_t i = 0; i < t + 1 - first; i++) {
-        const float *k = d->keys + (size_t)(first + i) * d->v_stride + kv_head * size;
-        size_t dq = (size_t)t * stride + d->op.dq_offset + head * size, key = (size_t)(first + i) * stride;
+    for (uint32_t i = 0; i < d->rows[t].position + 1 - first; i++) {
+        uint32_t row = key_row(d, t, first + i);
+        const float *k = d->keys + (size_t)row * d->v_stride + kv_head * size;
+        size_t dq = (size_t)t * stride + d->op.dq_offset + head * size, key = (size_t)row * stride;
         for (uint32_t c = 0; c < size; c++) {
             add(d, dq + c, scale * r.ds[i] * (double)k[c], scale * r.ds_error[i] * fabs((double)k[c]));
             add(d, key + d->op.dk_offset + kv_head * size + c, scale * r.ds[i] * (double)q[c], scale * r.ds_error[i] * fabs((double)q[c]));
@@ -108,13 +126,15 @@ static void add_query(harness *h, back_data *d, uint32_t t, uint32_t head, uint3
 /// Attention itself, rounded once: what op_attention would have left.
 static void attend(harness *h, back_data *d, uint32_t t, uint32_t head, uint32_t first) {
     uint32_t size = d->shape.head_dim, kv_head = head / (d->shape.heads / d->shape.kv_heads);
-    const float **keys = harness_alloc(h, t + 1 - first, sizeof *keys), **values = harness_alloc(h, t + 1 - first, sizeof *values);
+    uint32_t count = d->rows[t].position + 1 - first;
+    const float **keys = harness_alloc(h, count, sizeof *keys), **values = harness_alloc(h, count, sizeof *values);
     double *out = harness_alloc(h, size, sizeof *out), *bound = harness_alloc(h, size, sizeof *bound);
-    for (uint32_t i = first; i <= t; i++) {
-        keys[i - first] = d->keys + (size_t)i * d->v_stride + kv_head * size;
-        values[i - first] = d->values + (size_t)i * d->v_stride + kv_head * size;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = key_row(d, t, first + i);
+        keys[i] = d->keys + (size_t)row * d->v_stride + kv_head * size;
+        values[i] = d->values + (size_t)row * d->v_stride + kv_head * size;
     }
-    reference_attention(d->q + (size_t)t * d->op.q_stride + head * size, keys, values, t + 1 - first, size, out, bound);
+    reference_attention(d->q + (size_t)t * d->op.q_stride + head * size, keys, values, count, size, out, bound);
     for (uint32_t c = 0; c < size; c++) d->out[(size_t)t * d->op.out_stride + head * size + c] = (float)out[c];
 }
 
@@ -134,8 +154,9 @@ static void make_expected(harness *h, back_data *d) {
         for (uint32_t head = 0; head < c->heads; head++) {
             uint32_t seen = d->rows[t].position + 1;
             if (c->window && seen > c->window) seen = c->window;
-            attend(h, d, t, head, t + 1 - seen);
-            add_query(h, d, t, head, t + 1 - seen);
+            uint32_t first = d->rows[t].position + 1 - seen;
+            attend(h, d, t, head, first);
+            add_query(h, d, t, head, first);
         }
     double terms = (double)d->row_count * c->heads;
     for (size_t i = 0; i < count; i++)
@@ -178,12 +199,14 @@ static void fill_pages(harness *h, back_data *d) {
 
 static void make_data(harness *h, const back_case *c, back_data *d) {
     d->shape = *c;
-    while (d->sequences < MAX_SEQUENCES && c->lengths[d->sequences]) d->row_count += c->lengths[d->sequences++];
+    uint32_t shared = c->shared * KV_PAGE_TOKENS;
+    for (; d->sequences < MAX_SEQUENCES && c->lengths[d->sequences]; d->sequences++)
+        d->row_count += c->lengths[d->sequences] - (d->sequences ? shared : 0);
     d->rows = harness_alloc(h, d->row_count, sizeof *d->rows);
     uint32_t t = 0, longest = 0;
     for (uint32_t s = 0; s < d->sequences; s++) {
         longest = c->lengths[s] > longest ? c->lengths[s] : longest;
-        for (uint32_t p = 0; p < c->lengths[s]; p++) d->rows[t++] = (Row){.position = p, .sequence = s};
+        for (uint32_t p = s ? shared : 0; p < c->lengths[s]; p++) d->rows[t++] = (Row){.position = p, .sequence = s};
     }
     uint32_t wide = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     d->v_stride = kv;
@@ -206,6 +229,7 @@ static void make_data(harness *h, const back_case *c, back_data *d) {
     d->keys = random_floats(h, (size_t)d->row_count * kv, c->size);
     d->values = random_floats(h, (size_t)d->row_count * kv, 1);
     d->kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, false, c->lengths, d->sequences);
+    for (uint32_t s = 1; s < d->sequences; s++) kv_pages_share(&d->kv, s, 0, c->shared);
     fill_pages(h, d);
 }
 
@@ -227,8 +251,8 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 void cases_attention_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const back_case *c = &cases[i];
-        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u", c->heads, c->kv_heads,
-                          c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window))
+        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u, %u pages shared", c->heads,
+                          c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window, c->shared))
             continue;
         back_data d = {0};
         make_data(h, c, &d);

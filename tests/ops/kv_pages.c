@@ -35,6 +35,13 @@ kv_pages kv_pages_make(harness *h, uint32_t layers, uint32_t kv_heads, uint32_t 
     return kv;
 }
 
+void kv_pages_share(kv_pages *kv, uint32_t sequence, uint32_t of, uint32_t pages) {
+    for (uint32_t p = 0; p < pages; p++) {
+        kv->index[sequence * kv->page_stride + p] = kv->index[of * kv->page_stride + p];
+        kv->table[sequence * kv->page_stride + p] = kv->table[of * kv->page_stride + p];
+    }
+}
+
 size_t kv_pages_at(const kv_pages *kv, uint32_t layer, bool value, uint32_t sequence, uint32_t position, uint32_t kv_head) {
     size_t page = kv->index[sequence * kv->page_stride + position / KV_PAGE_TOKENS];
     size_t token = ((size_t)(layer * 2 + value) * KV_PAGE_TOKENS) + position % KV_PAGE_TOKENS;

@@ -16,7 +16,7 @@
 static const char dense_path[] = TEST_OUTPUT "/train.gguf", factored_path[] = TEST_OUTPUT "/train-factored.gguf";
 static zs_device *device;
 
-enum { VOCAB = TINY_VOCAB, MOST_ITEMS = 4 };
+enum { VOCAB = TINY_VOCAB, MOST_ITEMS = 8 };
 
 /// Steps of z for central differences. Their error, h² / 6 of the third derivative over the first, is about 1e-5 here.
 static const float step = 1.0f / 256;
@@ -67,6 +67,12 @@ static void add_item(subject *s, uint32_t prompt, uint32_t answer, float weight,
     tiny_ids(ids, prompt + answer, 100 + s->count);
     s->items[s->count++] = (zs_gradient_item){
         .prompt = ids, .prompt_count = prompt, .answer = ids + prompt, .answer_count = answer, .weight = weight, .logprobs = logprobs};
+}
+
+/// One whose first `common` tokens are item `other`'s.
+static void add_item_like(subject *s, size_t other, uint32_t common, uint32_t prompt, uint32_t answer, float weight, float *logprobs) {
+    add_item(s, prompt, answer, weight, logprobs);
+    memcpy(s->ids[s->count - 1], s->ids[other], common * sizeof **s->ids);
 }
 
 static void run(subject *s) {
@@ -172,6 +178,41 @@ static void check_gradient(subject *s, bool every_value, uint32_t matrices) {
     assert_int_equal(seen, matrices);
 }
 
+/// The gradient of all items at once, as it stands, is that of passes over one each.
+static void check_apart(subject *s) {
+    enum { RANKS = TINY_LAYERS * (5 * TINY_HIDDEN + 2 * TINY_KV_HEADS * TINY_HEAD_DIM) };
+    static float together[RANKS], apart[RANKS];
+    zs_error error;
+    const char *name;
+    uint32_t rank, used = 0;
+    const float *values;
+    for (uint32_t i = 0; zs_gradient_matrix(s->gradient, i, &name, &rank, &values); used += rank, i++)
+        memcpy(together + used, values, rank * sizeof *values);
+    assert_int_equal(used, RANKS);
+    zs_gradient_destroy(&s->gradient);
+    const zs_gradient_params params = {.max_rows = 100, .max_kept_bytes = 1};
+    tiny_need(zs_gradient_create(s->model, &params, &s->gradient, &error), &error);
+    assert_int_equal(zs_gradient_max_rows(s->gradient), 100);
+    assert_int_equal(zs_gradient_kept_layers(s->gradient), 0);
+    set_expert(s);
+    for (size_t i = 0; i < s->count; i++) tiny_need(zs_gradient_add(s->gradient, &s->items[i], 1, &error), &error);
+    used = 0;
+    for (uint32_t i = 0; zs_gradient_matrix(s->gradient, i, &name, &rank, &values); used += rank, i++) {
+        memcpy(apart + used, values, rank * sizeof *values);
+        double norm = norm_of(together + used, rank);
+        for (uint32_t r = 0; r < rank; r++) apart[used + r] -= together[used + r];
+        if (!(norm_of(apart + used, rank) <= 1e-5 * norm))
+            fail_msg("%s: apart and together differ by %g of %g", name, norm_of(apart + used, rank), norm);
+    }
+}
+
+static bool count_pass(void *user, const char *what, double done, double total) {
+    (void)what;
+    (void)total;
+    if (done > 0) ++*(uint32_t *)user;
+    return true;
+}
+
 // ---- tests ---------------------------------------------------------------------------------------------------------
 
 static void test_every_value(void **state) {
@@ -265,8 +306,6 @@ static void test_sequences(void **state) {
     subject s;
     zs_error error;
     float logprobs[2][64], scored[40];
-    enum { RANKS = TINY_LAYERS * (5 * TINY_HIDDEN + 2 * TINY_KV_HEADS * TINY_HEAD_DIM) };
-    static float together[RANKS], apart[RANKS];
     tiny_files(&(tiny_model_params){.seed = 3}, dense_path, ZS_FACTOR_F32, factored_path);
     open_subject(&s, &(tiny_expert_params){.seed = 2}, (zs_gradient_params){0});
     add_item(&s, 30, 40, 0.5f, logprobs[0]);
@@ -288,26 +327,35 @@ static void test_sequences(void **state) {
     zs_expert_destroy(&expert);
     zs_engine_destroy(&engine);
 
-    const char *name;
-    uint32_t rank, used = 0;
-    const float *values;
-    for (uint32_t i = 0; zs_gradient_matrix(s.gradient, i, &name, &rank, &values); used += rank, i++)
-        memcpy(together + used, values, rank * sizeof *values);
-    assert_int_equal(used, RANKS);
-    zs_gradient_destroy(&s.gradient);
-    tiny_need(zs_gradient_create(s.model, &(zs_gradient_params){.max_rows = 70, .max_kept_bytes = 1}, &s.gradient, &error), &error);
-    assert_int_equal(zs_gradient_max_rows(s.gradient), 70);
-    assert_int_equal(zs_gradient_kept_layers(s.gradient), 0);
-    set_expert(&s);
-    for (size_t i = 0; i < s.count; i++) tiny_need(zs_gradient_add(s.gradient, &s.items[i], 1, &error), &error);
-    used = 0;
-    for (uint32_t i = 0; zs_gradient_matrix(s.gradient, i, &name, &rank, &values); used += rank, i++) {
-        memcpy(apart + used, values, rank * sizeof *values);
-        double norm = norm_of(together + used, rank);
-        for (uint32_t r = 0; r < rank; r++) apart[used + r] -= together[used + r];
-        if (!(norm_of(apart + used, rank) <= 1e-5 * norm))
-            fail_msg("%s: apart and together differ by %g of %g", name, norm_of(apart + used, rank), norm);
-    }
+    check_apart(&s);
+    close_subject(&s);
+}
+
+/// Items that begin like others, also like one that begins like another, and one that is said twice: rows that share keys are computed
+/// once.
+static void test_shared(void **state) {
+    (void)state;
+    subject s;
+    zs_error error;
+    uint32_t passes = 0;
+    float logprobs[2][20];
+    const zs_gradient_params params = {.max_rows = 256, .progress = {count_pass, &passes}};
+    tiny_files(&(tiny_model_params){.seed = 4}, dense_path, ZS_FACTOR_F32, factored_path);
+    open_subject(&s, &(tiny_expert_params){.seed = 3}, params);
+    add_item(&s, 66, 5, 1, NULL);
+    add_item_like(&s, 0, 66, 66, 9, -0.5f, NULL);      // another answer to the same prompt
+    add_item_like(&s, 0, 40, 90, 10, 2, logprobs[0]);  // a page alike
+    add_item_like(&s, 2, 70, 75, 3, 1, NULL);          // two pages alike, of which the second is the one before's own
+    add_item_like(&s, 2, 100, 90, 10, 1, logprobs[1]); // the same again
+    add_item_like(&s, 0, 71, 20, 51, 0.25f, NULL);     // an answer that is alike
+    add_item(&s, 9, 6, 1, NULL);
+    run(&s);
+    // Without sharing they have 528 rows. With it 70, 10, 67, 13, 0, 70 and 14.
+    assert_int_equal(passes, 1);
+    assert_memory_equal(logprobs[0], logprobs[1], 10 * sizeof(float));
+    check_gradient(&s, false, TINY_LAYERS * 7);
+    check_apart(&s);
+    tiny_need(zs_gradient_score(s.gradient, s.items, s.count, &error), &error);
     close_subject(&s);
 }
 
@@ -421,7 +469,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_value), cmocka_unit_test(test_kept_layers), cmocka_unit_test(test_types),
         cmocka_unit_test(test_sequences),   cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved),
-        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_divergence),  cmocka_unit_test(test_shared),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
