@@ -172,12 +172,11 @@ zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool t
 
 // ---- passes --------------------------------------------------------------------------------------------------------
 
-/// A pass under construction: items first … first + count − 1. An item whose first tokens are those of another one in the same pass has
-/// that one's keys and values for them, in whole pages, and no rows there; items that begin with the same page follow one another.
+/// A pass under construction. An item whose first tokens are those of the one before it has that one's keys and values for them, in whole
+/// pages, and no rows there.
 typedef struct pass_plan {
     train_pass pass;
-    size_t first, count;
-    size_t alike; // of the pass's items, the first that begins as the last one does
+    size_t items;
     uint32_t sequences, pages;
 } pass_plan;
 
@@ -227,29 +226,20 @@ static uint32_t count_common_pages(const zs_gradient_item *item, const zs_gradie
     return (uint32_t)(common < most ? common : most) / KV_PAGE_TOKENS;
 }
 
-/// An item that says the same, whose terms this one's are added to.
-static const placed_item *find_same(const zs_gradient *g, const pass_plan *plan, const zs_gradient_item *item) {
-    for (size_t i = plan->alike; i < plan->count; i++) {
-        const zs_gradient_item *other = g->placed[i].item;
-        if (other->prompt_count == item->prompt_count && other->answer_count == item->answer_count &&
-            count_common(item, other) == item->prompt_count + item->answer_count)
-            return &g->placed[i];
-    }
-    return NULL;
+/// Whether an item says the same as another one, to which its terms are then added.
+static bool is_same(const zs_gradient_item *a, const zs_gradient_item *b) {
+    return a->prompt_count == b->prompt_count && a->answer_count == b->answer_count &&
+           count_common(a, b) == a->prompt_count + a->answer_count;
 }
 
-/// The item that begins like this one for the most pages, of which *pages is set; NULL: there is none.
-static const placed_item *find_trunk(const zs_gradient *g, const pass_plan *plan, const zs_gradient_item *item, uint32_t *pages) {
-    const placed_item *trunk = NULL;
-    *pages = 0;
-    for (size_t i = plan->alike; i < plan->count; i++) {
-        uint32_t common = count_common_pages(item, g->placed[i].item);
-        if (common > *pages) {
-            *pages = common;
-            trunk = &g->placed[i];
-        }
-    }
-    return trunk;
+/// Alike items come one after another, each behind the one that it has most in common with.
+static int compare_items(const void *left, const void *right) {
+    const zs_gradient_item *a = *(const zs_gradient_item *const *)left, *b = *(const zs_gradient_item *const *)right;
+    size_t common = count_common(a, b), of_a = a->prompt_count + a->answer_count, of_b = b->prompt_count + b->answer_count;
+    if (common < of_a && common < of_b) return item_token(a, common) < item_token(b, common) ? -1 : 1;
+    if (of_a != of_b) return of_a < of_b ? -1 : 1;
+    if (a->prompt_count != b->prompt_count) return a->prompt_count < b->prompt_count ? -1 : 1;
+    return a < b ? -1 : 1; // as they were given
 }
 
 static void add_spans(const zs_gradient *g, train_pass *pass, uint32_t rows) {
@@ -277,7 +267,7 @@ static void add_again(const zs_gradient *g, pass_plan *plan, const zs_gradient_i
         a->weights[same->first_logit + i] += item->weight;
         a->kl_weights[same->first_logit + i] += item->kl_weight;
     }
-    g->placed[plan->count++] = (placed_item){item, same->sequence, same->first_logit};
+    g->placed[plan->items++] = (placed_item){item, same->sequence, same->first_logit};
 }
 
 /// Puts an item's rows, pages and wanted logits behind those of the pass; false when it does not fit any more.
@@ -285,25 +275,23 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
     const train_workspace *w = &g->workspace;
     const train_arrays *a = &w->arrays;
     train_pass *pass = &plan->pass;
-    if (plan->count == w->limits.sequences) return false;
-    const placed_item *same = find_same(g, plan, item);
-    if (same) {
-        add_again(g, plan, item, same);
+    if (plan->items == w->limits.sequences) return false;
+    const placed_item *before = plan->items ? &g->placed[plan->items - 1] : NULL;
+    if (before && is_same(item, before->item)) {
+        add_again(g, plan, item, before);
         return true;
     }
-    uint32_t pages, sequence = plan->sequences, all = item_rows(item);
-    const placed_item *trunk = find_trunk(g, plan, item, &pages);
+    uint32_t pages = before ? count_common_pages(item, before->item) : 0, sequence = plan->sequences, all = item_rows(item);
     uint32_t begin = pages * KV_PAGE_TOKENS, rows = all - begin;
     if (pass->rows + rows > w->limits.rows) return false;
     for (uint32_t p = begin; p < all; p++)
         a->rows[pass->rows + p - begin] = (Row){.token = item_token(item, p), .position = p, .sequence = sequence};
     uint64_t *table = a->pages + (size_t)sequence * a->page_stride;
     for (uint32_t i = 0; i * KV_PAGE_TOKENS < all; i++)
-        table[i] = i < pages ? a->pages[trunk->sequence * a->page_stride + i]
+        table[i] = i < pages ? a->pages[before->sequence * a->page_stride + i]
                              : w->pages.address + 4 * train_page_floats(g->model, &w->limits) * plan->pages++;
     add_spans(g, pass, rows);
-    if (!trunk) plan->alike = plan->count;
-    g->placed[plan->count++] = (placed_item){item, sequence, pass->logits};
+    g->placed[plan->items++] = (placed_item){item, sequence, pass->logits};
     add_logits(g, pass, item, (int64_t)pass->rows - begin);
     pass->rows += rows;
     if (all > pass->longest) pass->longest = all;
@@ -328,22 +316,21 @@ static zs_status take_item(const zs_gradient *g, const placed_item *placed, size
     return ZS_OK;
 }
 
-/// Takes log-probabilities and gradient out of the results.
-static zs_status take_results(zs_gradient *g, const pass_plan *plan, zs_error *error) {
+/// Takes log-probabilities and gradient out of the results. items: as the caller gave them.
+static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
     const float *results = g->workspace.results.mapped;
     zs_status status = ZS_OK;
-    for (size_t i = 0; i < plan->count && !status; i++) status = take_item(g, &g->placed[i], plan->first + i, plan->pass.reference, error);
+    for (size_t i = 0; i < plan->items && !status; i++)
+        status = take_item(g, &g->placed[i], (size_t)(g->placed[i].item - items), plan->pass.reference, error);
     if (status || plan->pass.forward) return status;
     for (uint32_t r = 0; r < g->model->scale_count; r++) {
-        if (!isfinite(results[r]))
-            return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of items %zu to %zu is not a number", plan->first,
-                                plan->first + plan->count - 1);
+        if (!isfinite(results[r])) return zs_error_set(error, ZS_ERROR_NUMERIC, "the gradient of %zu items is not a number", plan->items);
     }
     for (uint32_t r = 0; r < g->model->scale_count; r++) g->sums[r] += (double)results[r];
     return ZS_OK;
 }
 
-static zs_status run_pass(zs_gradient *g, const pass_plan *plan, zs_error *error) {
+static zs_status run_pass(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
     uint64_t value;
     zs_status status = gpu_command_begin(g->command, error);
     if (status) return status;
@@ -351,7 +338,7 @@ static zs_status run_pass(zs_gradient *g, const pass_plan *plan, zs_error *error
     status = gpu_command_end(g->command, error);
     if (!status) status = gpu_command_submit(g->command, &value, error);
     if (!status) status = gpu_device_wait(g->model->device, value, error);
-    return status ? status : take_results(g, plan, error);
+    return status ? status : take_results(g, plan, items, error);
 }
 
 /// dz = σ ⊙ ds
@@ -365,24 +352,31 @@ static void fill_values(zs_gradient *g) {
     }
 }
 
-static zs_status run_items(zs_gradient *g, const zs_gradient_item *items, size_t count, bool forward, zs_error *error) {
+static zs_status run_passes(zs_gradient *g, const zs_gradient_item *const *order, const zs_gradient_item *items, size_t count, bool forward,
+                            zs_error *error) {
     double total = 0, done = 0;
     zs_status status = ZS_OK;
-    for (size_t i = 0; i < count && !status; i++) {
-        status = check_item(g, &items[i], i, error);
-        total += (double)(items[i].prompt_count + items[i].answer_count - 1);
-    }
+    for (size_t i = 0; i < count; i++) total += item_rows(order[i]);
     for (size_t i = 0; i < count && !status;) {
-        pass_plan plan = {.first = i};
-        plan.pass.forward = forward;
-        plan.pass.reference = g->kl && !forward;
-        plan.pass.reverse = g->kl == ZS_KL_BASE_POLICY;
-        while (i < count && add_item(g, &plan, &items[i])) i++;
-        status = run_pass(g, &plan, error);
-        for (size_t k = plan.first; k < i; k++) done += item_rows(&items[k]);
+        pass_plan plan = {.pass = {.forward = forward, .reference = g->kl && !forward, .reverse = g->kl == ZS_KL_BASE_POLICY}};
+        for (; i < count && add_item(g, &plan, order[i]); i++) done += item_rows(order[i]);
+        status = run_pass(g, &plan, items, error);
         if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))
             status = zs_error_set(error, ZS_ERROR_CANCELLED, "the gradient was cancelled");
     }
+    return status;
+}
+
+static zs_status run_items(zs_gradient *g, const zs_gradient_item *items, size_t count, bool forward, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < count && !status; i++) status = check_item(g, &items[i], i, error);
+    if (status || count == 0) return status;
+    const zs_gradient_item **order = malloc(count * sizeof(*order));
+    if (!order) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the order of %zu items", count);
+    for (size_t i = 0; i < count; i++) order[i] = &items[i];
+    qsort(order, count, sizeof(*order), compare_items);
+    status = run_passes(g, order, items, count, forward, error);
+    free(order);
     return status;
 }
 
