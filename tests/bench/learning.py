@@ -2,11 +2,11 @@
 """Learning from given answers: zsigma beside PyTorch doing it as the paper's authors do, W' = U diag(σ ⊙ z) Vᵀ made anew in every step and
 autograd through all of it, in f32, on random weights of SmolLM2-135M's shapes.
 
-    usage: learning.py MODEL.gguf [--lines N] [--words N] [--answer N] [--rounds N] [--device cpu|cuda] [--zsigma PROGRAM]
+    usage: learning.py MODEL.gguf [--lines N] [--words N] [--answer N] [--alike N] [--rounds N] [--device cpu|cuda] [--zsigma PROGRAM]
 
 MODEL is SmolLM2-135M-Instruct, factored. A step has so many lines of so many words (a token each, and a dozen around them), of which
-the last are the answer. Each round (default 3) measures both, one after the other; needs torch. Sampling answers is not part of it. Exit
-status 1 when zsigma is slower than 0.4 × PyTorch on CPUs, or than PyTorch on a GPU.
+the last are the answer; --alike of them (default 1) have the same prompt, as rollouts do. Each round (default 3) measures both, one
+after the other; needs torch. Sampling answers is not part of it. Exit status 1 when zsigma is slower than 0.4 × PyTorch on CPUs, or than PyTorch on a GPU.
 """
 import argparse
 import json
@@ -118,12 +118,14 @@ def zsigma_step(program, model, folder, lines):
     return line["learn_ms"] / 1000, line["tokens"]
 
 
-def write_data(path, lines, words, answer):
+def write_data(path, lines, words, answer, alike):
     draw = random.Random(1)
     text = lambda count: " ".join(draw.choice(WORDS) for _ in range(count))
     with open(path, "w") as file:
-        for _ in range(2 * lines):
-            print(json.dumps({"prompt": text(words - answer), "answer": text(answer)}), file=file)
+        for line in range(lines):
+            if line % alike == 0:
+                prompt = text(words - answer)
+            print(json.dumps({"prompt": prompt, "answer": text(answer)}), file=file)
 
 
 def main():
@@ -132,6 +134,7 @@ def main():
     parser.add_argument("--lines", type=int, default=8)
     parser.add_argument("--words", type=int, default=48)
     parser.add_argument("--answer", type=int, default=16)
+    parser.add_argument("--alike", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--zsigma", default=pathlib.Path(__file__).parents[2] / "build" / "zsigma")
@@ -139,7 +142,7 @@ def main():
     peer, rows = Peer(o.device), []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        write_data(folder / "data.jsonl", o.lines, o.words, o.answer)
+        write_data(folder / "data.jsonl", o.lines, o.words, o.answer, o.alike)
         for _ in range(o.rounds):
             seconds, tokens = zsigma_step(o.zsigma, o.model, folder, o.lines)
             length = round(tokens / o.lines)
@@ -148,7 +151,7 @@ def main():
     ratio = statistics.median(a / b for a, b in rows)
     memory = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     bar = 1.0 if o.device == "cuda" else 0.4
-    print(f"a step of {o.lines} lines of {length} tokens, medians of {o.rounds} rounds")
+    print(f"a step of {o.lines} lines of {length} tokens, {o.alike} to a prompt, medians of {o.rounds} rounds")
     print(f"zsigma   {ours:8.1f} tokens/s  {memory / 1e6:8.0f} MB of host memory at most")
     print(f"PyTorch  {theirs:8.1f} tokens/s  {peer.memory() / 1e6:8.0f} MB of {'device' if o.device == 'cuda' else 'host'} memory at most")
     print(f"zsigma / PyTorch: {ratio:.2f} ×, bar {bar} ×{'' if ratio >= bar else ': missed'}")
