@@ -43,7 +43,6 @@ static const char *find_problem(const train_options *o) {
     if (!o->task) return "--task is sft (the answers as they are), classify, or a task whose answers can be scored (--help lists them)";
     if (strcmp(o->task, "sft") != 0 && !o->classify && !o->scored)
         return "--task is sft (the answers as they are), classify, or a task whose answers can be scored (--help lists them)";
-    if (o->scored && o->scored->images) return "training on questions about images is not possible";
     if (!o->scored && is_rewarded(o)) return "answers are not made or scored under --task sft and classify";
     if (!o->classify != !o->experts) return "--task classify and --experts DIR, whose experts' names are the categories, belong together";
     if ((o->scored || o->classify) && o->gradient) return "--dump-gradient belongs to --task sft";
@@ -69,7 +68,7 @@ static void list_tasks(char *text, size_t size) {
     int length = snprintf(text, size, "sft: the answers as they are; classify: pass 1; or, to learn from scores:");
     const task *t;
     for (size_t i = 0; (t = task_get(i)) && length < (int)size; i++) {
-        if (!t->images) length += snprintf(text + length, size - (size_t)length, " %s", t->name);
+        length += snprintf(text + length, size - (size_t)length, " %s", t->name);
     }
 }
 
@@ -82,8 +81,11 @@ int cmd_train(int argc, char **argv) {
         {"model", 'm', CLI_STRING, &o.model, "FILE", "factored model, GGUF"},
         {"output", 'o', CLI_STRING, &o.output, "FILE", "the expert, safetensors; FILE.checkpoint is kept until it is done"},
         {"task", 0, CLI_STRING, &o.task, "TASK", tasks},
-        {"data", 0, CLI_STRING, &o.data, "FILE", "JSON Lines: {\"prompt\" or \"messages\", \"answer\"}"},
+        {"data", 0, CLI_STRING, &o.data, "FILE", "JSON Lines: {\"prompt\" or \"messages\", \"answer\", \"image\"?}"},
         {"valid", 0, CLI_STRING, &o.valid, "FILE", "other such lines, by which the best values are kept"},
+        {"annotations", 0, CLI_STRING, &o.annotations, "FILE", "okvqa, vqav2: the file of answers to --data"},
+        {"images", 0, CLI_STRING, &o.images, "DIR", "folder of the images that lines name; default: beside the data"},
+        CLI_MMPROJ(&common),
         {"experts", 0, CLI_STRING, &o.experts, "DIR", "classify: the answers are its experts' names, or other"},
         {"init", 0, CLI_STRING, &o.init, "FILE", "begin at this expert; default: the base model"},
         {"transfer", 0, CLI_FLAG, &o.transfer.wanted, NULL, "accept an expert made for another model, and tell how much of it is applied"},

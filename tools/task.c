@@ -103,8 +103,7 @@ static zs_status read_images(const task *t, const task_files *files, data_compla
     return published_vqa(files->data, files->annotations, files->images, category, complain, user, data, error);
 }
 
-/// Images that lines name by a relative path lie in the images' folder, or else in the data's.
-static zs_status place_images(const task_files *files, data_file *data, zs_error *error) {
+zs_status task_place_images(const task_files *files, data_file *data, zs_error *error) {
     const char *slash = strrchr(files->data, '/'), *folder = files->images ? files->images : files->data;
     size_t length = files->images ? strlen(files->images) : slash ? (size_t)(slash - files->data) : 0;
     for (size_t i = 0; i < data->count; i++) {
@@ -124,7 +123,7 @@ zs_status task_read(const task *t, const task_files *files, data_complain compla
     bool lines = !t->images || ends_with(files->data, ".jsonl") || ends_with(files->data, ".jsonl.gz");
     zs_status status = lines ? data_file_read_lines(files->data, conversion(t), NULL, complain, user, data, error)
                              : read_images(t, files, complain, user, data, error);
-    if (!status && lines) status = place_images(files, data, error);
+    if (!status && lines) status = task_place_images(files, data, error);
     if (!status) check_items(t, data, complain, user);
     return status;
 }

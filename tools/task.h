@@ -37,6 +37,9 @@ typedef struct task_files {
 /// number (or the entry's, in files that are one JSON value), which is no error.
 zs_status task_read(const task *task, const task_files *files, data_complain complain, void *user, data_file *data, zs_error *error);
 
+/// Images that items name by a relative path lie in the images' folder, or else in the data's; task_read does it too, for lines of ours.
+zs_status task_place_images(const task_files *files, data_file *data, zs_error *error);
+
 /// Whether the task's scorer can use an item; else false, after a reason.
 bool task_check_item(const task *task, const data_item *item, char *reason, size_t size);
 

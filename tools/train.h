@@ -9,7 +9,7 @@
 
 typedef struct train_options {
     const cli_common *common;
-    const char *model, *task, *data, *valid, *output, *init, *expert, *experts, *gradient, *log, *plot;
+    const char *model, *task, *data, *valid, *annotations, *images, *output, *init, *expert, *experts, *gradient, *log, *plot;
     const char *name, *description, *form, *matrices, *preset, *kl_direction;
     transfer transfer;
     bool constant_rate, deterministic;

@@ -12,10 +12,11 @@ static void leave_out(void *user, uint32_t line, const char *reason) {
     if (data->left_out++ < MOST_COMPLAINTS) cli_error("%s, line %u is left out: %s", data->path, line, reason);
 }
 
-zs_status train_data_read(const char *path, const task *under, train_data *data, zs_error *error) {
-    *data = (train_data){.path = path, .task = under};
-    if (under) return task_read(under, &(task_files){.data = path}, leave_out, data, &data->file, error);
-    return data_file_read(path, leave_out, data, &data->file, error);
+zs_status train_data_read(const task_files *files, const task *under, train_data *data, zs_error *error) {
+    *data = (train_data){.path = files->data, .task = under};
+    if (under) return task_read(under, files, leave_out, data, &data->file, error);
+    zs_status status = data_file_read(files->data, leave_out, data, &data->file, error);
+    return status ? status : task_place_images(files, &data->file, error);
 }
 
 /// The token that ends an answer in the model's chat template; false when it has none.
@@ -38,56 +39,102 @@ static zs_status append(uint32_t **ids, size_t *count, uint32_t id, zs_error *er
     return ZS_OK;
 }
 
+/// Where a line becomes an item.
+typedef struct encoding {
+    train_data *data;
+    const zs_model *model;
+    const train_data_params *params;
+    const uint32_t *end; // token that ends answers; NULL: none
+} encoding;
+
+/// Why a line cannot be used, as far as that is known before its text is looked at; NULL: it can.
+static const char *find_problem(const encoding *e, const data_item *line) {
+    const train_data *data = e->data;
+    if (!line->image) return data->task || line->answer ? NULL : "it has no answer";
+    if (!zs_model_get_info(e->model)->images) return "it is about an image, and the model has no image tower";
+    return data->images ? image_shelf_find(&data->shelf, line->image)->problem : "it is about an image";
+}
+
+static zs_status encode_question(const encoding *e, const data_item *line, zs_train_item *item, zs_error *error) {
+    return zs_dispatch_encode(zs_model_get_tokenizer(e->model), e->data->categories, line->messages[line->message_count - 1].content,
+                              line->category ? line->category : line->answer, item, error);
+}
+
+static zs_status encode_image(const encoding *e, const data_item *line, zs_train_item *item, zs_error *error) {
+    const zs_image **images = malloc(sizeof(*images));
+    if (!images) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+    item->images = images;
+    item->image_count = 1;
+    return image_shelf_take(&e->data->shelf, line->image, images, error);
+}
+
+/// *longest: tokens of the prompt, those of its image too.
+static zs_status encode_line(const encoding *e, const data_item *line, zs_train_item *item, size_t *longest, zs_error *error) {
+    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(e->model);
+    uint32_t *prompt = NULL, *answer = NULL;
+    zs_status status = e->data->categories ? encode_question(e, line, item, error)
+                                           : zs_model_encode_chat(e->model, line->messages, line->message_count, line->image != NULL,
+                                                                  &prompt, &item->prompt_count, error);
+    if (prompt) item->prompt = prompt;
+    *longest = item->prompt_count;
+    if (!status && line->image) status = encode_image(e, line, item, error);
+    if (line->image) *longest += image_shelf_find(&e->data->shelf, line->image)->tokens - 1;
+    if (status || e->data->task || e->data->categories) return status;
+    status = zs_tokenizer_encode(tokenizer, line->answer, strlen(line->answer), false, &answer, &item->answer_count, error);
+    if (!status && e->end) status = append(&answer, &item->answer_count, *e->end, error);
+    item->answer = answer;
+    return status;
+}
+
+static void free_item(const zs_train_item *item) {
+    free((void *)(uintptr_t)item->prompt);
+    free((void *)(uintptr_t)item->answer);
+    free((void *)(uintptr_t)item->images);
+}
+
 /// Ids of a line; false after it was left out.
-static bool encode(train_data *data, const data_item *line, const zs_tokenizer *tokenizer, uint32_t context, const uint32_t *end,
-                   zs_train_item *item) {
-    if (line->image || (!data->task && !line->answer)) {
-        leave_out(data, line->line, line->image ? "it is about an image" : "it has no answer");
+static bool encode(const encoding *e, const data_item *line, zs_train_item *item) {
+    train_data *data = e->data;
+    const char *problem = find_problem(e, line);
+    if (problem) {
+        leave_out(data, line->line, problem);
         return false;
     }
-    uint32_t *prompt = NULL, *answer = NULL;
-    size_t prompt_count = 0, answer_count = 0;
     zs_error error;
     char reason[128];
-    zs_status status;
-    if (data->categories) {
-        zs_train_item question = {0};
-        status = zs_dispatch_encode(tokenizer, data->categories, line->messages[line->message_count - 1].content,
-                                    line->category ? line->category : line->answer, &question, &error);
-        prompt = (uint32_t *)(uintptr_t)question.prompt;
-        answer = (uint32_t *)(uintptr_t)question.answer;
-        prompt_count = question.prompt_count;
-        answer_count = question.answer_count;
-    } else {
-        status = zs_tokenizer_encode_chat(tokenizer, line->messages, line->message_count, true, &prompt, &prompt_count, &error);
-    }
-    bool as_it_is = !data->task && !data->categories;
-    if (!status && as_it_is)
-        status = zs_tokenizer_encode(tokenizer, line->answer, strlen(line->answer), false, &answer, &answer_count, &error);
-    if (!status && end && as_it_is) status = append(&answer, &answer_count, *end, &error);
-    if (!status && prompt_count + answer_count <= context) {
-        *item = (zs_train_item){prompt, prompt_count, answer, answer_count};
+    size_t prompt = 0, context = e->params->context, room = data->task ? e->params->room : 0;
+    zs_status status = encode_line(e, line, item, &prompt, &error);
+    if (!status && prompt + item->answer_count + room <= context) {
+        if (prompt > data->longest) data->longest = prompt;
         return true;
     }
-    free(prompt);
-    free(answer);
-    snprintf(reason, sizeof reason, "prompt and answer have %zu tokens, and the context holds %u", prompt_count + answer_count, context);
+    snprintf(reason, sizeof reason, "prompt and answer have %zu tokens, and the context holds %zu", prompt + item->answer_count,
+             context > room ? context - room : 0);
+    free_item(item);
+    *item = (zs_train_item){0};
     leave_out(data, line->line, status ? error.message : reason);
     return false;
 }
 
-zs_status train_data_encode(train_data *data, const zs_model *model, uint32_t context, uint32_t room, bool end_token, zs_error *error) {
-    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(model);
+static zs_status look_at_images(train_data *data, const zs_model *model, const zs_progress *progress, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < data->file.count && !status; i++) {
+        if (data->file.items[i].image) status = image_shelf_add(&data->shelf, data->file.items[i].image, error);
+    }
+    return status ? status : image_shelf_measure(&data->shelf, model, progress, error);
+}
+
+zs_status train_data_encode(train_data *data, const zs_model *model, const train_data_params *params, zs_error *error) {
     uint32_t end = 0;
-    bool ends = end_token && find_end_token(tokenizer, &end);
+    bool ends = params->end_token && find_end_token(zs_model_get_tokenizer(model), &end);
+    const encoding e = {data, model, params, ends ? &end : NULL};
     data->items = calloc(data->file.count + 1, sizeof *data->items);
     data->lines = calloc(data->file.count + 1, sizeof *data->lines);
     if (!data->items || !data->lines) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+    zs_status status = data->images ? look_at_images(data, model, &params->progress, error) : ZS_OK;
+    if (status) return status;
     for (size_t i = 0; i < data->file.count; i++) {
-        if (!encode(data, &data->file.items[i], tokenizer, data->task ? (context > room ? context - room : 0) : context, ends ? &end : NULL,
-                    &data->items[data->count]))
-            continue;
-        data->lines[data->count++] = i;
+        if (encode(&e, &data->file.items[i], &data->items[data->count])) data->lines[data->count++] = i;
     }
     if (data->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", data->path, data->left_out);
     if (data->count) return ZS_OK;
@@ -116,32 +163,44 @@ zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, z
 }
 
 void train_data_free(train_data *data) {
-    for (size_t i = 0; i < data->count; i++) {
-        free((void *)(uintptr_t)data->items[i].prompt);
-        free((void *)(uintptr_t)data->items[i].answer);
-    }
+    for (size_t i = 0; i < data->count; i++) free_item(&data->items[i]);
     free(data->items);
     free(data->lines);
+    image_shelf_free(&data->shelf);
     data_file_free(&data->file);
     *data = (train_data){0};
 }
 
 // ---- overlap -------------------------------------------------------------------------------------------------------
 
-static int compare_prompts(const void *a, const void *b) {
-    const zs_train_item *x = a, *y = b;
-    if (x->prompt_count != y->prompt_count) return x->prompt_count < y->prompt_count ? -1 : 1;
-    return memcmp(x->prompt, y->prompt, x->prompt_count * sizeof *x->prompt);
+typedef struct asked {
+    const zs_train_item *item;
+    const char *image; // NULL: none
+} asked;
+
+static int compare_asked(const void *a, const void *b) {
+    const asked *x = a, *y = b;
+    if (x->item->prompt_count != y->item->prompt_count) return x->item->prompt_count < y->item->prompt_count ? -1 : 1;
+    int order = memcmp(x->item->prompt, y->item->prompt, x->item->prompt_count * sizeof *x->item->prompt);
+    if (order || (!x->image && !y->image)) return order;
+    return x->image && y->image ? strcmp(x->image, y->image) : (x->image != NULL) - (y->image != NULL);
+}
+
+static asked asked_of(const train_data *data, size_t i) {
+    const zs_train_item *item = &data->items[i];
+    return (asked){item, item->image_count ? data->file.items[data->lines[i]].image : NULL};
 }
 
 size_t train_data_overlap(const train_data *data, const train_data *other) {
-    zs_train_item *sorted = malloc((other->count + 1) * sizeof *sorted);
+    asked *sorted = malloc((other->count + 1) * sizeof *sorted);
     size_t both = 0;
     if (!sorted) return 0;
-    memcpy(sorted, other->items, other->count * sizeof *sorted);
-    qsort(sorted, other->count, sizeof *sorted, compare_prompts);
-    for (size_t i = 0; i < data->count; i++)
-        both += bsearch(&data->items[i], sorted, other->count, sizeof *sorted, compare_prompts) != NULL;
+    for (size_t i = 0; i < other->count; i++) sorted[i] = asked_of(other, i);
+    qsort(sorted, other->count, sizeof *sorted, compare_asked);
+    for (size_t i = 0; i < data->count; i++) {
+        const asked key = asked_of(data, i);
+        both += bsearch(&key, sorted, other->count, sizeof *sorted, compare_asked) != NULL;
+    }
     free(sorted);
     return both;
 }

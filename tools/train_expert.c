@@ -91,8 +91,9 @@ static zs_status make_names(training *t, zs_error *error) {
 
 static zs_status read_data(training *t, zs_error *error) {
     const train_options *o = t->options;
-    zs_status status = train_data_read(o->data, o->scored, &t->data, error);
-    if (!status && o->valid) status = train_data_read(o->valid, o->scored, &t->valid, error);
+    const task_files files = {o->data, o->annotations, o->images}, valid = {o->valid, o->annotations, o->images};
+    zs_status status = train_data_read(&files, o->scored, &t->data, error);
+    if (!status && o->valid) status = train_data_read(&valid, o->scored, &t->valid, error);
     if (!status && o->classify) status = zs_expert_set_load(o->experts, &t->categories, error);
     t->data.categories = t->valid.categories = t->categories;
     return status;
@@ -100,9 +101,12 @@ static zs_status read_data(training *t, zs_error *error) {
 
 static zs_status encode_data(training *t, zs_error *error) {
     const train_options *o = t->options;
-    uint32_t context = train_context(o, t->stack.model);
-    zs_status status = train_data_encode(&t->data, t->stack.model, context, o->max_tokens, true, error);
-    if (!status && o->valid) status = train_data_encode(&t->valid, t->stack.model, context, o->max_tokens, true, error);
+    const zs_model *model = t->stack.model;
+    const train_data_params params = {
+        .context = train_context(o, model), .room = o->max_tokens, .end_token = true, .progress = cli_progress(o->common)};
+    t->data.images = t->valid.images = zs_model_get_info(model)->images && !o->classify;
+    zs_status status = train_data_encode(&t->data, model, &params, error);
+    if (!status && o->valid) status = train_data_encode(&t->valid, model, &params, error);
     if (!status && o->classify && !o->valid) status = train_data_split(&t->data, o->seed, &t->valid, error);
     if (status || !t->valid.count) return status;
     size_t both = train_data_overlap(&t->valid, &t->data);
@@ -169,7 +173,7 @@ static zs_status set_up(training *t, zs_error *error) {
     if (!status) status = cli_open_model(o->common, o->model, &t->stack, error);
     if (!status) transfer_tell(&o->transfer, o->common, t->stack.model, NULL, t->init);
     if (!status) status = encode_data(t, error);
-    if (!status && o->scored) status = train_open_engine(o, &t->data, &t->valid, &t->stack, error);
+    if (!status && (o->scored || t->data.shelf.count)) status = train_open_engine(o, &t->data, &t->valid, &t->stack, error);
     if (!status) status = create_trainer(t, error);
     if (status) return status;
     zs_trainer_info info = zs_trainer_get_info(t->trainer);

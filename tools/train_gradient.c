@@ -77,9 +77,10 @@ static zs_status dump(dumping *d, zs_error *error) {
     const train_options *o = d->options;
     if (!o->common->force && access(o->gradient, F_OK) == 0)
         return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", o->gradient);
-    zs_status status = train_data_read(o->data, NULL, &d->data, error);
+    zs_status status = train_data_read(&(task_files){.data = o->data}, NULL, &d->data, error);
     if (!status) status = cli_open_model(o->common, o->model, &d->stack, error);
-    if (!status) status = train_data_encode(&d->data, d->stack.model, train_context(o, d->stack.model), 0, false, error);
+    if (!status)
+        status = train_data_encode(&d->data, d->stack.model, &(train_data_params){.context = train_context(o, d->stack.model)}, error);
     if (!status) status = make_terms(d, error);
     if (!status) status = open_gradient(d, error);
     if (!status) status = set_expert(d, error);

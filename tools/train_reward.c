@@ -24,16 +24,15 @@ zs_status train_reward_score(void *user, bool valid, size_t item, const char *an
     return status;
 }
 
-static size_t longest_prompt(const train_data *data, size_t longest) {
-    for (size_t i = 0; i < data->count; i++) longest = data->items[i].prompt_count > longest ? data->items[i].prompt_count : longest;
-    return longest;
-}
-
 zs_status train_open_engine(const train_options *o, const train_data *data, const train_data *valid, cli_stack *stack, zs_error *error) {
     uint32_t answers = o->batch * (o->greedy ? 1 : o->rollouts), sessions = answers < o->sessions ? answers : o->sessions;
-    uint32_t context = (uint32_t)longest_prompt(valid, longest_prompt(data, 0)) + o->max_tokens;
-    const zs_engine_params params = {
-        .context = context, .max_sessions = sessions, .kv_tokens = context * sessions, .max_experts = 2, .deterministic = o->deterministic};
+    uint32_t context = (uint32_t)(data->longest > valid->longest ? data->longest : valid->longest) + o->max_tokens + 1, places = sessions;
+    if (data->shelf.count && places < o->batch) places = o->batch; // the images of a step are there together
+    const zs_engine_params params = {.context = context,
+                                     .max_sessions = o->scored ? sessions : 1,
+                                     .kv_tokens = context * places,
+                                     .max_experts = 2,
+                                     .deterministic = o->deterministic};
     cli_common common = *o->common;
     common.ctx = 0; // it has left out lines already
     return cli_open_engine(&common, &params, stack, error);

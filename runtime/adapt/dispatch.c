@@ -272,7 +272,7 @@ zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set 
     }
     if (!status) {
         memcpy(answer, s.labels[which].ids + s.common, answer_count * sizeof *answer);
-        *item = (zs_train_item){chat.ids, chat.count, answer, answer_count};
+        *item = (zs_train_item){.prompt = chat.ids, .prompt_count = chat.count, .answer = answer, .answer_count = answer_count};
         chat.ids = NULL;
     }
     for (uint32_t i = 0; i < s.count; i++) free(s.labels[i].ids);

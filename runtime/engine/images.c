@@ -341,10 +341,10 @@ static void finish(prompt_images *p) {
     free(p->fresh_index);
 }
 
-uint32_t engine_image_mark(const zs_engine *engine) { return engine->model->info.image_token; }
+uint32_t engine_image_mark(const zs_model *model) { return model->info.image_token; }
 
-const char *engine_image_seam(const zs_engine *engine) {
-    const vision_tower *tower = engine->model->tower;
+const char *engine_image_seam(const zs_model *model) {
+    const vision_tower *tower = model->tower;
     return tower && tower->config.image.family == IMAGE_IDEFICS3 ? "" : "\n";
 }
 
@@ -362,7 +362,7 @@ zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, ui
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", p.expert);
     if (!p.count && !model->tower && prompt->text)
         return zs_tokenizer_encode(model->tokenizer, prompt->text, prompt->length, true, ids, count, error);
-    const uint32_t token = engine_image_mark(engine);
+    const uint32_t token = engine_image_mark(model);
     image_prompt expanded = {0};
     zs_status status = start(&p, error);
     if (!status)

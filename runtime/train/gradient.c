@@ -1,5 +1,6 @@
 /// Items become passes over rows, passes a gradient by z.
 #include "adapt/expert.h"
+#include "engine/engine.h"
 #include "loader/safetensors.h"
 #include "train/gradient.h"
 #include "train/record.h"
@@ -27,6 +28,7 @@ typedef struct placed_item {
 
 struct zs_gradient {
     const zs_model *model;
+    const zs_engine *engine; // NULL: no images
     zs_progress progress;
     zs_kl kl;
     train_workspace workspace;
@@ -126,6 +128,7 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (!g) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a gradient");
     g->model = model;
     if (params) g->progress = params->progress;
+    if (params) g->engine = params->engine;
     if (params) g->kl = params->kl;
     g->sums = calloc(model->scale_count, sizeof *g->sums);
     g->values = calloc(model->scale_count, sizeof *g->values);
@@ -199,8 +202,9 @@ static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, 
                             item->prompt_count + item->answer_count, rows, c->context);
     for (size_t i = 0; i < item->prompt_count + item->answer_count; i++) {
         uint32_t id = item_token(item, i);
-        if (id >= c->vocab)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u", index, id, c->vocab);
+        if (id < c->vocab || (g->engine && i < item->prompt_count && engine_knows_token(g->engine, id))) continue;
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u%s", index, id, c->vocab,
+                            g->engine ? ", and of no image that the engine has" : "");
     }
     return ZS_OK;
 }
@@ -270,6 +274,8 @@ static void add_again(const zs_gradient *g, pass_plan *plan, const zs_gradient_i
     g->placed[plan->items++] = (placed_item){item, same->sequence, same->first_logit};
 }
 
+static uint32_t row_token(const zs_gradient *g, uint32_t id) { return g->engine ? engine_row_token(g->engine, id) : id; }
+
 /// Puts an item's rows, pages and wanted logits behind those of the pass; false when it does not fit any more.
 static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_item *item) {
     const train_workspace *w = &g->workspace;
@@ -281,17 +287,17 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
         add_again(g, plan, item, before);
         return true;
     }
-    uint32_t pages = before ? count_common_pages(item, before->item) : 0, sequence = plan->sequences, all = item_rows(item);
+    uint32_t pages = before ? count_common_pages(item, before->item) : 0, number = plan->sequences, all = item_rows(item);
     uint32_t begin = pages * KV_PAGE_TOKENS, rows = all - begin;
     if (pass->rows + rows > w->limits.rows) return false;
     for (uint32_t p = begin; p < all; p++)
-        a->rows[pass->rows + p - begin] = (Row){.token = item_token(item, p), .position = p, .sequence = sequence};
-    uint64_t *table = a->pages + (size_t)sequence * a->page_stride;
+        a->rows[pass->rows + p - begin] = (Row){.token = row_token(g, item_token(item, p)), .position = p, .sequence = number};
+    uint64_t *table = a->pages + (size_t)number * a->page_stride;
     for (uint32_t i = 0; i * KV_PAGE_TOKENS < all; i++)
         table[i] = i < pages ? a->pages[before->sequence * a->page_stride + i]
                              : w->pages.address + 4 * train_page_floats(g->model, &w->limits) * plan->pages++;
     add_spans(g, pass, rows);
-    g->placed[plan->items++] = (placed_item){item, sequence, pass->logits};
+    g->placed[plan->items++] = (placed_item){item, number, pass->logits};
     add_logits(g, pass, item, (int64_t)pass->rows - begin);
     pass->rows += rows;
     if (all > pass->longest) pass->longest = all;
@@ -359,6 +365,8 @@ static zs_status run_passes(zs_gradient *g, const zs_gradient_item *const *order
     for (size_t i = 0; i < count; i++) total += item_rows(order[i]);
     for (size_t i = 0; i < count && !status;) {
         pass_plan plan = {.pass = {.forward = forward, .reference = g->kl && !forward, .reverse = g->kl == ZS_KL_BASE_POLICY}};
+        if (g->engine) plan.pass.features = g->engine->images.features.address;
+        if (g->engine) plan.pass.feature_rows = g->engine->images.capacity;
         for (; i < count && add_item(g, &plan, order[i]); i++) done += item_rows(order[i]);
         status = run_pass(g, &plan, items, error);
         if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))

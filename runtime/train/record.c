@@ -490,7 +490,9 @@ static void record_forward(recording *r, uint64_t step, bool keep, const activat
                                          .step = step,
                                          .x = w->inputs[0].buffer.address,
                                          .stride = w->inputs[0].stride,
-                                         .rows = r->pass->rows});
+                                         .rows = r->pass->rows,
+                                         .features = r->pass->features,
+                                         .feature_rows = r->pass->feature_rows});
     barrier(r);
     for (uint32_t i = 0; i < layers; i++) record_layer(r, i, keep && train_kept_place(w, i), i + 1 < layers ? &w->inputs[i + 1] : output);
 }

@@ -13,6 +13,8 @@ typedef struct train_pass {
     bool forward;      // log-probabilities are all that is wanted
     bool reference;    // divergences from the base model too, by arrays.kl_weights
     bool reverse;      // KL(base ‖ policy)
+    uint64_t features; // of images, as op_embed takes them; 0: none
+    uint32_t feature_rows;
 } train_pass;
 
 /// Records a whole pass: workspace->results holds the gradient of Σ weights[j] log π(targets[j] | logit_rows[j]) by the scales, and

@@ -74,9 +74,10 @@ static uint32_t make_terms(zs_trainer *t, const rollout *rollouts, size_t count,
         figures->reward += reward_of(p, r) / scored;
         double a = advantage(p, r - which, which);
         if (a == 0 && p->kl_weight <= 0) continue;
-        figures->tokens += r->item->prompt_count + r->count - 1;
-        t->batch[terms++] = (zs_gradient_item){.prompt = r->item->prompt,
-                                               .prompt_count = r->item->prompt_count,
+        const train_prompt *prompt = &t->prompts[i / p->rollouts];
+        figures->tokens += prompt->count + r->count - 1;
+        t->batch[terms++] = (zs_gradient_item){.prompt = prompt->ids,
+                                               .prompt_count = prompt->count,
                                                .answer = r->tokens,
                                                .answer_count = r->count,
                                                .weight = (float)(a / scored),
@@ -105,6 +106,16 @@ static zs_status learn(zs_trainer *t, uint32_t terms, zs_train_figures *figures,
     return status;
 }
 
+/// The prompts of a step, whose answers are made: images that made room meanwhile are encoded again.
+static zs_status open_prompts(zs_trainer *t, const rollout *rollouts, zs_error *error) {
+    const zs_train_item **items = malloc(t->params.batch * sizeof(*items));
+    if (!items) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a step's prompts");
+    for (uint32_t i = 0; i < t->params.batch; i++) items[i] = rollouts[(size_t)i * t->params.rollouts].item;
+    zs_status status = trainer_open_prompts(t, items, t->params.batch, error);
+    free(items);
+    return status;
+}
+
 static void count_answers(const rollout *rollouts, size_t count, zs_train_figures *figures) {
     for (size_t i = 0; i < count; i++) {
         figures->answer_tokens += rollouts[i].count;
@@ -127,7 +138,9 @@ zs_status reinforce_step(zs_trainer *t, zs_train_figures *figures, zs_error *err
     if (!status) status = score(t, false, rollouts, count, &figures->failed, error);
     figures->rollout_ms = trainer_now_ms() - start;
     if (!status) count_answers(rollouts, count, figures);
+    if (!status) status = open_prompts(t, rollouts, error);
     if (!status) status = learn(t, make_terms(t, rollouts, count, figures), figures, error);
+    trainer_close_prompts(t);
     rollout_free(rollouts, count);
     return status;
 }

@@ -2,6 +2,7 @@
 
 #include "adapt/text_stream.h"
 #include "loader/tokenizer.h"
+#include "train/prompts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,11 @@ static zs_status start_next(rolling *r, slot *s, zs_error *error) {
     const rollout *to = &r->rollouts[s->index];
     const zs_session_params session = {
         .expert = r->expert, .sampling = {.temperature = p->temperature, .seed = p->seed}, .stream = to->stream};
+    train_prompt prompt = {0};
     zs_status status = zs_session_create(p->engine, &session, &s->session, error);
-    if (!status) status = zs_session_set_prompt(s->session, to->item->prompt, to->item->prompt_count, error);
+    if (!status) status = train_prompt_open(p->engine, to->item, &prompt, error);
+    if (!status) status = zs_session_set_prompt(s->session, prompt.ids, prompt.count, error);
+    train_prompt_close(&prompt);
     return status ? status : zs_session_generate(s->session, p->max_tokens, error);
 }
 

@@ -3,6 +3,7 @@
 
 #include "adapt/random.h"
 #include "engine/engine.h"
+#include "vision/image.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -46,17 +47,37 @@ static zs_status check_items(const zs_model *model, const zs_trainer_params *p, 
         size_t answer_count = p->reward ? 0 : item->answer_count;
         if (!item->prompt_count || (!p->reward && !answer_count))
             return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s item %zu: at least one token of prompt and of answer is needed", what, i);
-        if (item->prompt_count > c->context || answer_count > c->context - item->prompt_count)
+        size_t prompt_count;
+        zs_status status = train_prompt_count(model, item, &prompt_count, error);
+        if (status) return status;
+        if (prompt_count > c->context || answer_count > c->context - prompt_count)
             return zs_error_set(error, ZS_ERROR_CONTEXT, "%s item %zu: prompt and answer have %zu tokens, and the model takes %u", what, i,
-                                item->prompt_count + answer_count, c->context);
+                                prompt_count + answer_count, c->context);
         for (size_t k = 0; k < item->prompt_count + answer_count; k++) {
             uint32_t id = k < item->prompt_count ? item->prompt[k] : item->answer[k - item->prompt_count];
-            if (id >= c->vocab)
+            bool marks = item->image_count && k < item->prompt_count && id == model->info.image_token;
+            if (id >= c->vocab && !marks)
                 return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s item %zu: token id %u is outside the vocabulary of %u", what, i, id,
                                     c->vocab);
         }
     }
     return ZS_OK;
+}
+
+static bool has_images(const zs_train_item *items, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].image_count) return true;
+    }
+    return false;
+}
+
+static zs_status check_images(const zs_model *model, const zs_trainer_params *p, zs_error *error) {
+    if (!has_images(p->items, p->item_count) && !has_images(p->valid, p->valid_count)) return ZS_OK;
+    if (!p->engine || p->engine->model != model)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "items with images need an engine of the model that is trained");
+    if (!p->deterministic) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                        "a deterministic training has no images: in which order items are summed hangs on when their images were encoded");
 }
 
 static zs_status check_reward(const zs_model *model, const zs_trainer_params *p, zs_error *error) {
@@ -78,12 +99,24 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size) {
 
 static uint64_t hash_number(uint64_t hash, uint64_t number) { return (hash ^ number) * 0x100000001b3u; }
 
+static uint64_t hash_image(uint64_t hash, const zs_image *image) {
+    const size_t size = 4 * (size_t)image->width * image->height;
+    hash = hash_number(hash_number(hash, image->width), image->height);
+    for (size_t i = 0; i < size; i += 4) {
+        uint32_t pixel;
+        memcpy(&pixel, image->pixels + i, 4);
+        hash = hash_number(hash, pixel & 0xffffff); // the fourth byte means nothing
+    }
+    return hash;
+}
+
 static uint64_t hash_items(const zs_train_item *items, size_t count, bool answers) {
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < count; i++) {
         hash = hash_number(hash_number(hash, items[i].prompt_count), answers ? items[i].answer_count : 0);
         hash = hash_bytes(hash, items[i].prompt, items[i].prompt_count * sizeof *items[i].prompt);
         if (answers) hash = hash_bytes(hash, items[i].answer, items[i].answer_count * sizeof *items[i].answer);
+        for (size_t k = 0; k < items[i].image_count; k++) hash = hash_image(hash, items[i].images[k]);
     }
     return hash;
 }
@@ -155,7 +188,9 @@ static uint32_t longest_item(const zs_model *model, const zs_trainer_params *p) 
     size_t longest = 1;
     for (size_t i = 0; i < p->item_count + p->valid_count; i++) {
         const zs_train_item *item = i < p->item_count ? &p->items[i] : &p->valid[i - p->item_count];
-        size_t rows = item->prompt_count + (p->reward ? p->max_tokens : item->answer_count) - 1;
+        size_t rows = 0;
+        if (train_prompt_count(model, item, &rows, NULL)) continue; // check_items has told
+        rows += (p->reward ? p->max_tokens : item->answer_count) - 1;
         if (rows > model->config.context) rows = model->config.context;
         if (rows > longest) longest = rows;
     }
@@ -187,7 +222,8 @@ static zs_status create_arrays(zs_trainer *t, zs_error *error) {
     t->best = malloc(bytes);
     t->order = malloc(p->item_count * sizeof *t->order);
     t->batch = calloc((size_t)p->batch * p->rollouts, sizeof *t->batch);
-    if (!t->slope || !t->centres || !t->before || !t->best || !t->order || !t->batch)
+    t->prompts = calloc(p->batch, sizeof *t->prompts);
+    if (!t->slope || !t->centres || !t->before || !t->best || !t->order || !t->batch || !t->prompts)
         return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a training");
     memcpy(t->best, t->parameters.values, bytes);
     random_order(p->seed, 0, t->order, p->item_count);
@@ -217,6 +253,7 @@ static zs_status apply_values(zs_trainer *t, zs_error *error) {
 zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs_trainer **out, zs_error *error) {
     if (!params || !params->item_count) return zs_error_set(error, ZS_ERROR_ARGUMENT, "there is nothing to train on");
     zs_status status = check_reward(model, params, error);
+    if (!status) status = check_images(model, params, error);
     if (!status) status = check_items(model, params, false, error);
     if (!status) status = check_items(model, params, true, error);
     if (status) return status;
@@ -227,6 +264,7 @@ zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs
     choose_params(&t->params);
     const zs_gradient_params gradient = {.min_rows = longest_item(model, &t->params),
                                          .kl = t->params.kl_weight > 0 ? t->params.kl : ZS_KL_NONE,
+                                         .engine = t->params.engine,
                                          .progress = params->progress};
     status = zs_gradient_create(model, &gradient, &t->gradient, error);
     if (!status) status = create_values(t, error);
@@ -254,6 +292,7 @@ void zs_trainer_destroy(zs_trainer **handle) {
     free(t->best);
     free(t->order);
     free(t->batch);
+    free(t->prompts);
     free(t);
 }
 
@@ -264,6 +303,16 @@ size_t trainer_item(zs_trainer *t, uint64_t position) {
     if (round != t->round) random_order(t->params.seed, round, t->order, t->params.item_count);
     t->round = round;
     return t->order[position % t->params.item_count];
+}
+
+zs_status trainer_open_prompts(zs_trainer *t, const zs_train_item *const *items, size_t count, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < count && !status; i++) status = train_prompt_open(t->params.engine, items[i], &t->prompts[i], error);
+    return status;
+}
+
+void trainer_close_prompts(zs_trainer *t) {
+    for (uint32_t i = 0; i < t->params.batch; i++) train_prompt_close(&t->prompts[i]);
 }
 
 zs_status trainer_current(const zs_trainer *t, zs_expert **expert, zs_error *error) {

@@ -3,6 +3,7 @@ after an interruption."""
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import unittest
@@ -297,6 +298,53 @@ class Dispatcher(program.TinyTest):
         self.refused(1, "a fifth for validation", by=self.train("--force"))
 
 
+class Images(program.TinyTest):
+    LINES = [{"prompt": "what is it?", "answer": "a line", "image": "97x41.png"}, {"prompt": "what is it?", "answer": "a square", "image": "56x56.png"},
+             {"prompt": "hello", "answer": "the end"}]
+
+    def setUp(self):
+        super().setUp()
+        vision = os.path.join(program.SOURCE, "tests", "golden", "vision")
+        self.model = self.path("llava.gguf")
+        self.ok("factor", os.path.join(vision, "llava-1.5"), "-o", self.model, "--quiet")
+        os.makedirs(self.path("images"))
+        for name in ["97x41.png", "56x56.png"]:
+            shutil.copy(os.path.join(vision, "images", name), self.path("images"))
+
+    def train(self, task, data, *more, model=None):
+        return ["train", "-m", model or self.model, "--chat-template", "chatml", "--task", task, "--data", data, "-o", self.path("seen.safetensors"), *more]
+
+    def lines(self, lines, name="lines.jsonl"):
+        return self.write(name, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def test_answers_about_pictures_are_learnt(self):
+        data = self.lines(self.LINES + [{"prompt": "what?", "answer": "none", "image": "no.png"}])
+        result = self.ok(*self.train("sft", data, "--images", self.path("images"), "--valid", self.lines(self.LINES[:2], "valid.jsonl"), "--batch", "2",
+                                     "--steps", "10", "--rate", "0.03", "--json"))
+        report = json.loads(result.out)
+        self.assertEqual((report["lines"], report["left_out"]), (3, 1))
+        self.assertIn("line 4 is left out", result.err)
+        self.assertIn("no.png: No such file", result.err)
+        self.assertIn("warning: 2 of the 2 questions for validation", result.err)
+        self.assertGreater(report["best_valid"], report["first_valid"] + 0.5)
+
+    def test_the_same_question_about_another_picture_is_another_one(self):
+        images = self.path("images")
+        result = self.ok(*self.train("sft", self.lines(self.LINES[:1]), "--images", images, "--valid", self.lines(self.LINES[1:2], "valid.jsonl"), "--steps", "1"))
+        self.assertNotIn("warning: 1 of the 1", result.err)
+
+    def test_rewarded_answers(self):
+        questions = self.write("questions.json", json.dumps([["what shape is present?", "circle", 0], ["is there a red shape?", "yes", 1]]))
+        for number, name in enumerate(["97x41.png", "56x56.png"]):
+            os.rename(os.path.join(self.path("images"), name), os.path.join(self.path("images"), f"{number}.png"))
+        report = self.ok_json(*self.train("easy-vqa", questions, "--batch", "2", "--rollouts", "2", "--steps", "2", "-n", "2", "--reward-command", "echo 0.$RANDOM"))
+        self.assertEqual((report["lines"], report["step"]), (2, 2))
+
+    def test_a_model_that_reads_text_alone(self):
+        result = self.refused(1, "no line that can be used", by=self.train("sft", self.lines(self.LINES[:2]), "--images", self.path("images"), model=self.factored))
+        self.assertEqual(result.err.count("it is about an image, and the model has no image tower"), 2)
+
+
 class Usage(program.ProgramTest):
     def test_wrong_use(self):
         whole = ["train", "-m", "m", "--task", "sft", "--data", "d", "--dump-gradient", "g"]
@@ -306,7 +354,7 @@ class Usage(program.ProgramTest):
                             (whole[:7] + ["-o", "x", "--max-mult", "2"], "--form sigmoid"), (whole[:7] + ["-o", "x", "--init", "i", "--form", "scale"], "--init says"),
                             (whole[:3] + whole[5:], "--task is sft"), (whole[:4] + ["cooking"] + whole[5:], "--task is sft"),
                             (whole[:4] + ["classify"] + whole[5:], "--experts DIR"), (whole[:7] + ["-o", "x", "--experts", "d"], "--experts DIR"),
-                            (whole[:4] + ["gsm8k"] + whole[5:], "belongs to --task sft"), (whole[:4] + ["vqav2"] + whole[5:], "about images"),
+                            (whole[:4] + ["gsm8k"] + whole[5:], "belongs to --task sft"),
                             (whole[:7] + ["-o", "x", "--greedy"], "not made or scored"), (whole[:4] + ["label", "--data", "d", "-o", "x", "--preset", "mine"], "--preset is"),
                             (whole[:4] + ["label", "--data", "d", "-o", "x", "--kl-direction", "up"], "--kl-direction is"), (whole + ["more"], "given by --data"),
                             (whole + ["--precision", "fast"], "precision exact"), (whole + ["--kv", "f16"], "precision exact")]:

@@ -27,7 +27,7 @@ static void make_items(void) {
         uint32_t prompt = 3 + i % 4;
         tiny_ids(ids[i], prompt, 40 + i);
         tiny_ids(ids[i] + prompt, 3, 7);
-        items[i] = (zs_train_item){ids[i], prompt, ids[i] + prompt, 3};
+        items[i] = (zs_train_item){.prompt = ids[i], .prompt_count = prompt, .answer = ids[i] + prompt, .answer_count = 3};
     }
 }
 

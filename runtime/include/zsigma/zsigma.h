@@ -419,6 +419,11 @@ typedef struct zs_prompt {
     uint32_t expert; // table id: under whose z the tower sees, where it is factored
 } zs_prompt;
 
+/// zs_tokenizer_encode_chat with images in front of the last message's text: ids with the model's image token once for each image, as
+/// zs_prompt takes them. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tokenizer or a tower).
+zs_status zs_model_encode_chat(const zs_model *model, const zs_message *messages, size_t message_count, size_t image_count, uint32_t **ids,
+                               size_t *count, zs_error *error);
+
 /// Token ids of a prompt, images encoded: the rows of features that stand for an image have ids of their own, from the vocabulary's size
 /// on. Sessions and zs_engine_score take them like others. An image that the engine still keeps is not encoded again. Images are kept as
 /// long as a session has them in its tokens; others make room for new ones when more rows than the engine's kv_tokens are needed, and

@@ -155,6 +155,7 @@ typedef struct zs_gradient_params {
     uint32_t min_rows;       // where it is chosen: at least so many, for the longest item
     uint64_t max_kept_bytes; // of activations that are kept and not computed again; 0: a quarter of the device's memory, if that is free
     zs_kl kl;                // divergences are taken too; costs a forward pass and memory for the base model's logits
+    const zs_engine *engine; // of the same model: prompts may hold its images (zs_engine_encode_prompt); NULL: none do
     zs_progress progress;    // "gradient", in tokens; false cancels
 } zs_gradient_params;
 
@@ -208,10 +209,12 @@ typedef struct zs_trainer zs_trainer;
 
 /// A question, as ids. Belongs to the caller and outlives the trainer.
 typedef struct zs_train_item {
-    const uint32_t *prompt; // prompt_count ≥ 1
+    const uint32_t *prompt; // prompt_count ≥ 1; with the model's image token once for each image (zs_model_encode_chat)
     size_t prompt_count;
     const uint32_t *answer; // answer_count ≥ 1, the end token with it where it is to be learnt; not looked at where there is a reward
     size_t answer_count;
+    const zs_image *const *images; // [image_count]; the tower sees them as it is, whatever z is
+    size_t image_count;
 } zs_train_item;
 
 /// What a dispatcher is trained on: pass 1's prompt about a question, up to where the labels begin to differ, and the rest of the right
@@ -267,7 +270,8 @@ typedef struct zs_trainer_params {
     // error or no such number is left out, with a warning; ZS_ERROR_CANCELLED ends the call.
     zs_status (*reward)(void *user, bool valid, size_t item, const char *answer, double *score, zs_error *error);
     void *reward_user;
-    zs_engine *engine;   // makes the answers, in as many sessions as it has, which must be idle; of the same model
+    zs_engine *engine;   // makes the answers, in as many sessions as it has, which must be idle; of the same model. Where items have
+                         // images it is needed without a reward too, and its kv_tokens hold those of a step
     double right, wrong; // rewards of scores 1 and 0; both 0: 1 and −1
     uint32_t rollouts;   // answers to a prompt; 0: 4
     bool greedy;         // the likeliest answer alone: one to a prompt, its reward without a baseline
