@@ -1,4 +1,5 @@
 #include "asking.h"
+#include "image_shelf.h"
 #include "scorer.h"
 #include "settings.h"
 #include "shots.h"
@@ -15,14 +16,16 @@ enum { MOST_COMPLAINTS = 20, PARALLEL = 16, POPULATION = 32, ITERATIONS = 50, HE
 /// An example as ids, for the likelihood of its right answer.
 typedef struct example {
     shot_question question;
-    uint32_t *prompt, *answer;
+    const zs_image *image;     // NULL: none
+    uint32_t *prompt, *answer; // the image is one mark in prompt
     size_t prompt_count, answer_count;
+    size_t rows; // of the prompt, those of the image too
 } example;
 
 typedef struct adapting {
     asking asking;
     const cli_common *common;
-    const char *task_name, *data, *output, *instruction, *reward_command, *held_out_text;
+    const char *task_name, *data, *annotations, *images, *output, *instruction, *reward_command, *held_out_text;
     uint32_t population, iterations, parallel, timeout_s;
     bool per_matrix, unsafe_code;
 
@@ -32,7 +35,9 @@ typedef struct adapting {
     uint32_t left_out, held_out; // examples: the last held_out of the file are held out
     example *examples;           // [file.count]
     size_t longest;              // tokens of a question and its answer
-    const zs_expert **experts;   // [expert_count]
+    size_t rows;                 // of all examples' prompts
+    image_shelf shelf;
+    const zs_expert **experts; // [expert_count]
     uint32_t expert_count, columns;
     zs_search *search;
     json_t *settings;
@@ -49,13 +54,56 @@ static void leave_out(void *user, uint32_t line, const char *reason) {
 
 // ---- examples ------------------------------------------------------------------------------------------------------
 
+static zs_status look_at_images(adapting *a, zs_error *error) {
+    const zs_progress progress = cli_progress(a->common);
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < a->file.count && !status; i++) {
+        const data_item *item = &a->file.items[i];
+        if (!item->image) continue;
+        if (!zs_model_get_info(a->asking.stack.model)->images)
+            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image, and this model has no image tower (--mmproj)",
+                                a->data, item->line);
+        status = image_shelf_add(&a->shelf, item->image, error);
+    }
+    if (!status) status = image_shelf_measure(&a->shelf, a->asking.stack.model, &progress, error);
+    for (size_t i = 0; i < a->file.count && !status; i++) {
+        const data_item *item = &a->file.items[i];
+        const char *problem = item->image ? image_shelf_find(&a->shelf, item->image)->problem : NULL;
+        if (problem) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s, line %u: %s", a->data, item->line, problem);
+    }
+    return status;
+}
+
+/// The example's image, for its question and for its rows.
+static zs_status take_image(const adapting *a, const char *path, example *to, zs_error *error) {
+    zs_status status = image_shelf_take(&a->shelf, path, &to->image, error);
+    to->question.question.images = &to->image;
+    to->rows += image_shelf_find(&a->shelf, path)->tokens - 1; // the mark has its place already
+    return status;
+}
+
+/// The conversation up to the answer, as the engine is asked it.
+static zs_status encode_prompt(const adapting *a, example *to, bool image, zs_error *error) {
+    const shot_question *q = &to->question;
+    zs_message *messages = malloc((q->count + 1) * sizeof *messages);
+    if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the examples");
+    const size_t system = a->asking.system != NULL;
+    messages[0] = (zs_message){"system", a->asking.system};
+    memcpy(messages + system, q->messages, q->count * sizeof *messages);
+    zs_status status =
+        zs_model_encode_chat(a->asking.stack.model, messages, q->count + system, image, &to->prompt, &to->prompt_count, error);
+    free(messages);
+    return status;
+}
+
 static zs_status encode(adapting *a, const data_item *item, example *to, zs_error *error) {
     const zs_tokenizer *tokenizer = zs_model_get_tokenizer(a->asking.stack.model);
-    const shots around = {.instruction = a->instruction && strcmp(a->instruction, "task") == 0 ? a->task->instruction : a->instruction};
+    const shots around = {.instruction = a->instruction && strcmp(a->instruction, "task") == 0 ? a->task->instruction : a->instruction,
+                          .images = true};
     zs_status status = shots_apply(&around, item, a->asking.system != NULL, &to->question, error);
-    if (!status)
-        status =
-            zs_tokenizer_encode_chat(tokenizer, to->question.messages, to->question.count, true, &to->prompt, &to->prompt_count, error);
+    if (!status) status = encode_prompt(a, to, item->image != NULL, error);
+    to->rows = to->prompt_count;
+    if (!status && item->image) status = take_image(a, item->image, to, error);
     if (!status) status = zs_tokenizer_encode(tokenizer, item->answer, strlen(item->answer), false, &to->answer, &to->answer_count, error);
     return status;
 }
@@ -73,12 +121,15 @@ static zs_status make_examples(adapting *a, zs_error *error) {
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words", a->asking.model);
     a->examples = calloc(a->file.count, sizeof *a->examples);
     if (!a->examples) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the examples");
+    zs_status status = look_at_images(a, error);
+    if (status) return status;
     for (size_t i = 0; i < a->file.count; i++) {
         example *e = &a->examples[i];
-        zs_status status = encode(a, &a->file.items[i], e, error);
+        status = encode(a, &a->file.items[i], e, error);
         if (status) return status;
+        a->rows += e->rows;
         size_t answer = e->answer_count > a->asking.params.max_tokens ? e->answer_count : a->asking.params.max_tokens;
-        if (e->prompt_count + answer > a->longest) a->longest = e->prompt_count + answer;
+        if (e->rows + answer > a->longest) a->longest = e->rows + answer;
         if (a->longest > (limit < context ? limit : context))
             return zs_error_set(error, ZS_ERROR_CONTEXT, "%s, line %u: question and answer have %zu tokens, and the context holds %u",
                                 a->data, a->file.items[i].line, a->longest, limit < context ? limit : context);
@@ -87,16 +138,11 @@ static zs_status make_examples(adapting *a, zs_error *error) {
 }
 
 static zs_status read_examples(adapting *a, zs_error *error) {
-    zs_status status = task_read(a->task, &(task_files){.data = a->data}, leave_out, a, &a->file, error);
+    zs_status status = task_read(a->task, &(task_files){a->data, a->annotations, a->images}, leave_out, a, &a->file, error);
     if (status) return status;
     if (a->file.count < 2)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds %zu examples that can be used: at least 2 are needed", a->data,
                             a->file.count);
-    for (size_t i = 0; i < a->file.count; i++) {
-        if (a->file.items[i].image)
-            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image: a mix is found by examples that are text",
-                                a->data, a->file.items[i].line);
-    }
     a->held_out = a->file.count >= HELD_OUT_FROM ? (uint32_t)a->file.count / HELD_OUT_SHARE : 0;
     if (a->held_out_text) {
         char *end;
@@ -153,6 +199,19 @@ static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
     return t->status;
 }
 
+/// Prompts of the trial's examples as the engine takes them, one after another: an image in them is ids that it gives. ids[count]: to be
+/// freed, also after an error.
+static zs_status encode_prompts(const trial *t, uint32_t **ids, size_t *counts, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (size_t e = 0; e < t->count && !status; e++) {
+        const example *from = &t->a->examples[t->first + e];
+        const zs_prompt prompt = {
+            .ids = from->prompt, .id_count = from->prompt_count, .images = &from->image, .image_count = from->image != NULL};
+        status = zs_engine_encode_prompt(t->a->asking.stack.engine, &prompt, &ids[e], &counts[e], error);
+    }
+    return status;
+}
+
 /// Mean log-probability of the right answers' tokens, which decides between members that are equally often right.
 static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
     adapting *a = t->a;
@@ -161,14 +220,17 @@ static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
     for (size_t e = 0; e < t->count; e++) tokens += a->examples[t->first + e].answer_count;
     zs_score_item *items = calloc(total, sizeof *items);
     float *logprobs = malloc((members * tokens + 1) * sizeof *logprobs);
-    uint32_t *ids = calloc(members, sizeof *ids);
-    zs_status status = items && logprobs && ids ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    uint32_t *ids = calloc(members, sizeof *ids), **prompts = calloc(t->count, sizeof(*prompts));
+    size_t *counts = calloc(t->count, sizeof *counts);
+    bool good = items && logprobs && ids && prompts && counts;
+    zs_status status =
+        good ? encode_prompts(t, prompts, counts, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
     float *next = logprobs;
     for (uint32_t m = 0; m < members && !status; m++) {
         if (t->mixes) status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer.wanted, &ids[m], error);
         for (size_t e = 0; e < t->count; e++) {
             const example *from = &a->examples[t->first + e];
-            items[m * t->count + e] = (zs_score_item){ids[m], from->prompt, from->prompt_count, from->answer, from->answer_count, next};
+            items[m * t->count + e] = (zs_score_item){ids[m], prompts[e], counts[e], from->answer, from->answer_count, next};
             next += from->answer_count;
         }
     }
@@ -178,6 +240,9 @@ static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
             t->scores[i / t->count].logprob += (double)items[i].logprobs[k] / (double)tokens;
     }
     for (uint32_t m = 0; ids && m < members; m++) zs_engine_detach_expert(engine, ids[m]);
+    for (size_t e = 0; prompts && e < t->count; e++) free(prompts[e]);
+    free(prompts);
+    free(counts);
     free(items);
     free(logprobs);
     free(ids);
@@ -296,6 +361,7 @@ static zs_status open_engine(adapting *a, zs_error *error) {
     uint32_t parallel = a->parallel ? a->parallel : PARALLEL;
     if (parallel > rows) parallel = (uint32_t)rows;
     uint64_t tokens = parallel * (a->longest + 32) + 4096;
+    if (a->shelf.count) tokens += a->rows; // all examples' images at once
     const zs_engine_params params = {
         .max_sessions = parallel, .kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX, .max_experts = a->population + 1};
     return cli_open_engine(a->common, &params, &a->asking.stack, error);
@@ -402,6 +468,7 @@ static void close_adapting(adapting *a) {
     free(a->examples);
     free(a->experts);
     data_file_free(&a->file);
+    image_shelf_free(&a->shelf);
     scorer_destroy(&a->scorer);
     asking_close(&a->asking);
 }
@@ -435,6 +502,9 @@ int cmd_adapt(int argc, char **argv) {
         {"examples", 0, CLI_STRING, &a.data, "FILE", "solved examples, about ten: JSON Lines, or as published"},
         {"output", 'o', CLI_STRING, &a.output, "FILE", "the mix, an expert file"},
         {"task", 0, CLI_STRING, &a.task_name, "NAME", "how answers are scored (see zsigma eval); default: label"},
+        {"annotations", 0, CLI_STRING, &a.annotations, "FILE", "okvqa, vqav2: the file of answers to --examples"},
+        {"images", 0, CLI_STRING, &a.images, "DIR", "folder of the images; default: beside the examples"},
+        CLI_MMPROJ(&common),
         TASK_OPTIONS(&a),
         {"population", 0, CLI_UINT, &a.population, "N", "mixes that are tried together; default 32"},
         {"iterations", 0, CLI_UINT, &a.iterations, "N", "how often; default 50"},

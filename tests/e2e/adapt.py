@@ -93,6 +93,54 @@ class Adapt(program.TinyTest):
         self.assertIn("line 5 is left out: no JSON", result.err)
 
 
+class Images(program.TinyTest):
+    EXAMPLES = [{"prompt": "what is it?", "answer": "a line", "image": "97x41.png"}, {"prompt": "what is it?", "answer": "a square", "image": "56x56.png"},
+                {"prompt": "hello", "answer": "the end"}]
+
+    def setUp(self):
+        super().setUp()
+        self.vision = os.path.join(program.SOURCE, "tests", "golden", "vision")
+        self.model = self.path("llava.gguf")
+        self.ok("factor", os.path.join(self.vision, "llava-1.5"), "-o", self.model, "--quiet")
+        self.examples = self.write("examples.jsonl", "".join(json.dumps(line) + "\n" for line in self.EXAMPLES))
+
+    def options(self, model=None):
+        return ["-m", model or self.model, "--chat-template", "chatml", "--images", os.path.join(self.vision, "images")]
+
+    def make_experts(self):
+        os.makedirs(self.path("experts"))
+        for number, name in enumerate(["one", "two"]):
+            data = self.write(name + ".jsonl", json.dumps(self.EXAMPLES[number]) + "\n")
+            self.ok("train", *self.options(), "--task", "sft", "--data", data, "--batch", "1", "--steps", "3", "--rate", "0.05", "-o", self.path(f"experts/{name}.safetensors"))
+
+    def logprob(self):
+        total = tokens = 0
+        for example in self.EXAMPLES:
+            head = "<image>\n" if "image" in example else ""
+            picture = ["--image", os.path.join(self.vision, "images", example["image"])] if head else []
+            scored = self.ok_json("score", "-m", self.model, "--raw", "--precision", "exact", "--answer", example["answer"], *picture,
+                                  "--prompt", f"<|im_start|>user\n{head}{example['prompt']}<|im_end|>\n<|im_start|>assistant\n")
+            total += scored["sum"]
+            tokens += len(scored["tokens"])
+        return total / tokens
+
+    def test_examples_about_pictures(self):
+        self.make_experts()
+        adapt = ["adapt", *self.options(), "--experts", self.path("experts"), "--examples", self.examples, "-n", "3", "--population", "4", "--iterations", "2",
+                 "--precision", "exact", "-o", self.path("mix.safetensors")]
+        report = self.ok_json(*adapt)
+        self.assertEqual((report["iterations"], set(report["alpha"])), (2, {"one", "two"}))
+        self.assertAlmostEqual(report["base_logprob"], self.logprob(), places=3)
+        self.assertGreater(report["logprob"], report["base_logprob"])
+
+    def test_refused(self):
+        expert_files.tiny(self.path("tiny"), "math")
+        adapt = ["adapt", "--experts", self.path("tiny"), "-o", self.path("mix.safetensors")]
+        self.refused(1, "line 1 is about an image, and this model has no image tower", by=[*adapt, *self.options(self.factored), "--examples", self.examples])
+        lost = self.write("lost.jsonl", json.dumps(self.EXAMPLES[2]) + "\n" + json.dumps({**self.EXAMPLES[0], "image": "no.png"}) + "\n")
+        self.refused(1, "line 2: ", "no.png: No such file", by=[*adapt, *self.options(), "--examples", lost])
+
+
 class Usage(program.ProgramTest):
     def test_wrong_use(self):
         whole = ["adapt", "-m", "m", "--experts", "e", "--examples", "d", "-o", "o"]
