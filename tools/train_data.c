@@ -56,7 +56,7 @@ static const char *find_problem(const encoding *e, const data_item *line) {
 }
 
 static zs_status encode_question(const encoding *e, const data_item *line, zs_train_item *item, zs_error *error) {
-    return zs_dispatch_encode(zs_model_get_tokenizer(e->model), e->data->categories, line->messages[line->message_count - 1].content,
+    return zs_dispatch_encode(e->model, e->data->categories, line->messages[line->message_count - 1].content, line->image != NULL,
                               line->category ? line->category : line->answer, item, error);
 }
 
@@ -130,11 +130,14 @@ zs_status train_data_encode(train_data *data, const zs_model *model, const train
     const encoding e = {data, model, params, ends ? &end : NULL};
     data->items = calloc(data->file.count + 1, sizeof *data->items);
     data->lines = calloc(data->file.count + 1, sizeof *data->lines);
-    if (!data->items || !data->lines) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+    data->pictures = calloc(data->file.count + 1, sizeof(*data->pictures));
+    if (!data->items || !data->lines || !data->pictures) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
     zs_status status = data->images ? look_at_images(data, model, &params->progress, error) : ZS_OK;
     if (status) return status;
     for (size_t i = 0; i < data->file.count; i++) {
-        if (encode(&e, &data->file.items[i], &data->items[data->count])) data->lines[data->count++] = i;
+        if (!encode(&e, &data->file.items[i], &data->items[data->count])) continue;
+        data->pictures[data->count] = data->file.items[i].image;
+        data->lines[data->count++] = i;
     }
     if (data->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", data->path, data->left_out);
     if (data->count) return ZS_OK;
@@ -146,7 +149,8 @@ zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, z
     *valid = (train_data){.path = data->path, .count = 0};
     valid->items = calloc(data->count + 1, sizeof *valid->items);
     valid->lines = calloc(data->count + 1, sizeof *valid->lines);
-    if (!valid->items || !valid->lines) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
+    valid->pictures = calloc(data->count + 1, sizeof(*valid->pictures));
+    if (!valid->items || !valid->lines || !valid->pictures) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the data");
     uint64_t state = seed;
     size_t wanted = data->count / 5;
     for (; valid->count < wanted; valid->count++) {
@@ -154,8 +158,10 @@ zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, z
         size_t drawn = (size_t)((state >> 33) % data->count--);
         valid->items[valid->count] = data->items[drawn];
         valid->lines[valid->count] = data->lines[drawn];
+        valid->pictures[valid->count] = data->pictures[drawn];
         data->items[drawn] = data->items[data->count];
         data->lines[drawn] = data->lines[data->count];
+        data->pictures[drawn] = data->pictures[data->count];
     }
     if (wanted) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_FORMAT, "%s has %zu lines that can be used, too few to keep a fifth for validation: give --valid",
@@ -166,6 +172,7 @@ void train_data_free(train_data *data) {
     for (size_t i = 0; i < data->count; i++) free_item(&data->items[i]);
     free(data->items);
     free(data->lines);
+    free(data->pictures);
     image_shelf_free(&data->shelf);
     data_file_free(&data->file);
     *data = (train_data){0};
@@ -186,10 +193,7 @@ static int compare_asked(const void *a, const void *b) {
     return x->image && y->image ? strcmp(x->image, y->image) : (x->image != NULL) - (y->image != NULL);
 }
 
-static asked asked_of(const train_data *data, size_t i) {
-    const zs_train_item *item = &data->items[i];
-    return (asked){item, item->image_count ? data->file.items[data->lines[i]].image : NULL};
-}
+static asked asked_of(const train_data *data, size_t i) { return (asked){&data->items[i], data->pictures[i]}; }
 
 size_t train_data_overlap(const train_data *data, const train_data *other) {
     asked *sorted = malloc((other->count + 1) * sizeof *sorted);

@@ -9,8 +9,9 @@
 typedef struct train_data {
     const char *path;
     data_file file;
-    zs_train_item *items; // [count]: the lines that are used
-    size_t *lines;        // [count]: places in file.items
+    zs_train_item *items;  // [count]: the lines that are used
+    size_t *lines;         // [count]: places in file.items
+    const char **pictures; // [count]: paths of the items' images; NULL: none
     size_t count;
     uint32_t left_out;               // lines, each told
     const task *task;                // NULL: answers are learnt as they are

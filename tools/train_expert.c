@@ -104,7 +104,7 @@ static zs_status encode_data(training *t, zs_error *error) {
     const zs_model *model = t->stack.model;
     const train_data_params params = {
         .context = train_context(o, model), .room = o->max_tokens, .end_token = true, .progress = cli_progress(o->common)};
-    t->data.images = t->valid.images = zs_model_get_info(model)->images && !o->classify;
+    t->data.images = t->valid.images = zs_model_get_info(model)->images;
     zs_status status = train_data_encode(&t->data, model, &params, error);
     if (!status && o->valid) status = train_data_encode(&t->valid, model, &params, error);
     if (!status && o->classify && !o->valid) status = train_data_split(&t->data, o->seed, &t->valid, error);

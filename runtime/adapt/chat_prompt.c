@@ -4,14 +4,19 @@
 
 #include <stdlib.h>
 
-zs_status chat_prompt_encode(zs_engine *engine, const chat_prompt *p, uint32_t **ids, size_t *count, zs_error *error) {
-    const zs_model *model = engine->model;
-    const zs_tokenizer *tokenizer = model->tokenizer;
-    if (!p->image_count) return zs_tokenizer_encode_chat(tokenizer, p->messages, p->message_count, true, ids, count, error);
+zs_status chat_prompt_mark(const zs_model *model, const chat_prompt *p, uint32_t **ids, size_t *count, zs_error *error) {
+    if (!model->tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
+    if (p->image_count && !model->tower)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s reads text alone, it has no image tower (--mmproj gives one)", model->path);
     const chat_marks marks = {p->places, p->place_count, engine_image_mark(model), engine_image_seam(model)};
+    return tokenizer_encode_chat(model->tokenizer, p->messages, p->message_count, true, p->image_count ? &marks : NULL, ids, count, error);
+}
+
+zs_status chat_prompt_encode(zs_engine *engine, const chat_prompt *p, uint32_t **ids, size_t *count, zs_error *error) {
+    if (!p->image_count) return chat_prompt_mark(engine->model, p, ids, count, error);
     zs_prompt prompt = {.images = p->images, .image_count = p->image_count, .expert = p->expert};
     uint32_t *marked = NULL;
-    zs_status status = tokenizer_encode_chat(tokenizer, p->messages, p->message_count, true, &marks, &marked, &prompt.id_count, error);
+    zs_status status = chat_prompt_mark(engine->model, p, &marked, &prompt.id_count, error);
     prompt.ids = marked;
     if (!status) status = zs_engine_encode_prompt(engine, &prompt, ids, count, error);
     free(marked);
@@ -20,11 +25,8 @@ zs_status chat_prompt_encode(zs_engine *engine, const chat_prompt *p, uint32_t *
 
 zs_status zs_model_encode_chat(const zs_model *model, const zs_message *messages, size_t message_count, size_t image_count, uint32_t **ids,
                                size_t *count, zs_error *error) {
-    if (!model->tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
-    if (image_count && !model->tower)
-        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s reads text alone, it has no image tower (--mmproj gives one)", model->path);
     if (!message_count) return zs_error_set(error, ZS_ERROR_ARGUMENT, "a conversation needs a message");
     const chat_images place = {messages[message_count - 1].content, image_count};
-    const chat_marks marks = {&place, image_count > 0, engine_image_mark(model), engine_image_seam(model)};
-    return tokenizer_encode_chat(model->tokenizer, messages, message_count, true, &marks, ids, count, error);
+    const chat_prompt prompt = {messages, message_count, &place, 1, .image_count = image_count};
+    return chat_prompt_mark(model, &prompt, ids, count, error);
 }

@@ -14,6 +14,9 @@ typedef struct chat_prompt {
     uint32_t expert; // table id: under whose z the tower sees
 } chat_prompt;
 
+/// Token ids in the chat template, a mark for each image: what zs_prompt takes. Of `prompt` images and expert are not looked at. malloc'ed,
+/// the caller frees them. Errors: ZS_ERROR_ARGUMENT for images where the model has no tower.
+zs_status chat_prompt_mark(const zs_model *model, const chat_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error);
 /// Token ids in the chat template, images encoded; malloc'ed, the caller frees them. Errors: those of zs_engine_encode_prompt.
 zs_status chat_prompt_encode(zs_engine *engine, const chat_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error);
 

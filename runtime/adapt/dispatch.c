@@ -67,17 +67,17 @@ static char *make_prompt(const zs_expert_set *experts, const char *question, siz
     return NULL;
 }
 
-/// As ids, with the images in front of the question if there is one. engine: not looked at without images.
-static zs_status encode_prompt(zs_engine *engine, const zs_tokenizer *tokenizer, const dispatch_params *params,
-                               const dispatch_question *question, uint32_t **ids, size_t *count, zs_error *error) {
+/// As ids, with the images in front of the question. engine: encodes the images; NULL: a mark stands for each.
+static zs_status encode_prompt(zs_engine *engine, const zs_model *model, const dispatch_params *params, const dispatch_question *question,
+                               uint32_t **ids, size_t *count, zs_error *error) {
     size_t at = 0;
     char *text = make_prompt(params->experts, question->text, &at);
     if (!text) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     const zs_message message = {"user", text};
     const chat_images place = {text + at, question->image_count};
     const chat_prompt prompt = {&message, 1, &place, 1, question->images, question->image_count, params->expert};
-    zs_status status = question->image_count ? chat_prompt_encode(engine, &prompt, ids, count, error)
-                                             : zs_tokenizer_encode_chat(tokenizer, &message, 1, true, ids, count, error);
+    zs_status status =
+        engine ? chat_prompt_encode(engine, &prompt, ids, count, error) : chat_prompt_mark(model, &prompt, ids, count, error);
     free(text);
     return status;
 }
@@ -97,8 +97,8 @@ typedef struct asked {
 } asked;
 
 typedef struct scoring {
-    const zs_tokenizer *tokenizer;
-    zs_engine *engine; // where labels are scored
+    const zs_model *model;
+    zs_engine *engine; // where labels are scored; NULL: they are not
     const dispatch_params *params;
     label *labels; // [count]
     uint32_t count;
@@ -113,7 +113,8 @@ static zs_status encode_labels(scoring *s, zs_error *error) {
     for (uint32_t i = 0; i < s->count; i++) {
         char text[96];
         int length = snprintf(text, sizeof text, "\\boxed{%s}", category_name(s->params->experts, i));
-        zs_status status = zs_tokenizer_encode(s->tokenizer, text, (size_t)length, false, &s->labels[i].ids, &s->labels[i].count, error);
+        zs_status status =
+            zs_tokenizer_encode(s->model->tokenizer, text, (size_t)length, false, &s->labels[i].ids, &s->labels[i].count, error);
         if (status) return status;
     }
     s->common = s->labels[0].count - 1;
@@ -130,7 +131,7 @@ static zs_status encode_labels(scoring *s, zs_error *error) {
 static zs_status encode_asked(const scoring *s, const dispatch_question *question, asked *to, zs_error *error) {
     uint32_t *chat = NULL;
     size_t chat_count = 0;
-    zs_status status = encode_prompt(s->engine, s->tokenizer, s->params, question, &chat, &chat_count, error);
+    zs_status status = encode_prompt(s->engine, s->model, s->params, question, &chat, &chat_count, error);
     if (status) return status;
     uint32_t *all = realloc(chat, (chat_count + s->common + 1) * sizeof *all);
     if (!all) {
@@ -222,8 +223,7 @@ static size_t questions_together(const dispatch_question *questions, size_t coun
 
 static zs_status dispatch_by_score(zs_engine *engine, const dispatch_question *questions, size_t count, const dispatch_params *params,
                                    dispatch_decision *decisions, zs_error *error) {
-    scoring s = {
-        .tokenizer = engine->model->tokenizer, .engine = engine, .params = params, .count = zs_expert_set_count(params->experts) + 1};
+    scoring s = {.model = engine->model, .engine = engine, .params = params, .count = zs_expert_set_count(params->experts) + 1};
     s.labels = calloc(s.count, sizeof *s.labels);
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for pass 1");
     zs_status status = encode_labels(&s, error);
@@ -252,10 +252,10 @@ static zs_status find_category(const zs_expert_set *experts, const char *categor
     return zs_error_set(error, ZS_ERROR_ARGUMENT, "'%.60s' is no category; %s are", category, known);
 }
 
-zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set *experts, const char *question, const char *category,
-                             zs_train_item *item, zs_error *error) {
+zs_status zs_dispatch_encode(const zs_model *model, const zs_expert_set *experts, const char *question, size_t image_count,
+                             const char *category, zs_train_item *item, zs_error *error) {
     const dispatch_params params = {.experts = experts};
-    scoring s = {.tokenizer = tokenizer, .params = &params, .count = zs_expert_set_count(experts) + 1};
+    scoring s = {.model = model, .params = &params, .count = zs_expert_set_count(experts) + 1};
     asked chat = {0};
     uint32_t which = 0, *answer = NULL;
     size_t answer_count = 0;
@@ -264,7 +264,7 @@ zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set 
     s.labels = calloc(s.count, sizeof *s.labels);
     if (!s.labels) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a question");
     status = encode_labels(&s, error);
-    if (!status) status = encode_asked(&s, &(dispatch_question){.text = question}, &chat, error);
+    if (!status) status = encode_asked(&s, &(dispatch_question){.text = question, .image_count = image_count}, &chat, error);
     if (!status) {
         answer_count = s.labels[which].count - s.common;
         answer = malloc(answer_count * sizeof *answer);
@@ -305,7 +305,7 @@ static zs_status dispatch_by_text(zs_engine *engine, const dispatch_question *qu
     uint32_t *ids = NULL;
     size_t id_count = 0;
     text_stream text = {0};
-    zs_status status = encode_prompt(engine, tokenizer, params, question, &ids, &id_count, error);
+    zs_status status = encode_prompt(engine, engine->model, params, question, &ids, &id_count, error);
     if (!status) status = zs_session_create(engine, &(zs_session_params){.expert = params->expert}, &session, error);
     if (!status) status = zs_session_set_prompt(session, ids, id_count, error);
     if (!status) status = zs_session_generate(session, GENERATED, error);

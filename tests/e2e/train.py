@@ -340,6 +340,24 @@ class Images(program.TinyTest):
         report = self.ok_json(*self.train("easy-vqa", questions, "--batch", "2", "--rollouts", "2", "--steps", "2", "-n", "2", "--reward-command", "echo 0.$RANDOM"))
         self.assertEqual((report["lines"], report["step"]), (2, 2))
 
+    def test_a_dispatcher_sees(self):
+        """The same question about either picture belongs to another expert."""
+        os.makedirs(self.path("experts"))
+        for name in ["lines", "squares"]:
+            self.ok(*self.train("sft", self.lines([{"prompt": name, "answer": name}]), "--name", name, "--steps", "1", "--batch", "1"))
+            os.rename(self.path("seen.safetensors"), self.path(f"experts/{name}.safetensors"))
+        labelled = [{**line, "answer": name} for line, name in zip(self.LINES[:2], ["lines", "squares"])]
+        self.ok(*self.train("classify", self.lines(labelled * 5), "--experts", self.path("experts"), "--images", self.path("images"), "--name", "dispatcher",
+                            "--batch", "4", "--steps", "80", "--valid-every", "20", "--rate", "0.2"))
+        os.rename(self.path("seen.safetensors"), self.path("experts/dispatcher.safetensors"))
+        squares = []
+        for line in labelled:
+            asked = ["ask", "-m", self.model, "--chat-template", "chatml", "--experts", self.path("experts"), "--strategy", "classifier", "-n", "1", "what is it?",
+                     "--image", os.path.join(self.path("images"), line["image"])]
+            squares.append(self.ok_json(*asked)["categories"]["squares"])
+        self.assertLess(squares[0], 0.01)
+        self.assertGreater(squares[1], 0.1)
+
     def test_a_model_that_reads_text_alone(self):
         result = self.refused(1, "no line that can be used", by=self.train("sft", self.lines(self.LINES[:2]), "--images", self.path("images"), model=self.factored))
         self.assertEqual(result.err.count("it is about an image, and the model has no image tower"), 2)

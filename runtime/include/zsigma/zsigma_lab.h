@@ -219,9 +219,10 @@ typedef struct zs_train_item {
 
 /// What a dispatcher is trained on: pass 1's prompt about a question, up to where the labels begin to differ, and the rest of the right
 /// one, \boxed{category}, through its closing brace, as ZS_DISPATCH_SCORE scores it. category: the name of one of the experts, or "other".
-/// The item's arrays are malloc'ed, the caller frees them. Errors: ZS_ERROR_ARGUMENT for another category.
-zs_status zs_dispatch_encode(const zs_tokenizer *tokenizer, const zs_expert_set *experts, const char *question, const char *category,
-                             zs_train_item *item, zs_error *error);
+/// image_count: of images in front of the question, which are the caller's to put into the item. The item's prompt and answer are malloc'ed,
+/// the caller frees them. Errors: ZS_ERROR_ARGUMENT for another category, or images where the model has no tower.
+zs_status zs_dispatch_encode(const zs_model *model, const zs_expert_set *experts, const char *question, size_t image_count,
+                             const char *category, zs_train_item *item, zs_error *error);
 
 /// What became of a step, and of an evaluation where there was one.
 typedef struct zs_train_figures {
