@@ -48,7 +48,9 @@ void main() {
     for (uint query = span.first_row; query < push.rows; query++) {
         Row other = RowRef(push.step.v.rows).v[query];
         if (kv_page(other.sequence, 0u) != root) break;
-        bool sees = query >= t && kv_page(other.sequence, row.position) == page && kv_lowest(other.position, push.window) <= row.position;
+        // Behind a sequence's end its table means nothing.
+        bool sees = other.position >= row.position && kv_page(other.sequence, row.position) == page && kv_lowest(other.position, push.window) <= row.position;
+        if (!KEEPS && !sees) continue; // on CPUs nothing would be saved
         for (uint h = kv_head * group; h < (kv_head + 1u) * group; h++) {
             uint q_from = (query * push.q_stride + h * HEAD_DIM) / 4u, g_from = (query * push.out_stride + h * HEAD_DIM) / 4u;
             vec4 score = vec4(0), product = vec4(0);

@@ -35,8 +35,8 @@ kv_pages kv_pages_make(harness *h, uint32_t layers, uint32_t kv_heads, uint32_t 
     return kv;
 }
 
-void kv_pages_share(kv_pages *kv, uint32_t sequence, uint32_t of, uint32_t pages) {
-    for (uint32_t p = 0; p < pages; p++) {
+void kv_pages_share(kv_pages *kv, uint32_t sequence, uint32_t of, uint32_t first, uint32_t end) {
+    for (uint32_t p = first; p < end; p++) {
         kv->index[sequence * kv->page_stride + p] = kv->index[of * kv->page_stride + p];
         kv->table[sequence * kv->page_stride + p] = kv->table[of * kv->page_stride + p];
     }

@@ -18,8 +18,8 @@ typedef struct kv_pages {
 /// lengths[s]: positions of sequence s. Pages start as 0xff.
 kv_pages kv_pages_make(harness *h, uint32_t layers, uint32_t kv_heads, uint32_t head_dim, bool f16, const uint32_t *lengths,
                        uint32_t sequences);
-/// A sequence's first pages become those of sequence `of`.
-void kv_pages_share(kv_pages *kv, uint32_t sequence, uint32_t of, uint32_t pages);
+/// A sequence's pages first … end − 1 become those of sequence `of`.
+void kv_pages_share(kv_pages *kv, uint32_t sequence, uint32_t of, uint32_t first, uint32_t end);
 /// Index (in values, from base) of a position's key (or value) vector of a head.
 size_t kv_pages_at(const kv_pages *kv, uint32_t layer, bool value, uint32_t sequence, uint32_t position, uint32_t kv_head);
 /// Stores a number rounded as the pages hold it; gives what was stored.
