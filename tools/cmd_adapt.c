@@ -56,15 +56,12 @@ static void leave_out(void *user, uint32_t line, const char *reason) {
 
 static zs_status look_at_images(adapting *a, zs_error *error) {
     const zs_progress progress = cli_progress(a->common);
-    zs_status status = ZS_OK;
-    for (size_t i = 0; i < a->file.count && !status; i++) {
-        const data_item *item = &a->file.items[i];
-        if (!item->image) continue;
-        if (!zs_model_get_info(a->asking.stack.model)->images)
+    for (size_t i = 0; i < a->file.count && !zs_model_get_info(a->asking.stack.model)->images; i++) {
+        if (a->file.items[i].image)
             return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image, and this model has no image tower (--mmproj)",
-                                a->data, item->line);
-        status = image_shelf_add(&a->shelf, item->image, error);
+                                a->data, a->file.items[i].line);
     }
+    zs_status status = image_shelf_add(&a->shelf, a->file.items, a->file.count, error);
     if (!status) status = image_shelf_measure(&a->shelf, a->asking.stack.model, &progress, error);
     for (size_t i = 0; i < a->file.count && !status; i++) {
         const data_item *item = &a->file.items[i];
@@ -199,52 +196,63 @@ static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
     return t->status;
 }
 
-/// Prompts of the trial's examples as the engine takes them, one after another: an image in them is ids that it gives. ids[count]: to be
-/// freed, also after an error.
-static zs_status encode_prompts(const trial *t, uint32_t **ids, size_t *counts, zs_error *error) {
+/// Prompts of the trial's examples as the engine takes them, one after another: an image in them is ids that it gives, seen under an
+/// expert. ids[count]: to be freed, also after an error.
+static zs_status encode_prompts(const trial *t, uint32_t expert, uint32_t **ids, size_t *counts, zs_error *error) {
     zs_status status = ZS_OK;
     for (size_t e = 0; e < t->count && !status; e++) {
         const example *from = &t->a->examples[t->first + e];
-        const zs_prompt prompt = {
-            .ids = from->prompt, .id_count = from->prompt_count, .images = &from->image, .image_count = from->image != NULL};
+        const zs_prompt prompt = {.ids = from->prompt,
+                                  .id_count = from->prompt_count,
+                                  .images = &from->image,
+                                  .image_count = from->image != NULL,
+                                  .expert = expert};
         status = zs_engine_encode_prompt(t->a->asking.stack.engine, &prompt, &ids[e], &counts[e], error);
     }
     return status;
 }
 
-/// Mean log-probability of the right answers' tokens, which decides between members that are equally often right.
-static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
+/// Scores the right answers of `members` members together, whose scores begin at `scores`, each under its expert's table id.
+static zs_status score_members(const trial *t, const uint32_t *ids, uint32_t members, zs_search_score *scores, zs_error *error) {
     adapting *a = t->a;
-    zs_engine *engine = a->asking.stack.engine;
     size_t total = members * t->count, tokens = 0;
     for (size_t e = 0; e < t->count; e++) tokens += a->examples[t->first + e].answer_count;
     zs_score_item *items = calloc(total, sizeof *items);
-    float *logprobs = malloc((members * tokens + 1) * sizeof *logprobs);
-    uint32_t *ids = calloc(members, sizeof *ids), **prompts = calloc(t->count, sizeof(*prompts));
+    float *logprobs = malloc((members * tokens + 1) * sizeof *logprobs), *next = logprobs;
+    uint32_t **prompts = calloc(t->count, sizeof(*prompts));
     size_t *counts = calloc(t->count, sizeof *counts);
-    bool good = items && logprobs && ids && prompts && counts;
+    bool good = items && logprobs && prompts && counts;
     zs_status status =
-        good ? encode_prompts(t, prompts, counts, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
-    float *next = logprobs;
-    for (uint32_t m = 0; m < members && !status; m++) {
-        if (t->mixes) status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer.wanted, &ids[m], error);
-        for (size_t e = 0; e < t->count; e++) {
-            const example *from = &a->examples[t->first + e];
-            items[m * t->count + e] = (zs_score_item){ids[m], prompts[e], counts[e], from->answer, from->answer_count, next};
-            next += from->answer_count;
-        }
+        good ? encode_prompts(t, ids[0], prompts, counts, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    for (size_t i = 0; i < total && !status; i++) {
+        const example *from = &a->examples[t->first + i % t->count];
+        items[i] = (zs_score_item){ids[i / t->count], prompts[i % t->count], counts[i % t->count], from->answer, from->answer_count, next};
+        next += from->answer_count;
     }
-    if (!status) status = zs_engine_score(engine, items, total, NULL, 0, error);
+    if (!status) status = zs_engine_score(a->asking.stack.engine, items, total, NULL, 0, error);
     for (size_t i = 0; i < total && !status; i++) {
         for (size_t k = 0; k < items[i].continuation_count; k++)
-            t->scores[i / t->count].logprob += (double)items[i].logprobs[k] / (double)tokens;
+            scores[i / t->count].logprob += (double)items[i].logprobs[k] / (double)tokens;
     }
-    for (uint32_t m = 0; ids && m < members; m++) zs_engine_detach_expert(engine, ids[m]);
     for (size_t e = 0; prompts && e < t->count; e++) free(prompts[e]);
     free(prompts);
     free(counts);
     free(items);
     free(logprobs);
+    return status;
+}
+
+/// Mean log-probability of the right answers' tokens, which decides between members that are equally often right. With images member by
+/// member: a factored tower sees them differently under each.
+static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
+    adapting *a = t->a;
+    zs_engine *engine = a->asking.stack.engine;
+    uint32_t *ids = calloc(members, sizeof *ids), together = a->shelf.count ? 1 : members;
+    zs_status status = ids ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    for (uint32_t m = 0; t->mixes && m < members && !status; m++)
+        status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer.wanted, &ids[m], error);
+    for (uint32_t m = 0; m < members && !status; m += together) status = score_members(t, ids + m, together, t->scores + m, error);
+    for (uint32_t m = 0; ids && m < members; m++) zs_engine_detach_expert(engine, ids[m]);
     free(ids);
     return status;
 }
@@ -279,12 +287,13 @@ static zs_status score_base(adapting *a, zs_error *error) {
 
 static zs_status make_settings(adapting *a, zs_error *error) {
     const zs_sampling *s = &a->asking.params.sampling;
-    a->settings = json_pack(
-        "{s:s, s:s, s:I, s:o, s:I, s:I, s:o, s:b, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I}", "task", a->task->name, "model", a->asking.model,
-        "model_bytes", (json_int_t)settings_file_bytes(a->asking.model), "examples", settings_items(a->file.items, a->file.count), "count",
-        (json_int_t)a->file.count, "held_out", (json_int_t)a->held_out, "experts", settings_experts(a->asking.experts, NULL), "per_matrix",
-        a->per_matrix, "population", (json_int_t)a->population, "instruction", a->instruction, "system", a->asking.system, "reward_command",
-        a->reward_command, "n", (json_int_t)a->asking.params.max_tokens, "temp", (double)s->temperature, "seed", (json_int_t)s->seed);
+    a->settings =
+        json_pack("{s:s, s:s, s:s*, s:I, s:o, s:I, s:I, s:o, s:b, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I}", "task", a->task->name, "model",
+                  a->asking.model, "mmproj", a->common->mmproj, "model_bytes", (json_int_t)settings_file_bytes(a->asking.model), "examples",
+                  settings_items(a->file.items, a->file.count), "count", (json_int_t)a->file.count, "held_out", (json_int_t)a->held_out,
+                  "experts", settings_experts(a->asking.experts, NULL), "per_matrix", a->per_matrix, "population",
+                  (json_int_t)a->population, "instruction", a->instruction, "system", a->asking.system, "reward_command", a->reward_command,
+                  "n", (json_int_t)a->asking.params.max_tokens, "temp", (double)s->temperature, "seed", (json_int_t)s->seed);
     return a->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
 }
 

@@ -51,6 +51,7 @@ static const char *find_problem(const train_options *o) {
     if (!o->data) return "which data? give --data FILE";
     if (!o->gradient == !o->output) return "where to? give either -o FILE, for an expert, or --dump-gradient FILE";
     if (o->gradient && (o->valid || o->init || o->log || o->plot)) return "--dump-gradient trains nothing: it takes --data and --expert";
+    if (o->gradient && (o->images || o->annotations)) return "--dump-gradient takes lines of text";
     if (o->output && o->expert) return "--expert belongs to --dump-gradient; give --init FILE to begin the training at an expert";
     if (o->plot && !o->log) return "--plot draws what --log FILE holds";
     if (!is_one_of(o->form, "scale", "sigmoid", NULL)) return "--form is scale or sigmoid";
@@ -82,8 +83,8 @@ int cmd_train(int argc, char **argv) {
         {"output", 'o', CLI_STRING, &o.output, "FILE", "the expert, safetensors; FILE.checkpoint is kept until it is done"},
         {"task", 0, CLI_STRING, &o.task, "TASK", tasks},
         {"data", 0, CLI_STRING, &o.data, "FILE", "JSON Lines: {\"prompt\" or \"messages\", \"answer\", \"image\"?}"},
-        {"valid", 0, CLI_STRING, &o.valid, "FILE", "other such lines, by which the best values are kept"},
-        {"annotations", 0, CLI_STRING, &o.annotations, "FILE", "okvqa, vqav2: the file of answers to --data"},
+        {"valid", 0, CLI_STRING, &o.valid, "FILE", "other such lines (under the same --annotations), by which the best values are kept"},
+        {"annotations", 0, CLI_STRING, &o.annotations, "FILE", "okvqa, vqav2: the file of answers"},
         {"images", 0, CLI_STRING, &o.images, "DIR", "folder of the images that lines name; default: beside the data"},
         CLI_MMPROJ(&common),
         {"experts", 0, CLI_STRING, &o.experts, "DIR", "classify: the answers are its experts' names, or other"},
@@ -106,7 +107,8 @@ int cmd_train(int argc, char **argv) {
         {"log", 0, CLI_STRING, &o.log, "FILE", "write every step's figures there, JSON Lines"},
         {"plot", 0, CLI_STRING, &o.plot, "FILE", "and draw them there, SVG"},
         {"checkpoint-every", 0, CLI_UINT, &o.checkpoint_every, "N", "steps between checkpoints; default: 10"},
-        {"deterministic", 0, CLI_FLAG, &o.deterministic, NULL, "a resumed run gives the same bits, on the same device only"},
+        {"deterministic", 0, CLI_FLAG, &o.deterministic, NULL,
+         "a resumed run gives the same bits, on the same device only; without images"},
         {"preset", 0, CLI_STRING, &o.preset, "NAME",
          "settings of the paper (greedy, batch 256, clip 0.001, KL 0.2) or of the authors' code"},
         {"rollouts", 0, CLI_UINT, &o.rollouts, "N", "answers to a prompt, each held against the others; default: 4"},

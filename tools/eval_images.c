@@ -6,14 +6,6 @@
 
 enum { SEAM_TOKENS = 2 }; // at most, between an image and what is behind
 
-static zs_status add_images(evaluation *e, const data_item *items, size_t count, zs_error *error) {
-    zs_status status = ZS_OK;
-    for (size_t i = 0; i < count && !status; i++) {
-        if (items[i].image) status = image_shelf_add(&e->shelf, items[i].image, error);
-    }
-    return status;
-}
-
 static zs_status check_shots(const evaluation *e, zs_error *error) {
     for (size_t i = 0; i < e->around.count; i++) {
         const data_item *item = &e->around.items[i];
@@ -34,8 +26,8 @@ zs_status eval_images_open(evaluation *e, zs_error *error) {
                             count, e->data);
     e->around.images = true;
     const zs_progress progress = cli_progress(e->common);
-    zs_status status = add_images(e, e->file.items, e->file.count, error);
-    if (!status) status = add_images(e, e->around.items, e->around.count, error);
+    zs_status status = image_shelf_add(&e->shelf, e->file.items, e->file.count, error);
+    if (!status) status = image_shelf_add(&e->shelf, e->around.items, e->around.count, error);
     if (!status) status = image_shelf_measure(&e->shelf, e->asking.stack.model, &progress, error);
     return status ? status : check_shots(e, error);
 }

@@ -9,7 +9,7 @@ static char *copy_text(const char *text) {
     return copy ? memcpy(copy, text, size) : NULL;
 }
 
-zs_status image_shelf_add(image_shelf *s, const char *path, zs_error *error) {
+static zs_status add(image_shelf *s, const char *path, zs_error *error) {
     if (s->count == s->capacity) {
         size_t more = s->capacity ? 2 * s->capacity : 64;
         shelved_image *grown = realloc(s->images, more * sizeof *grown);
@@ -21,6 +21,14 @@ zs_status image_shelf_add(image_shelf *s, const char *path, zs_error *error) {
     if (!copy) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the images' names");
     s->images[s->count++] = (shelved_image){.path = copy};
     return ZS_OK;
+}
+
+zs_status image_shelf_add(image_shelf *s, const data_item *items, size_t count, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < count && !status; i++) {
+        if (items[i].image) status = add(s, items[i].image, error);
+    }
+    return status;
 }
 
 static int compare(const void *a, const void *b) { return strcmp(((const shelved_image *)a)->path, ((const shelved_image *)b)->path); }

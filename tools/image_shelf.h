@@ -2,7 +2,7 @@
 #ifndef TOOLS_IMAGE_SHELF_H
 #define TOOLS_IMAGE_SHELF_H
 
-#include "zsigma/zsigma.h"
+#include "data_file.h"
 
 typedef struct shelved_image {
     char *path;
@@ -16,7 +16,8 @@ typedef struct image_shelf {
     size_t count, capacity;
 } image_shelf;
 
-zs_status image_shelf_add(image_shelf *shelf, const char *path, zs_error *error);
+/// Of items [count], those that name one.
+zs_status image_shelf_add(image_shelf *shelf, const data_item *items, size_t count, zs_error *error);
 /// Reads every picture and lets it go again. One that cannot be read is no error, its problem is kept.
 zs_status image_shelf_measure(image_shelf *shelf, const zs_model *model, const zs_progress *progress, zs_error *error);
 /// NULL when it was not added.

@@ -50,7 +50,7 @@ typedef struct encoding {
 /// Why a line cannot be used, as far as that is known before its text is looked at; NULL: it can.
 static const char *find_problem(const encoding *e, const data_item *line) {
     const train_data *data = e->data;
-    if (!line->image) return data->task || line->answer ? NULL : "it has no answer";
+    if (!line->image) return NULL;
     if (!zs_model_get_info(e->model)->images) return "it is about an image, and the model has no image tower";
     return data->images ? image_shelf_find(&data->shelf, line->image)->problem : "it is about an image";
 }
@@ -117,10 +117,7 @@ static bool encode(const encoding *e, const data_item *line, zs_train_item *item
 }
 
 static zs_status look_at_images(train_data *data, const zs_model *model, const zs_progress *progress, zs_error *error) {
-    zs_status status = ZS_OK;
-    for (size_t i = 0; i < data->file.count && !status; i++) {
-        if (data->file.items[i].image) status = image_shelf_add(&data->shelf, data->file.items[i].image, error);
-    }
+    zs_status status = image_shelf_add(&data->shelf, data->file.items, data->file.count, error);
     return status ? status : image_shelf_measure(&data->shelf, model, progress, error);
 }
 

@@ -173,7 +173,8 @@ static zs_status set_up(training *t, zs_error *error) {
     if (!status) status = cli_open_model(o->common, o->model, &t->stack, error);
     if (!status) transfer_tell(&o->transfer, o->common, t->stack.model, NULL, t->init);
     if (!status) status = encode_data(t, error);
-    if (!status && (o->scored || t->data.shelf.count)) status = train_open_engine(o, &t->data, &t->valid, &t->stack, error);
+    if (!status && (o->scored || t->data.shelf.count || t->valid.shelf.count))
+        status = train_open_engine(o, &t->data, &t->valid, &t->stack, error);
     if (!status) status = create_trainer(t, error);
     if (status) return status;
     zs_trainer_info info = zs_trainer_get_info(t->trainer);

@@ -25,12 +25,14 @@ zs_status train_reward_score(void *user, bool valid, size_t item, const char *an
 }
 
 zs_status train_open_engine(const train_options *o, const train_data *data, const train_data *valid, cli_stack *stack, zs_error *error) {
-    uint32_t answers = o->batch * (o->greedy ? 1 : o->rollouts), sessions = answers < o->sessions ? answers : o->sessions;
-    uint32_t context = (uint32_t)(data->longest > valid->longest ? data->longest : valid->longest) + o->max_tokens + 1, places = sessions;
-    if (data->shelf.count && places < o->batch) places = o->batch; // the images of a step are there together
+    uint32_t answers = o->scored ? o->batch * (o->greedy ? 1 : o->rollouts) : 1, sessions = answers < o->sessions ? answers : o->sessions;
+    uint32_t context = (uint32_t)(data->longest > valid->longest ? data->longest : valid->longest) + o->max_tokens + 1;
+    // The images of a step are there together.
+    bool images = data->shelf.count || valid->shelf.count;
+    uint64_t tokens = (uint64_t)context * (images && sessions < o->batch ? o->batch : sessions);
     const zs_engine_params params = {.context = context,
-                                     .max_sessions = o->scored ? sessions : 1,
-                                     .kv_tokens = context * places,
+                                     .max_sessions = sessions,
+                                     .kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX,
                                      .max_experts = 2,
                                      .deterministic = o->deterministic};
     cli_common common = *o->common;

@@ -113,3 +113,25 @@ void zs_image_get_size(const zs_image *image, uint32_t *width, uint32_t *height)
     *width = image->width;
     *height = image->height;
 }
+
+static uint64_t mix(uint64_t x) {
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111eb;
+    return x ^ x >> 31;
+}
+
+void image_hash(const zs_image *image, uint64_t hash[2]) {
+    const uint8_t *bytes = image->pixels;
+    size_t size = 4 * (size_t)image->width * image->height;
+    hash[0] = mix((uint64_t)image->width << 32 | image->height);
+    hash[1] = ~hash[0];
+    for (size_t i = 0; i + 4 <= size; i += 4) {
+        uint32_t pixel;
+        memcpy(&pixel, bytes + i, 4);
+        pixel &= 0xffffff; // the fourth byte means nothing
+        hash[0] = mix(hash[0] + 0x9e3779b97f4a7c15 + pixel);
+        hash[1] = (hash[1] ^ pixel) * 0x100000001b3;
+    }
+}

@@ -18,4 +18,7 @@ struct zs_image {
 /// Refuses pictures of no pixels and of too many.
 zs_status image_check_size(const char *name, uint32_t width, uint32_t height, zs_error *error);
 
+/// 128 bits that tell its size and pixels from others'.
+void image_hash(const zs_image *image, uint64_t hash[2]);
+
 #endif

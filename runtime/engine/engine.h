@@ -128,10 +128,8 @@ bool engine_knows_token(const zs_engine *engine, uint32_t id);
 /// What stands for an id in a Row.
 uint32_t engine_row_token(const zs_engine *engine, uint32_t id);
 void engine_destroy_images(zs_engine *engine);
-/// What stands for an image in ids that zs_engine_encode_prompt takes, and the text that the models' chat templates put between an image
-/// and the question about it.
-uint32_t engine_image_mark(const zs_model *model);
-const char *engine_image_seam(const zs_model *model);
+/// Lets go of all images that no live session has in its prompt.
+void engine_drop_images(zs_engine *engine);
 /// Waits for everything submitted.
 zs_status engine_drain(zs_engine *engine, zs_error *error);
 zs_status engine_check_cancelled(const zs_engine *engine, zs_error *error);

@@ -54,6 +54,11 @@ static bool drop_oldest(zs_engine *engine, uint64_t since) {
     return true;
 }
 
+void engine_drop_images(zs_engine *engine) {
+    while (drop_oldest(engine, UINT64_MAX)) {
+    }
+}
+
 /// A gap of `rows` rows: where it begins, and the place in the list.
 static bool find_gap(const image_store *store, uint32_t rows, uint32_t *row, uint32_t *place) {
     uint32_t end = 0;
@@ -168,28 +173,6 @@ typedef struct prompt_images {
     size_t fresh_count;
 } prompt_images;
 
-static uint64_t mix(uint64_t x) {
-    x ^= x >> 30;
-    x *= 0xbf58476d1ce4e5b9;
-    x ^= x >> 27;
-    x *= 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
-
-static void hash_image(const zs_image *image, uint64_t hash[2]) {
-    const uint8_t *bytes = image->pixels;
-    size_t size = 4 * (size_t)image->width * image->height;
-    hash[0] = mix((uint64_t)image->width << 32 | image->height);
-    hash[1] = ~hash[0];
-    for (size_t i = 0; i + 4 <= size; i += 4) {
-        uint32_t pixel;
-        memcpy(&pixel, bytes + i, 4);
-        pixel &= 0xffffff; // the fourth byte means nothing
-        hash[0] = mix(hash[0] + 0x9e3779b97f4a7c15 + pixel);
-        hash[1] = (hash[1] ^ pixel) * 0x100000001b3;
-    }
-}
-
 static stored_image *find_image(const image_store *store, const uint64_t hash[2], uint64_t serial) {
     for (uint32_t i = 0; i < store->count; i++) {
         stored_image *image = &store->images[i];
@@ -202,7 +185,7 @@ static stored_image *find_image(const image_store *store, const uint64_t hash[2]
 static zs_status look_up(prompt_images *p, size_t i, zs_error *error) {
     uint64_t hash[2];
     const image_config *config = &p->engine->model->tower->config.image;
-    hash_image(p->images[i], hash);
+    image_hash(p->images[i], hash);
     p->stored[i] = (stored_image){.hash = {hash[0], hash[1]}, .serial = p->serial};
     stored_image *found = find_image(&p->engine->images, hash, p->serial);
     if (found) found->used = ++p->engine->clock;
@@ -341,13 +324,6 @@ static void finish(prompt_images *p) {
     free(p->fresh_index);
 }
 
-uint32_t engine_image_mark(const zs_model *model) { return model->info.image_token; }
-
-const char *engine_image_seam(const zs_model *model) {
-    const vision_tower *tower = model->tower;
-    return tower && tower->config.image.family == IMAGE_IDEFICS3 ? "" : "\n";
-}
-
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error) {
     const zs_model *model = engine->model;
     prompt_images p = {.engine = engine, .images = prompt->images, .count = prompt->image_count, .expert = prompt->expert};
@@ -362,7 +338,7 @@ zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, ui
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", p.expert);
     if (!p.count && !model->tower && prompt->text)
         return zs_tokenizer_encode(model->tokenizer, prompt->text, prompt->length, true, ids, count, error);
-    const uint32_t token = engine_image_mark(model);
+    const uint32_t token = model->info.image_token;
     image_prompt expanded = {0};
     zs_status status = start(&p, error);
     if (!status)

@@ -120,6 +120,8 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (model->factors != ZS_PLACE_DEVICE)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "a gradient needs the factors of %s on the device, and it was loaded without them",
                             model->path);
+    if (params && params->engine && params->engine->model != model)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "the engine whose images a gradient takes is another model's");
     train_limits limits;
     zs_status status = check_architecture(model, error);
     if (!status) status = choose_limits(model, params, &limits, error);

@@ -14,6 +14,11 @@ typedef struct train_prompt {
 zs_status train_prompt_open(zs_engine *engine, const zs_train_item *item, train_prompt *prompt, zs_error *error);
 void train_prompt_close(train_prompt *prompt);
 
+/// All at once: prompts[count], zeroed before, to be closed also after an error. ZS_ERROR_CONTEXT when the engine does not hold their
+/// images together.
+zs_status train_prompts_open(zs_engine *engine, const zs_train_item *const *items, size_t count, train_prompt *prompts, zs_error *error);
+void train_prompts_close(train_prompt *prompts, size_t count);
+
 /// Tokens of a prompt, those of its images too. Errors: those of zs_model_count_image_tokens.
 zs_status train_prompt_count(const zs_model *model, const zs_train_item *item, size_t *count, zs_error *error);
 

@@ -111,7 +111,7 @@ static zs_status open_prompts(zs_trainer *t, const rollout *rollouts, zs_error *
     const zs_train_item **items = malloc(t->params.batch * sizeof(*items));
     if (!items) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a step's prompts");
     for (uint32_t i = 0; i < t->params.batch; i++) items[i] = rollouts[(size_t)i * t->params.rollouts].item;
-    zs_status status = trainer_open_prompts(t, items, t->params.batch, error);
+    zs_status status = train_prompts_open(t->params.engine, items, t->params.batch, t->prompts, error);
     free(items);
     return status;
 }
@@ -140,7 +140,7 @@ zs_status reinforce_step(zs_trainer *t, zs_train_figures *figures, zs_error *err
     if (!status) count_answers(rollouts, count, figures);
     if (!status) status = open_prompts(t, rollouts, error);
     if (!status) status = learn(t, make_terms(t, rollouts, count, figures), figures, error);
-    trainer_close_prompts(t);
+    train_prompts_close(t->prompts, p->batch);
     rollout_free(rollouts, count);
     return status;
 }

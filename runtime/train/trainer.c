@@ -100,14 +100,9 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size) {
 static uint64_t hash_number(uint64_t hash, uint64_t number) { return (hash ^ number) * 0x100000001b3u; }
 
 static uint64_t hash_image(uint64_t hash, const zs_image *image) {
-    const size_t size = 4 * (size_t)image->width * image->height;
-    hash = hash_number(hash_number(hash, image->width), image->height);
-    for (size_t i = 0; i < size; i += 4) {
-        uint32_t pixel;
-        memcpy(&pixel, image->pixels + i, 4);
-        hash = hash_number(hash, pixel & 0xffffff); // the fourth byte means nothing
-    }
-    return hash;
+    uint64_t pixels[2];
+    image_hash(image, pixels);
+    return hash_number(hash_number(hash, pixels[0]), pixels[1]);
 }
 
 static uint64_t hash_items(const zs_train_item *items, size_t count, bool answers) {
@@ -262,6 +257,7 @@ zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs
     t->model = model;
     t->params = *params;
     choose_params(&t->params);
+    t->images = has_images(params->items, params->item_count) || has_images(params->valid, params->valid_count);
     const zs_gradient_params gradient = {.min_rows = longest_item(model, &t->params),
                                          .kl = t->params.kl_weight > 0 ? t->params.kl : ZS_KL_NONE,
                                          .engine = t->params.engine,
@@ -303,16 +299,6 @@ size_t trainer_item(zs_trainer *t, uint64_t position) {
     if (round != t->round) random_order(t->params.seed, round, t->order, t->params.item_count);
     t->round = round;
     return t->order[position % t->params.item_count];
-}
-
-zs_status trainer_open_prompts(zs_trainer *t, const zs_train_item *const *items, size_t count, zs_error *error) {
-    zs_status status = ZS_OK;
-    for (size_t i = 0; i < count && !status; i++) status = train_prompt_open(t->params.engine, items[i], &t->prompts[i], error);
-    return status;
-}
-
-void trainer_close_prompts(zs_trainer *t) {
-    for (uint32_t i = 0; i < t->params.batch; i++) train_prompt_close(&t->prompts[i]);
 }
 
 zs_status trainer_current(const zs_trainer *t, zs_expert **expert, zs_error *error) {

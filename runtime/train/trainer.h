@@ -22,16 +22,14 @@ struct zs_trainer {
     size_t *order;           // [item_count]: items in this round's order
     uint64_t round;          // whose order it is
     zs_gradient_item *batch; // [batch, or batch · rollouts]
-    train_prompt *prompts;   // [batch]: of the step's items
+    train_prompt *prompts;   // [batch]: of a step's items, where their answers are made
     checkpoint state;        // counters; its arrays are those above
     bool resumed, stopped;
+    bool images; // items or validation have some
 };
 
 /// Items of the next step: places in params.items.
 size_t trainer_item(zs_trainer *trainer, uint64_t position);
-/// Fills trainer->prompts with those of items [count], at most a batch; to be closed again, also after an error.
-zs_status trainer_open_prompts(zs_trainer *trainer, const zs_train_item *const *items, size_t count, zs_error *error);
-void trainer_close_prompts(zs_trainer *trainer);
 double trainer_now_ms(void);
 /// The values as they are, under a name that messages may tell.
 zs_status trainer_current(const zs_trainer *trainer, zs_expert **expert, zs_error *error);

@@ -420,7 +420,8 @@ typedef struct zs_prompt {
 } zs_prompt;
 
 /// zs_tokenizer_encode_chat with images in front of the last message's text: ids with the model's image token once for each image, as
-/// zs_prompt takes them. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (a model without a tokenizer or a tower).
+/// zs_prompt takes them. *ids is malloc'ed, the caller frees it. Errors: ZS_ERROR_ARGUMENT (no message,
+/// a model without a tokenizer or a tower).
 zs_status zs_model_encode_chat(const zs_model *model, const zs_message *messages, size_t message_count, size_t image_count, uint32_t **ids,
                                size_t *count, zs_error *error);
 

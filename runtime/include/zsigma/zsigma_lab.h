@@ -160,7 +160,8 @@ typedef struct zs_gradient_params {
 } zs_gradient_params;
 
 /// Memory is sized first: what does not fit is ZS_ERROR_DEVICE_MEMORY with the numbers and what would fit. Starts at the base model
-/// and a gradient of zero. The model outlives it; it belongs to one thread at a time. Errors: ZS_ERROR_ARGUMENT for a dense model.
+/// and a gradient of zero. The model and the engine outlive it; it belongs to one thread at a time. Errors: ZS_ERROR_ARGUMENT for a dense
+/// model.
 zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, zs_gradient **gradient, zs_error *error);
 void zs_gradient_destroy(zs_gradient **gradient);
 /// Tokens of one pass, as chosen.
@@ -219,8 +220,8 @@ typedef struct zs_train_item {
 
 /// What a dispatcher is trained on: pass 1's prompt about a question, up to where the labels begin to differ, and the rest of the right
 /// one, \boxed{category}, through its closing brace, as ZS_DISPATCH_SCORE scores it. category: the name of one of the experts, or "other".
-/// image_count: of images in front of the question, which are the caller's to put into the item. The item's prompt and answer are malloc'ed,
-/// the caller frees them. Errors: ZS_ERROR_ARGUMENT for another category, or images where the model has no tower.
+/// image_count: of images in front of the question, which are the caller's to put into the item. The item's prompt and answer are
+/// malloc'ed, the caller frees them. Errors: ZS_ERROR_ARGUMENT for another category, or images where the model has no tower.
 zs_status zs_dispatch_encode(const zs_model *model, const zs_expert_set *experts, const char *question, size_t image_count,
                              const char *category, zs_train_item *item, zs_error *error);
 
@@ -230,7 +231,7 @@ typedef struct zs_train_figures {
     double logprob;       // of the step's answers before it, mean per token
     double gradient_norm; // before it was clipped
     double rate;          // learning rate
-    uint64_t tokens;      // that went through the decoder and back
+    uint64_t tokens;      // of the step's prompts and answers, also where they were computed once for several
     double learn_ms;      // rollouts apart
     // Of reinforcement.
     double score, reward;          // mean over the step's answers that have a score
@@ -284,7 +285,8 @@ typedef struct zs_trainer_params {
     // Survival.
     const char *checkpoint;    // a file that is written on the way and taken up when it is there; NULL: none
     uint32_t checkpoint_every; // steps; 0: 10. Also when the training is cancelled
-    bool deterministic;        // a resumed training must give the bits of one that was not interrupted: only on the device that began it
+    bool deterministic;        // a resumed training must give the bits of one that was not interrupted: only on the device that began
+                               // it, and ZS_ERROR_UNSUPPORTED with images
 
     /// Told of every step; false ends the call with ZS_ERROR_CANCELLED, after a checkpoint.
     bool (*on_step)(void *user, const zs_train_figures *figures);
