@@ -75,7 +75,7 @@ ask 'Math: what is 17 + 25? Reply with the number only.'
 ask "What does this Python code print? Reply with the output only.
 \`\`\`python
 s = 'window'
-print(s.upper())
+print(s + 'pane')
 \`\`\`"
 ask 'Robert is married to Hannah. They have a child called Atlas. How is Hannah related to Atlas? Provide the relationship in one word.'
 ask 'Write a short greeting to a friend.'

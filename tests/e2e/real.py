@@ -38,19 +38,19 @@ class Interrupts(program.RealTest):
 
 
 class TwoPasses(program.RealTest):
-    CODE = "What does this Python code print? Reply with the output only.\n```python\ns = 'window'\nprint(s.upper())\n```"
+    CODE = "What does this Python code print? Reply with the output only.\n```python\ns = 'window'\nprint(s + 'pane')\n```"
 
     def ask(self, question, *more):
         return self.ok_json("ask", "-m", self.factored, "--experts", program.EXPERTS, "-n", "10", question, *more)
 
     def test_prompt_finds_the_expert(self):
         answer = self.ask(self.CODE)
-        self.assertEqual((answer["strategy"], answer["expert"], answer["answer"]), ("prompt", "code", "WINDOW"))
+        self.assertEqual((answer["strategy"], answer["expert"], answer["answer"]), ("prompt", "code", "windowpane"))
         self.assertEqual(set(answer["categories"]), {"code", "math", "reasoning", "other"})
         self.assertAlmostEqual(sum(answer["categories"].values()), 1, places=5)
 
     def test_fixed_gives_what_the_chosen_expert_gave(self):
-        self.assertEqual(self.ask(self.CODE, "--expert", "code")["answer"], "WINDOW")
+        self.assertEqual(self.ask(self.CODE, "--expert", "code")["answer"], "windowpane")
 
     def test_dispatch_generate(self):
         self.assertIn(self.ask(self.CODE, "--dispatch", "generate")["expert"], ["code", "math", "reasoning", None])
