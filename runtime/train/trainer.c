@@ -64,15 +64,15 @@ static zs_status check_items(const zs_model *model, const zs_trainer_params *p, 
     return ZS_OK;
 }
 
-static bool has_images(const zs_train_item *items, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        if (items[i].image_count) return true;
+static bool has_images(const zs_trainer_params *p) {
+    for (size_t i = 0; i < p->item_count + p->valid_count; i++) {
+        if ((i < p->item_count ? &p->items[i] : &p->valid[i - p->item_count])->image_count) return true;
     }
     return false;
 }
 
 static zs_status check_images(const zs_model *model, const zs_trainer_params *p, zs_error *error) {
-    if (!has_images(p->items, p->item_count) && !has_images(p->valid, p->valid_count)) return ZS_OK;
+    if (!has_images(p)) return ZS_OK;
     if (!p->engine || p->engine->model != model)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "items with images need an engine of the model that is trained");
     if (!p->deterministic) return ZS_OK;
@@ -257,7 +257,7 @@ zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs
     t->model = model;
     t->params = *params;
     choose_params(&t->params);
-    t->images = has_images(params->items, params->item_count) || has_images(params->valid, params->valid_count);
+    t->images = has_images(params);
     const zs_gradient_params gradient = {.min_rows = longest_item(model, &t->params),
                                          .kl = t->params.kl_weight > 0 ? t->params.kl : ZS_KL_NONE,
                                          .engine = t->params.engine,
