@@ -1,14 +1,15 @@
-// The gradients of causal attention by k and v, over all queries that see a key and all heads that share it:
+// The gradients of attention by k and v, causal or over whole sequences, over all queries that see a key and all heads that share it:
 //   dv[p] = Σ_{t, h} P g[t, h],  dk[p] = scale Σ_{t, h} P (g[t, h] · v[p] − D) q[t, h],  P = exp(scale q[t, h] · k[p] − L)
 // with (L, D) = stats[t, h] of attention_back_q.comp, which runs before.
 //
 // A sequence's first whole pages may be an earlier sequence's: then its rows are those behind them. Rows of a sequence follow one another
-// in order, and so do sequences that share pages. A query sees a key where its own sequence has the key's page in that place.
+// in order, and so do sequences that share pages. A query sees a key where its own sequence has the key's page in that place. Whole
+// sequences share nothing, and every query of theirs sees every key.
 //
 // Grid: x = spans, y = KV heads, z = SLICES. An invocation takes the key of one row of the span; all walk the same queries, so q and g
 // are uniform loads. On GPUs, whose registers would not hold k, v, dk and dv, k and v are read again for each query (KEEPS false), and
 // dk and dv go in SLICES parts, for which the scores are made anew.
-// Memory per (span, KV head): 2 · rows that follow · heads / kv_heads · head_dim of q and g, SLICES times.
+// Memory per (span, KV head): 2 · rows that follow, or of the whole sequence, · heads / kv_heads · head_dim of q and g, SLICES times.
 //
 // Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4) · 2 SLICES (1 where KEEPS) · 3 KEEPS
 // Tiers: strict.
@@ -45,11 +46,12 @@ void main() {
     [[unroll]] for (uint d = 0u; d < SLICE; d++) dk[d] = dv[d] = vec4(0);
 
     uvec2 root = kv_page(row.sequence, 0u);
-    for (uint query = span.first_row; query < push.rows; query++) {
+    uint first_query = push.whole > 0u ? span.first_row - RowRef(push.step.v.rows).v[span.first_row].position : span.first_row;
+    for (uint query = first_query; query < push.rows; query++) {
         Row other = RowRef(push.step.v.rows).v[query];
         if (kv_page(other.sequence, 0u) != root) break;
         // Behind a sequence's end its table means nothing.
-        bool sees = other.position >= row.position && kv_page(other.sequence, row.position) == page && kv_lowest(other.position, push.window) <= row.position;
+        bool sees = push.whole > 0u || (other.position >= row.position && kv_page(other.sequence, row.position) == page && kv_lowest(other.position, push.window) <= row.position);
         if (!KEEPS && !sees) continue; // on CPUs nothing would be saved
         for (uint h = kv_head * group; h < (kv_head + 1u) * group; h++) {
             uint q_from = (query * push.q_stride + h * HEAD_DIM) / 4u, g_from = (query * push.out_stride + h * HEAD_DIM) / 4u;

@@ -1,4 +1,4 @@
-// The gradient of causal attention by q, with what the gradients by k and v (attention_back_kv.comp) need of each query.
+// The gradient of attention by q, causal or over whole sequences, with what the gradients by k and v (attention_back_kv.comp) need of each query.
 //
 // With s_p = scale q · k[p], L = log Σ_p exp s_p, P_p = exp(s_p − L) over the positions p that the row sees and g the gradient by out:
 //   dq = scale Σ_p P_p (g · v[p] − D) k[p],  D = g · out;  stats[t, h] = (L, D).
@@ -37,8 +37,8 @@ void main() {
     Span span = SpanRef(push.step.v.spans).v[gl_WorkGroupID.x];
     uint t = span.first_row + min(id, span.rows - 1u);
     uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
-    uint last = RowRef(push.step.v.rows).v[t].position;
-    uint end = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
+    uint last = push.whole > 0u ? push.whole - 1u : RowRef(push.step.v.rows).v[t].position;
+    uint end = push.whole > 0u ? last : RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
     uint lowest = kv_lowest(last, push.window), begin = kv_lowest(RowRef(push.step.v.rows).v[span.first_row].position, push.window);
 
     uint first = gl_WorkGroupID.z * SLICE; // of the slice's vectors in a head

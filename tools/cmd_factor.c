@@ -16,27 +16,6 @@ static bool parse_type(const char *name, zs_factor_type *type) {
     return name == NULL;
 }
 
-/// Names with commas between them.
-static bool parse_matrices(const char *list, uint32_t *matrices) {
-    static const struct {
-        const char *name;
-        uint32_t bits;
-    } names[] = {{"all", ZS_MATRICES_ALL},
-                 {"mlp", ZS_MATRICES_MLP},
-                 {"attention", ZS_MATRICES_ATTENTION},
-                 {"tower", ZS_MATRICES_TOWER},
-                 {"projector", ZS_MATRICES_PROJECTOR}};
-    *matrices = list ? 0 : ZS_MATRICES_ALL;
-    while (list) {
-        size_t size = strcspn(list, ","), i = 0;
-        while (i < sizeof names / sizeof *names && (strlen(names[i].name) != size || memcmp(names[i].name, list, size) != 0)) i++;
-        if (i == sizeof names / sizeof *names) return false;
-        *matrices |= names[i].bits;
-        list = list[size] ? list + size + 1 : NULL;
-    }
-    return true;
-}
-
 static void print_report(const cli_common *common, const char *output, const zs_factor_report *report) {
     if (common->json) {
         json_t *kinds = json_object();
@@ -92,7 +71,7 @@ int cmd_factor(int argc, char **argv) {
     if (positional != 1) return cli_usage(&command, "one input file is expected");
     if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");
     if (!parse_type(type, &params.type)) return cli_usage(&command, "--type is f16, f32 or q8_0");
-    if (!parse_matrices(matrices, &params.matrices))
+    if (!cli_read_matrices(matrices ? matrices : "all", &params.matrices))
         return cli_usage(&command, "--matrices is a list of mlp, attention, tower, projector; or all");
     cli_watch(NULL);
     zs_error error;

@@ -55,7 +55,8 @@ static const char *find_problem(const train_options *o) {
     if (o->output && o->expert) return "--expert belongs to --dump-gradient; give --init FILE to begin the training at an expert";
     if (o->plot && !o->log) return "--plot draws what --log FILE holds";
     if (!is_one_of(o->form, "scale", "sigmoid", NULL)) return "--form is scale or sigmoid";
-    if (!is_one_of(o->matrices, "mlp", "attention", "all")) return "--matrices is mlp, attention or all";
+    uint32_t matrices;
+    if (!cli_read_matrices(o->matrices, &matrices)) return "--matrices is a list of mlp, attention, tower, projector; or all";
     if (o->init && (o->form || o->matrices || o->max_mult > 0))
         return "--init says what is trained: without --form, --max-mult and --matrices";
     if (o->max_mult > 0 && (!o->form || strcmp(o->form, "sigmoid") != 0)) return "--max-mult belongs to --form sigmoid";
@@ -94,7 +95,8 @@ int cmd_train(int argc, char **argv) {
         {"description", 0, CLI_STRING, &o.description, "TEXT", "what it is for, in a few words that pass 1 is shown"},
         {"form", 0, CLI_STRING, &o.form, "FORM", "scale (z itself, the default) or sigmoid (the authors', the trace kept)"},
         {"max-mult", 0, CLI_FLOAT, &o.max_mult, "X", "largest multiplier of the sigmoid; default: 1"},
-        {"matrices", 0, CLI_STRING, &o.matrices, "LIST", "mlp, attention or all (default)"},
+        {"matrices", 0, CLI_STRING, &o.matrices, "LIST",
+         "of mlp, attention, all (both), tower, projector; default: all, and with images the others too"},
         {"batch", 0, CLI_UINT, &o.batch, "N", "lines of a step; default: 32"},
         {"steps", 0, CLI_UINT, &o.steps, "N", "default: three times through the data"},
         {"rate", 0, CLI_FLOAT, &o.rate, "X", "learning rate; default: 0.002"},

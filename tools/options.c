@@ -1,5 +1,6 @@
 /// Option parsing and help.
 #include "cli.h"
+#include "zsigma/zsigma_lab.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -201,6 +202,26 @@ int cli_read_seed(const cli_command *command, const char *option, const char *te
     *seed = strtoull(text, &end, 10);
     if (!errno && !*end && end != text && *text != '-') return CLI_DONE;
     return cli_usage(command, "--%s is a whole number", option);
+}
+
+bool cli_read_matrices(const char *list, uint32_t *matrices) {
+    static const struct {
+        const char *name;
+        uint32_t bits;
+    } names[] = {{"all", ZS_MATRICES_ALL},
+                 {"mlp", ZS_MATRICES_MLP},
+                 {"attention", ZS_MATRICES_ATTENTION},
+                 {"tower", ZS_MATRICES_TOWER},
+                 {"projector", ZS_MATRICES_PROJECTOR}};
+    *matrices = 0;
+    while (list) {
+        size_t size = strcspn(list, ","), i = 0;
+        while (i < sizeof names / sizeof *names && (strlen(names[i].name) != size || memcmp(names[i].name, list, size) != 0)) i++;
+        if (i == sizeof names / sizeof *names) return false;
+        *matrices |= names[i].bits;
+        list = list[size] ? list + size + 1 : NULL;
+    }
+    return true;
 }
 
 int cli_usage(const cli_command *command, const char *problem, ...) {

@@ -65,10 +65,6 @@ static zs_progress silent_progress(const cli_common *common) {
 
 // ---- setting up ----------------------------------------------------------------------------------------------------
 
-static uint32_t matrices_of(const char *name) {
-    return !name || strcmp(name, "all") == 0 ? 0 : strcmp(name, "mlp") == 0 ? ZS_MATRICES_MLP : ZS_MATRICES_ATTENTION;
-}
-
 /// FOLDER/NAME.safetensors → NAME
 static char *name_of(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -118,6 +114,8 @@ static zs_status encode_data(training *t, zs_error *error) {
 
 static zs_status create_trainer(training *t, zs_error *error) {
     const train_options *o = t->options;
+    uint32_t matrices;
+    cli_read_matrices(o->matrices, &matrices); // cmd_train looked at the names
     const zs_trainer_params params = {
         .items = t->data.items,
         .item_count = t->data.count,
@@ -128,7 +126,7 @@ static zs_status create_trainer(training *t, zs_error *error) {
         .sigmoid = o->form && strcmp(o->form, "sigmoid") == 0,
         .trace = o->form && strcmp(o->form, "sigmoid") == 0,
         .max_mult = (double)o->max_mult,
-        .matrices = matrices_of(o->matrices),
+        .matrices = matrices,
         .name = o->name ? o->name : t->name,
         .description = o->description,
         .dispatcher = o->classify,

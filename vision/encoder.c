@@ -1,58 +1,22 @@
-#include "vision/encoder.h"
-
-#include "ops/ops.h"
+#include "vision/encoder_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_ROWS = 8192 }; // of one turn: some hundred megabytes of activations
 
-/// An activation buffer [rows, stride] of f32; what lies between a row's width and its stride stays zero.
-typedef struct activation {
-    gpu_buffer buffer;
-    uint32_t stride;
-} activation;
-
-enum {
-    ACTIVATION_X,      // the stream that layers add to
-    ACTIVATION_NORMED, // what a norm left, then what attention made of it
-    ACTIVATION_QKV,
-    ACTIVATION_FFN,
-    ACTIVATION_A,       // Vᵀx of factored matrices
-    ACTIVATION_PICKED,  // patches that are features, or several side by side
-    ACTIVATION_BETWEEN, // the projector's two layers
-    ACTIVATION_COUNT
-};
-
-/// Attention takes the decoder's kernels. Two steps make it attend to all of a tile: under `places` a row's keys and values go to its own
-/// position's place in the pages, under `views` every row is at the last position and so sees all.
-typedef struct encoder_arrays {
-    gpu_buffer buffer; // GPU_MEMORY_SHARED: all that follows
-    Step *places, *views;
-    Row *place_rows, *view_rows; // [rows]
-    Span *spans;
-    uint32_t *position_index; // [rows]: of the table of positions
-    uint32_t *feature_index;  // [features, shuffle²]: rows of X
-    uint64_t *pages;          // [tiles, pages_per_tile]
-    float *turns;             // (cos, sin) = (1, 0) [positions, head_dim / 2]: towers do not rotate
-    float *patches;           // [rows, patch_stride]: pixels of each patch, nothing at class tokens
-} encoder_arrays;
-
-struct vision_encoder {
-    zs_device *device;
-    const vision_tower *tower;
-    vision_encoder_params params;
-    op_policy policy;
-    uint32_t positions, features; // of a tile
-    uint32_t patch_stride, pages_per_tile, span_rows, spans_per_tile;
-    uint32_t qkv_offset[3];
-    activation activations[ACTIVATION_COUNT];
-    gpu_buffer pages;
-    encoder_arrays arrays;
-};
-
-static uint64_t address_of(const vision_encoder *e, const void *host) {
+uint64_t encoder_address(const vision_encoder *e, const void *host) {
     return e->arrays.buffer.address + (uint64_t)((const char *)host - (const char *)e->arrays.buffer.mapped);
+}
+
+encoder_group encoder_group_at(const vision_encoder *e, uint32_t layer, uint32_t which) {
+    static const uint32_t first[] = {[GROUP_QKV] = VISION_Q, [GROUP_OUT] = VISION_OUT, [GROUP_FC1] = VISION_FC1, [GROUP_FC2] = VISION_FC2};
+    return (encoder_group){
+        .weights = which < GROUP_PROJECT ? &e->tower->layers[layer].weights[first[which]] : &e->tower->projector[which - GROUP_PROJECT],
+        .count = which == GROUP_QKV ? 3 : 1,
+        .y_offsets = which == GROUP_QKV ? e->qkv_offset : NULL,
+        .kept = e->params.gradients ? &e->activations[ACTIVATION_KEPT + which] : NULL,
+    };
 }
 
 uint32_t vision_encoder_tiles(const vision_tower *tower, uint32_t tiles) {
@@ -65,49 +29,71 @@ uint32_t vision_encoder_capacity(const vision_encoder *encoder) { return encoder
 
 // ---- memory --------------------------------------------------------------------------------------------------------
 
-/// Widest row of Vᵀx of a list of weights side by side.
-static uint32_t factored_stride(const vision_weight *weights, uint32_t count) {
-    uint32_t stride = 0;
-    for (uint32_t i = 0; i < count; i++) stride += weights[i].factored ? vision_stride(weights[i].vt.out) : 0;
-    return stride;
-}
-
-static uint32_t widest_factored(const vision_tower *tower) {
-    static const uint32_t first[] = {VISION_Q, VISION_OUT, VISION_FC1, VISION_FC2}, count[] = {3, 1, 1, 1};
-    uint32_t widest = 0;
-    for (uint32_t l = 0; l < tower->config.layers; l++) {
-        for (uint32_t g = 0; g < 4; g++) {
-            uint32_t stride = factored_stride(&tower->layers[l].weights[first[g]], count[g]);
-            widest = stride > widest ? stride : widest;
-        }
-    }
-    for (uint32_t i = 0; i < tower->projector_count; i++) {
-        uint32_t stride = factored_stride(&tower->projector[i], 1);
+/// Floats of a row of Vᵀx in the layer where a group has the widest.
+static uint32_t widest_factored(const vision_encoder *e, uint32_t which) {
+    const vision_tower *tower = e->tower;
+    uint32_t widest = 0, layers = which < GROUP_PROJECT ? tower->config.layers : which - GROUP_PROJECT < tower->projector_count;
+    for (uint32_t l = 0; l < layers; l++) {
+        const encoder_group g = encoder_group_at(e, l, which);
+        uint32_t stride = 0;
+        for (uint32_t i = 0; i < g.count; i++) stride += g.weights[i].factored ? vision_stride(g.weights[i].vt.out) : 0;
         widest = stride > widest ? stride : widest;
     }
     return widest;
 }
 
-static zs_status create_activations(vision_encoder *e, zs_error *error) {
-    static const char *const names[ACTIVATION_COUNT] = {"tower x", "tower normed", "tower qkv", "tower ffn",
-                                                        "tower a", "picked",       "between"};
+static void fill_strides(vision_encoder *e) {
     const vision_config *c = &e->tower->config;
+    const uint32_t between = e->tower->projector_count > 1 ? vision_stride(c->text_hidden) : 0;
+    activation *a = e->activations;
+    a[ACTIVATION_X].stride = a[ACTIVATION_NORMED].stride = vision_stride(c->hidden);
+    a[ACTIVATION_QKV].stride = vision_qkv_offsets(c, e->qkv_offset);
+    a[ACTIVATION_FFN].stride = vision_stride(c->ffn);
+    a[ACTIVATION_PICKED].stride = vision_stride(c->hidden * c->image.shuffle * c->image.shuffle);
+    a[ACTIVATION_BETWEEN].stride = between;
+    for (uint32_t g = 0; g < GROUP_COUNT; g++) {
+        uint32_t stride = widest_factored(e, g);
+        if (stride > a[ACTIVATION_A].stride) a[ACTIVATION_A].stride = stride;
+        if (e->params.gradients) a[ACTIVATION_KEPT + g].stride = stride;
+    }
+    if (!e->params.gradients) return;
+    a[ACTIVATION_ATTENDED].stride = a[ACTIVATION_MID].stride = a[ACTIVATION_DX].stride = a[ACTIVATION_X].stride;
+    a[ACTIVATION_BEFORE_GELU].stride = a[ACTIVATION_FFN].stride;
+    a[ACTIVATION_D_QKV].stride = a[ACTIVATION_QKV].stride;
+    a[ACTIVATION_PROJECTED].stride = between;
+}
+
+/// Whether an activation's rows are features, not patches.
+static bool is_of_features(uint32_t which) {
+    return which == ACTIVATION_PICKED || which == ACTIVATION_BETWEEN || which == ACTIVATION_PROJECTED ||
+           (which >= ACTIVATION_KEPT + GROUP_PROJECT && which < ACTIVATION_DX);
+}
+
+static zs_status create_activations(vision_encoder *e, zs_error *error) {
+    static const char *const names[ACTIVATION_COUNT] = {"tower x",        "tower normed", "tower qkv", "tower ffn",  "tower a",
+                                                        "picked",         "between",      "attended",  "x between",  "before gelu",
+                                                        "before gelu",    "a qkv",        "a out",     "a fc1",      "a fc2",
+                                                        "a of projector", "a of second",  "tower dx",  "tower d qkv"};
     uint32_t rows = e->params.tiles * e->positions, features = e->params.tiles * e->features;
-    const uint32_t strides[ACTIVATION_COUNT] = {
-        [ACTIVATION_X] = vision_stride(c->hidden),
-        [ACTIVATION_NORMED] = vision_stride(c->hidden),
-        [ACTIVATION_QKV] = vision_qkv_offsets(c, e->qkv_offset),
-        [ACTIVATION_FFN] = vision_stride(c->ffn),
-        [ACTIVATION_A] = widest_factored(e->tower),
-        [ACTIVATION_PICKED] = vision_stride(c->hidden * c->image.shuffle * c->image.shuffle),
-        [ACTIVATION_BETWEEN] = e->tower->projector_count > 1 ? vision_stride(c->text_hidden) : 0,
-    };
     zs_status status = ZS_OK;
     for (uint32_t i = 0; i < ACTIVATION_COUNT && !status; i++) {
-        uint64_t bytes = 4ull * (i < ACTIVATION_PICKED ? rows : features) * strides[i];
-        e->activations[i].stride = strides[i];
-        if (bytes) status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, bytes, true, names[i], &e->activations[i].buffer, error);
+        activation *a = &e->activations[i];
+        uint64_t bytes = 4ull * (is_of_features(i) ? features : rows) * a->stride;
+        if (bytes) status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, bytes, true, names[i], &a->buffer, error);
     }
+    return status;
+}
+
+/// What only gradients need.
+static zs_status create_inputs(vision_encoder *e, zs_error *error) {
+    const vision_config *c = &e->tower->config;
+    uint64_t rows = (uint64_t)e->params.tiles * e->positions, bytes = 4 * rows * e->activations[ACTIVATION_X].stride;
+    if (!e->params.gradients) return ZS_OK;
+    e->inputs = calloc(c->layers + 1u, sizeof *e->inputs);
+    if (!e->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an image encoder");
+    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, 8 * rows * c->heads, true, "tower sums", &e->stats, error);
+    for (uint32_t l = 0; l <= c->layers && !status; l++)
+        status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, bytes, true, "a tower layer's input", &e->inputs[l], error);
     return status;
 }
 
@@ -122,7 +108,8 @@ static zs_status create_arrays(vision_encoder *e, zs_error *error) {
     uint64_t rows = (uint64_t)e->params.tiles * e->positions, size = 0;
     uint64_t places = take(&size, sizeof(Step)), views = take(&size, sizeof(Step)), place_rows = take(&size, rows * sizeof(Row)),
              view_rows = take(&size, rows * sizeof(Row)), spans = take(&size, e->params.tiles * e->spans_per_tile * sizeof(Span)),
-             position_index = take(&size, rows * 4), feature_index = take(&size, rows * 4),
+             back_spans = take(&size, e->params.tiles * e->back_spans_per_tile * sizeof(Span)), position_index = take(&size, rows * 4),
+             feature_index = take(&size, rows * 4), picked_begin = take(&size, 4 * (rows + 1)), picked_from = take(&size, rows * 4),
              pages = take(&size, 8ull * e->params.tiles * e->pages_per_tile),
              turns = take(&size, 8ull * e->positions * (c->hidden / c->heads / 2)), patches = take(&size, 4 * rows * e->patch_stride);
     encoder_arrays *a = &e->arrays;
@@ -134,8 +121,11 @@ static zs_status create_arrays(vision_encoder *e, zs_error *error) {
     a->place_rows = (Row *)(void *)(host + place_rows);
     a->view_rows = (Row *)(void *)(host + view_rows);
     a->spans = (Span *)(void *)(host + spans);
+    a->back_spans = (Span *)(void *)(host + back_spans);
     a->position_index = (uint32_t *)(void *)(host + position_index);
     a->feature_index = (uint32_t *)(void *)(host + feature_index);
+    a->picked_begin = (uint32_t *)(void *)(host + picked_begin);
+    a->picked_from = (uint32_t *)(void *)(host + picked_from);
     a->pages = (uint64_t *)(void *)(host + pages);
     a->turns = (float *)(void *)(host + turns);
     a->patches = (float *)(void *)(host + patches);
@@ -154,18 +144,36 @@ static void fill_features(const vision_encoder *e, uint32_t tile) {
             for (uint32_t piece = 0; piece < s * s; piece++) *to++ = first + (i + piece / s) * side + j + piece % s;
 }
 
+/// The way back: which float of PICKED a row of X went to.
+static void fill_picked(const vision_encoder *e) {
+    const vision_config *c = &e->tower->config;
+    const encoder_arrays *a = &e->arrays;
+    uint32_t pieces = c->image.shuffle * c->image.shuffle, entries = e->params.tiles * e->features * pieces;
+    for (uint32_t row = 0; row < e->params.tiles * e->positions; row++)
+        a->picked_begin[row + 1] = a->picked_begin[row] + (row % e->positions >= c->class_token);
+    for (uint32_t i = 0; i < entries; i++)
+        a->picked_from[a->picked_begin[a->feature_index[i]]] =
+            i / pieces * e->activations[ACTIVATION_PICKED].stride + i % pieces * c->hidden;
+}
+
+/// A tile's rows in spans of so many.
+static void fill_spans(Span *spans, uint32_t count, uint32_t first_row, uint32_t rows, uint32_t limit) {
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t left = rows - i * limit;
+        spans[i] = (Span){.first_row = first_row + i * limit, .rows = left < limit ? left : limit};
+    }
+}
+
 static void fill_tile(const vision_encoder *e, uint32_t tile, uint64_t page_bytes) {
     const encoder_arrays *a = &e->arrays;
-    uint32_t first = tile * e->positions, span = e->span_rows;
+    uint32_t first = tile * e->positions;
     for (uint32_t p = 0; p < e->positions; p++) {
         a->place_rows[first + p] = (Row){.position = p, .sequence = tile};
         a->view_rows[first + p] = (Row){.position = e->positions - 1, .sequence = tile};
         a->position_index[first + p] = p;
     }
-    for (uint32_t i = 0; i < e->spans_per_tile; i++) {
-        uint32_t left = e->positions - i * span;
-        a->spans[tile * e->spans_per_tile + i] = (Span){.first_row = first + i * span, .rows = left < span ? left : span};
-    }
+    fill_spans(a->spans + tile * e->spans_per_tile, e->spans_per_tile, first, e->positions, e->span_rows);
+    fill_spans(a->back_spans + tile * e->back_spans_per_tile, e->back_spans_per_tile, first, e->positions, e->back_span_rows);
     for (uint32_t i = 0; i < e->pages_per_tile; i++) {
         uint32_t page = tile * e->pages_per_tile + i;
         a->pages[page] = e->pages.address + page * page_bytes;
@@ -176,12 +184,16 @@ static void fill_tile(const vision_encoder *e, uint32_t tile, uint64_t page_byte
 static void fill_arrays(const vision_encoder *e, uint64_t page_bytes) {
     const encoder_arrays *a = &e->arrays;
     const vision_config *c = &e->tower->config;
-    *a->places = (Step){.rows = address_of(e, a->place_rows), .pages = address_of(e, a->pages), .page_stride = e->pages_per_tile};
-    *a->views = (Step){.rows = address_of(e, a->view_rows),
-                       .spans = address_of(e, a->spans),
-                       .pages = address_of(e, a->pages),
+    *a->places = (Step){.rows = encoder_address(e, a->place_rows),
+                        .spans = encoder_address(e, a->back_spans),
+                        .pages = encoder_address(e, a->pages),
+                        .page_stride = e->pages_per_tile};
+    *a->views = (Step){.rows = encoder_address(e, a->view_rows),
+                       .spans = encoder_address(e, a->spans),
+                       .pages = encoder_address(e, a->pages),
                        .page_stride = e->pages_per_tile};
     for (uint32_t tile = 0; tile < e->params.tiles; tile++) fill_tile(e, tile, page_bytes);
+    fill_picked(e);
     for (uint32_t i = 0; i < e->positions * (c->hidden / c->heads / 2); i++) a->turns[2 * i] = 1;
 }
 
@@ -200,8 +212,12 @@ zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, co
     e->pages_per_tile = (e->positions + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
     e->span_rows = op_span_rows(e->policy, c->heads, c->heads, c->hidden / c->heads);
     e->spans_per_tile = (e->positions + e->span_rows - 1) / e->span_rows;
+    e->back_span_rows = op_attention_back_span_rows(e->policy);
+    e->back_spans_per_tile = (e->positions + e->back_span_rows - 1) / e->back_span_rows;
+    fill_strides(e);
     uint64_t page_bytes = 2ull * KV_PAGE_TOKENS * c->hidden * (params->kv_f16 ? 2 : 4);
     zs_status status = create_activations(e, error);
+    if (!status) status = create_inputs(e, error);
     if (!status)
         status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, page_bytes * e->pages_per_tile * params->tiles, true, "tower pages",
                                    &e->pages, error);
@@ -220,6 +236,9 @@ void vision_encoder_destroy(vision_encoder **handle) {
     if (!e) return;
     *handle = NULL;
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) gpu_buffer_destroy(e->device, &e->activations[i].buffer);
+    for (uint32_t l = 0; e->inputs && l <= e->tower->config.layers; l++) gpu_buffer_destroy(e->device, &e->inputs[l]);
+    free(e->inputs);
+    gpu_buffer_destroy(e->device, &e->stats);
     gpu_buffer_destroy(e->device, &e->pages);
     gpu_buffer_destroy(e->device, &e->arrays.buffer);
     free(e);
@@ -241,6 +260,7 @@ static void fill_patches(const vision_encoder *e, const float *pixels, uint32_t 
 
 void vision_encoder_fill(vision_encoder *e, const image_tiles *const *images, uint32_t first, uint32_t count, const vision_scales *scales) {
     uint32_t edge = e->tower->config.image.tile;
+    e->scales = scales->table + 4ull * scales->stride * scales->row;
     e->arrays.places->scales = scales->table;
     e->arrays.places->scale_stride = scales->stride;
     for (uint32_t t = 0; t < count * e->positions; t++) e->arrays.place_rows[t].expert = scales->row;
@@ -253,44 +273,49 @@ void vision_encoder_fill(vision_encoder *e, const image_tiles *const *images, ui
 
 // ---- the operations ------------------------------------------------------------------------------------------------
 
-typedef struct recording {
-    const vision_encoder *encoder;
-    op_recorder ops;
-    uint32_t tiles, rows;
-} recording;
+static void barrier(const encoder_recording *r) { gpu_command_barrier(r->ops.command); }
 
-static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
-
-static void record_by_type(const recording *r, op_linear *op) {
-    op_linear part = *op;
-    for (uint32_t s = 0; s < op->segment_count;) {
-        part.segment_count = 0;
-        matrix_type type = op->segments[s].weight->type;
-        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
-        op_record_linear(&r->ops, &part);
-    }
+void encoder_copy_rows(const encoder_recording *r, const gpu_buffer *from, const gpu_buffer *to, uint32_t stride) {
+    gpu_command_copy(r->ops.command, from, 0, to, 0, 4ull * r->rows * stride);
+    barrier(r);
 }
 
-/// Matrices that share an input, and what becomes of the result.
-typedef struct group {
-    const vision_weight *weights;
-    uint32_t count, rows;
+/// What a group's matrices multiply, and where to.
+typedef struct product {
+    uint32_t rows;
     uint64_t x, y;
     uint32_t x_stride, y_stride;
-    const uint32_t *y_offsets; // NULL: zeros
     bool residual;
-} group;
+    bool inner; // only as far as Vᵀx, of factored matrices
+} product;
+
+/// a ⊙ σ ⊙ z, from where Vᵀx stays.
+static void record_scale(const encoder_recording *r, const encoder_group *g, const op_linear *v) {
+    const vision_encoder *e = r->encoder;
+    op_scale scale = {
+        .x = v->y, .y = e->activations[ACTIVATION_A].buffer.address, .scales = e->scales, .stride = v->y_stride, .rows = v->rows};
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < g->count; i++) {
+        const vision_weight *w = &g->weights[i];
+        if (!w->factored) continue;
+        scale.segments[scale.segment_count++] = (op_scale_segment){at, w->vt.out, w->scale_offset};
+        at += vision_stride(w->vt.out);
+    }
+    op_record_scale(&r->ops, &scale);
+    barrier(r);
+}
 
 /// y = x · Wᵀ + bias, factored: ((x Vᵀ) ⊙ σ ⊙ z) Uᵀ + bias
-static void record_group(const recording *r, const group *g) {
+static void record_group(const encoder_recording *r, const encoder_group *g, const product *p) {
     const vision_encoder *e = r->encoder;
-    const activation *a = &e->activations[ACTIVATION_A];
-    op_linear dense = {.x = g->x, .y = g->y, .x_stride = g->x_stride, .y_stride = g->y_stride, .rows = g->rows, .residual = g->residual};
+    const activation *a = &e->activations[ACTIVATION_A], *of_v = g->kept ? g->kept : a;
+    op_linear dense = {.x = p->x, .y = p->y, .x_stride = p->x_stride, .y_stride = p->y_stride, .rows = p->rows, .residual = p->residual};
     dense.bias = g->weights[0].bias;
-    op_linear u = dense, v = {.x = g->x, .x_stride = g->x_stride, .rows = g->rows, .scale = true};
-    v.y = u.x = a->buffer.address;
-    v.y_stride = u.x_stride = a->stride;
-    v.step = address_of(e, e->arrays.places);
+    op_linear u = dense, v = {.x = p->x, .x_stride = p->x_stride, .rows = p->rows, .scale = !g->kept};
+    v.y = of_v->buffer.address;
+    u.x = a->buffer.address;
+    v.y_stride = u.x_stride = of_v->stride;
+    v.step = encoder_address(e, e->arrays.places);
     uint32_t at = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const vision_weight *w = &g->weights[i];
@@ -303,14 +328,30 @@ static void record_group(const recording *r, const group *g) {
             dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
         }
     }
-    record_by_type(r, &v);
+    op_record_linear_mixed(&r->ops, &v);
     if (v.segment_count) barrier(r);
-    record_by_type(r, &u);
-    record_by_type(r, &dense);
+    if (p->inner) return;
+    if (v.segment_count && g->kept) record_scale(r, g, &v);
+    op_record_linear_mixed(&r->ops, &u);
+    op_record_linear_mixed(&r->ops, &dense);
     barrier(r);
 }
 
-static void record_norm(const recording *r, const vision_norm *norm, const activation *to) {
+/// A group of a layer, on its rows.
+static void record_layer_group(const encoder_recording *r, uint32_t layer, uint32_t which, const activation *x, const activation *y,
+                               bool inner) {
+    const encoder_group g = encoder_group_at(r->encoder, layer, which);
+    record_group(r, &g,
+                 &(product){.rows = r->rows,
+                            .x = x->buffer.address,
+                            .x_stride = x->stride,
+                            .y = y->buffer.address,
+                            .y_stride = y->stride,
+                            .residual = which == GROUP_OUT || which == GROUP_FC2,
+                            .inner = inner});
+}
+
+static void record_norm(const encoder_recording *r, const vision_norm *norm, const activation *to) {
     const activation *x = &r->encoder->activations[ACTIVATION_X];
     op_record_layer_norm(&r->ops, &(op_layer_norm){
                                       .x = x->buffer.address,
@@ -327,7 +368,7 @@ static void record_norm(const recording *r, const vision_norm *norm, const activ
 }
 
 /// x[T, d] = patches · Wᵀ + positions
-static void record_embedding(const recording *r) {
+static void record_embedding(const encoder_recording *r) {
     const vision_encoder *e = r->encoder;
     const vision_tower *t = e->tower;
     const activation *x = &e->activations[ACTIVATION_X];
@@ -335,7 +376,7 @@ static void record_embedding(const recording *r) {
     op_record_gather(&r->ops, &(op_gather){
                                   .x = t->positions,
                                   .y = x->buffer.address,
-                                  .index = address_of(e, e->arrays.position_index),
+                                  .index = encoder_address(e, e->arrays.position_index),
                                   .width = t->config.hidden,
                                   .pieces = 1,
                                   .x_stride = x->stride,
@@ -346,7 +387,7 @@ static void record_embedding(const recording *r) {
     op_record_linear(&r->ops, &(op_linear){
                                   .segments = {{.weight = &t->patch}},
                                   .segment_count = 1,
-                                  .x = address_of(e, e->arrays.patches),
+                                  .x = encoder_address(e, e->arrays.patches),
                                   .y = x->buffer.address,
                                   .x_stride = e->patch_stride,
                                   .y_stride = x->stride,
@@ -357,15 +398,15 @@ static void record_embedding(const recording *r) {
     if (t->pre_norm.weight) record_norm(r, &t->pre_norm, x);
 }
 
-/// normed[T, d] = attention over all of a row's tile
-static void record_attention(const recording *r, const vision_layer *layer) {
+/// out[T, d] = attention over all of a row's tile
+static void record_attention(const encoder_recording *r, const vision_layer *layer, const activation *out) {
     const vision_encoder *e = r->encoder;
     const vision_config *c = &e->tower->config;
-    const activation *qkv = &e->activations[ACTIVATION_QKV], *out = &e->activations[ACTIVATION_NORMED];
+    const activation *qkv = &e->activations[ACTIVATION_QKV];
     op_record_rope_kv(&r->ops, &(op_rope_kv){
-                                   .step = address_of(e, e->arrays.places),
+                                   .step = encoder_address(e, e->arrays.places),
                                    .qkv = qkv->buffer.address,
-                                   .table = address_of(e, e->arrays.turns),
+                                   .table = encoder_address(e, e->arrays.turns),
                                    .bias = layer->qkv_bias,
                                    .stride = qkv->stride,
                                    .q_offset = e->qkv_offset[0],
@@ -379,7 +420,7 @@ static void record_attention(const recording *r, const vision_layer *layer) {
                                });
     barrier(r);
     op_record_attention(&r->ops, &(op_attention){
-                                     .step = address_of(e, e->arrays.views),
+                                     .step = encoder_address(e, e->arrays.views),
                                      .q = qkv->buffer.address,
                                      .out = out->buffer.address,
                                      .q_stride = qkv->stride,
@@ -395,71 +436,41 @@ static void record_attention(const recording *r, const vision_layer *layer) {
     barrier(r);
 }
 
-static void record_gelu(const recording *r, const activation *x, uint32_t width, uint32_t rows, op_gelu_kind kind) {
-    op_record_gelu(&r->ops, &(op_gelu){.x = x->buffer.address, .width = width, .stride = x->stride, .rows = rows, .kind = kind});
+static void record_gelu(const encoder_recording *r, const activation *x, const activation *y, uint32_t width, uint32_t rows,
+                        op_gelu_kind kind) {
+    op_record_gelu(
+        &r->ops,
+        &(op_gelu){.x = x->buffer.address, .y = y->buffer.address, .width = width, .stride = x->stride, .rows = rows, .kind = kind});
     barrier(r);
 }
 
-static void record_layer(const recording *r, const vision_layer *layer) {
+op_gelu_kind encoder_gelu_kind(const vision_encoder *e) {
     static const op_gelu_kind kinds[] = {
         [VISION_QUICK_GELU] = OP_GELU_QUICK, [VISION_GELU] = OP_GELU_ERF, [VISION_GELU_TANH] = OP_GELU_TANH};
+    return kinds[e->tower->config.activation];
+}
+
+void encoder_record_layer(const encoder_recording *r, uint32_t index, bool output) {
     const vision_encoder *e = r->encoder;
-    const vision_config *c = &e->tower->config;
-    const activation *x = &e->activations[ACTIVATION_X], *normed = &e->activations[ACTIVATION_NORMED],
-                     *qkv = &e->activations[ACTIVATION_QKV], *ffn = &e->activations[ACTIVATION_FFN];
+    const vision_layer *layer = &e->tower->layers[index];
+    const bool keep = e->params.gradients;
+    const activation *a = e->activations, *x = &a[ACTIVATION_X], *normed = &a[ACTIVATION_NORMED], *ffn = &a[ACTIVATION_FFN],
+                     *attended = keep ? &a[ACTIVATION_ATTENDED] : normed, *before = keep ? &a[ACTIVATION_BEFORE_GELU] : ffn;
     gpu_command_label(r->ops.command, "tower attention");
     record_norm(r, &layer->norms[0], normed);
-    record_group(r, &(group){
-                        // q, k, v [T, d] = normed · Wᵀ
-                        .weights = &layer->weights[VISION_Q],
-                        .count = 3,
-                        .rows = r->rows,
-                        .x = normed->buffer.address,
-                        .x_stride = normed->stride,
-                        .y = qkv->buffer.address,
-                        .y_stride = qkv->stride,
-                        .y_offsets = e->qkv_offset,
-                    });
-    record_attention(r, layer);
-    record_group(r, &(group){
-                        // x[T, d] += attended · Woutᵀ + b
-                        .weights = &layer->weights[VISION_OUT],
-                        .count = 1,
-                        .rows = r->rows,
-                        .x = normed->buffer.address,
-                        .x_stride = normed->stride,
-                        .y = x->buffer.address,
-                        .y_stride = x->stride,
-                        .residual = true,
-                    });
+    record_layer_group(r, index, GROUP_QKV, normed, &a[ACTIVATION_QKV], false); // q, k, v [T, d] = normed · Wᵀ
+    record_attention(r, layer, attended);
+    record_layer_group(r, index, GROUP_OUT, attended, x, false); // x[T, d] += attended · Woutᵀ + b
+    if (keep) encoder_copy_rows(r, &x->buffer, &a[ACTIVATION_MID].buffer, x->stride);
     gpu_command_label(r->ops.command, "tower mlp");
     record_norm(r, &layer->norms[1], normed);
-    record_group(r, &(group){
-                        // ffn[T, f] = normed · W1ᵀ + b
-                        .weights = &layer->weights[VISION_FC1],
-                        .count = 1,
-                        .rows = r->rows,
-                        .x = normed->buffer.address,
-                        .x_stride = normed->stride,
-                        .y = ffn->buffer.address,
-                        .y_stride = ffn->stride,
-                    });
-    record_gelu(r, ffn, c->ffn, r->rows, kinds[c->activation]);
-    record_group(r, &(group){
-                        // x[T, d] += gelu(ffn) · W2ᵀ + b
-                        .weights = &layer->weights[VISION_FC2],
-                        .count = 1,
-                        .rows = r->rows,
-                        .x = ffn->buffer.address,
-                        .x_stride = ffn->stride,
-                        .y = x->buffer.address,
-                        .y_stride = x->stride,
-                        .residual = true,
-                    });
+    record_layer_group(r, index, GROUP_FC1, normed, before, false); // before[T, f] = normed · W1ᵀ + b
+    record_gelu(r, before, ffn, e->tower->config.ffn, r->rows, encoder_gelu_kind(e));
+    record_layer_group(r, index, GROUP_FC2, ffn, x, !output); // x[T, d] += gelu(before) · W2ᵀ + b
 }
 
 /// features[F, text] from x[T, d]: class tokens dropped or patches put side by side, then the projector.
-static void record_projector(const recording *r, uint64_t features, uint32_t features_stride) {
+static void record_projector(const encoder_recording *r, uint64_t features, uint32_t features_stride) {
     const vision_encoder *e = r->encoder;
     const vision_tower *t = e->tower;
     const vision_config *c = &t->config;
@@ -470,7 +481,7 @@ static void record_projector(const recording *r, uint64_t features, uint32_t fea
     op_record_gather(&r->ops, &(op_gather){
                                   .x = x->buffer.address,
                                   .y = picked->buffer.address,
-                                  .index = address_of(e, e->arrays.feature_index),
+                                  .index = encoder_address(e, e->arrays.feature_index),
                                   .width = c->hidden,
                                   .pieces = c->image.shuffle * c->image.shuffle,
                                   .x_stride = x->stride,
@@ -478,31 +489,33 @@ static void record_projector(const recording *r, uint64_t features, uint32_t fea
                                   .rows = rows,
                               });
     barrier(r);
-    group last = {.weights = &t->projector[t->projector_count - 1],
-                  .count = 1,
-                  .rows = rows,
-                  .x = picked->buffer.address,
-                  .x_stride = picked->stride,
-                  .y = features,
-                  .y_stride = features_stride};
+    const encoder_group first = encoder_group_at(e, 0, GROUP_PROJECT), second = encoder_group_at(e, 0, GROUP_PROJECT_SECOND);
+    product last = {.rows = rows, .x = picked->buffer.address, .x_stride = picked->stride, .y = features, .y_stride = features_stride};
     if (t->projector_count > 1) { // gelu between the two
-        group first = last;
-        first.weights = &t->projector[0];
-        first.y = last.x = between->buffer.address;
-        first.y_stride = last.x_stride = between->stride;
-        record_group(r, &first);
-        record_gelu(r, between, c->text_hidden, rows, OP_GELU_ERF);
+        const activation *before = e->params.gradients ? &e->activations[ACTIVATION_PROJECTED] : between;
+        product into = last;
+        into.y = before->buffer.address;
+        into.y_stride = before->stride;
+        record_group(r, &first, &into);
+        record_gelu(r, before, between, c->text_hidden, rows, OP_GELU_ERF);
+        last.x = between->buffer.address;
+        last.x_stride = between->stride;
     }
-    record_group(r, &last);
+    record_group(r, t->projector_count > 1 ? &second : &first, &last);
 }
 
 void vision_encoder_record(vision_encoder *encoder, gpu_command *command, uint32_t count, uint64_t features, uint32_t features_stride) {
     const vision_tower *t = encoder->tower;
-    recording r = {
+    const encoder_recording r = {
         .encoder = encoder, .ops = {.command = command, .policy = encoder->policy}, .tiles = count, .rows = count * encoder->positions};
     record_embedding(&r);
-    for (uint32_t i = 0; i < t->config.layers; i++) record_layer(&r, &t->layers[i]);
-    if (t->post_norm.weight) record_norm(&r, &t->post_norm, &encoder->activations[ACTIVATION_X]);
+    const activation *x = &encoder->activations[ACTIVATION_X];
+    for (uint32_t i = 0; i < t->config.layers; i++) {
+        if (encoder->inputs) encoder_copy_rows(&r, &x->buffer, &encoder->inputs[i], x->stride);
+        encoder_record_layer(&r, i, true);
+    }
+    if (encoder->inputs) encoder_copy_rows(&r, &x->buffer, &encoder->inputs[t->config.layers], x->stride);
+    if (t->post_norm.weight) record_norm(&r, &t->post_norm, x);
     record_projector(&r, features, features_stride);
 }
 
@@ -515,7 +528,7 @@ void vision_encoder_record_rows(const vision_encoder *encoder, gpu_command *comm
     if (t->newline) {
         op.x = t->newline;
         op.y = features + 4ull * feature_rows * stride;
-        op.index = address_of(encoder, encoder->arrays.position_index); // which begins with 0
+        op.index = encoder_address(encoder, encoder->arrays.position_index); // which begins with 0
         op_record_gather(&ops, &op);
         gpu_command_barrier(command);
     }

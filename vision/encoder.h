@@ -13,6 +13,7 @@ typedef struct vision_encoder vision_encoder;
 typedef struct vision_encoder_params {
     uint32_t tiles; // at a time; more go in turns
     bool kv_f16;
+    bool gradients; // vision_encoder_record_back may follow; every layer's input is kept. Without kv_f16
 } vision_encoder_params;
 
 /// Tiles that are worth taking at a time when there are `tiles`.
@@ -33,6 +34,12 @@ void vision_encoder_fill(vision_encoder *encoder, const image_tiles *const *imag
                          const vision_scales *scales);
 /// Records what makes features of them: f32 [count · vision_config_features, features_stride] at device address `features`.
 void vision_encoder_record(vision_encoder *encoder, gpu_command *command, uint32_t count, uint64_t features, uint32_t features_stride);
+
+/// Records what adds the gradient by σ ⊙ z to sums[…], laid out like a row of the scale table, from the gradient by the features of the
+/// tiles that vision_encoder_record took last; d_features lies like features. Layers are computed again on the way, from the last one to
+/// the first that is factored.
+void vision_encoder_record_back(const vision_encoder *encoder, gpu_command *command, uint32_t count, uint64_t d_features,
+                                uint32_t features_stride, uint64_t sums);
 
 /// Records the rows that stand for images in a prompt: rows[t] = features[index[t]], where the row behind the last feature is the newline.
 /// features has room for feature_rows + 1; index is at a device address.

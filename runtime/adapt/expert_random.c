@@ -46,6 +46,10 @@ static zs_status fill_file(const zs_model *model, uint64_t seed, expert_file *fi
             if (weight->factored) status = fill_matrix(weight, &seed, &file->matrices[file->matrix_count++], error);
         }
     }
+    for (uint32_t i = 0; i < model->tower_weight_count && !status; i++) {
+        const model_weight *weight = &model->tower_weights[i];
+        if (weight->factored) status = fill_matrix(weight, &seed, &file->matrices[file->matrix_count++], error);
+    }
     return status;
 }
 

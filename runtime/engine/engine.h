@@ -125,6 +125,8 @@ void engine_keep_prefix(zs_engine *engine, sequence *seq);
 void engine_drop_prefixes(zs_engine *engine);
 /// Whether an id is a token's, or that of a row of an image that is still kept.
 bool engine_knows_token(const zs_engine *engine, uint32_t id);
+/// The id of the first row of the image that an id is a row of; false for a token's, and where the image is not kept any more.
+bool engine_find_image(const zs_engine *engine, uint32_t id, uint32_t *first_id);
 /// What stands for an id in a Row.
 uint32_t engine_row_token(const zs_engine *engine, uint32_t id);
 void engine_destroy_images(zs_engine *engine);

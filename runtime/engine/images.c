@@ -18,6 +18,12 @@ static stored_image *find_id(const zs_engine *engine, uint32_t id) {
 
 bool engine_knows_token(const zs_engine *engine, uint32_t id) { return id < engine->model->config.vocab || find_id(engine, id); }
 
+bool engine_find_image(const zs_engine *engine, uint32_t id, uint32_t *first_id) {
+    const stored_image *image = id < engine->model->config.vocab ? NULL : find_id(engine, id);
+    if (image) *first_id = image->first_id;
+    return image != NULL;
+}
+
 uint32_t engine_row_token(const zs_engine *engine, uint32_t id) {
     uint32_t vocab = engine->model->config.vocab;
     const stored_image *image = id < vocab ? NULL : find_id(engine, id);

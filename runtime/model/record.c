@@ -22,23 +22,6 @@ typedef struct recording {
 
 static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
 
-/// The segments from *first on that are of one matrix type, as an operation: a dispatch takes no other. *first moves behind them.
-static op_linear next_of_type(const op_linear *op, uint32_t *first) {
-    op_linear part = *op;
-    matrix_type type = op->segments[*first].weight->type;
-    part.segment_count = 0;
-    while (*first < op->segment_count && op->segments[*first].weight->type == type)
-        part.segments[part.segment_count++] = op->segments[(*first)++];
-    return part;
-}
-
-static void record_by_type(const recording *r, const op_linear *op) {
-    for (uint32_t s = 0; s < op->segment_count;) {
-        op_linear part = next_of_type(op, &s);
-        op_record_linear(&r->ops, &part);
-    }
-}
-
 static op_linear linear_of(const recording *r, const activation *x, const activation *y) {
     return (op_linear){
         .x = x->buffer.address,
@@ -85,11 +68,11 @@ static void record_group(const recording *r, const group *g) {
     u.gelu = dense.gelu = r->model->config.gelu;
     group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
     gpu_command_label(r->ops.command, g->v_label);
-    record_by_type(r, &v);
+    op_record_linear_mixed(&r->ops, &v);
     if (v.segment_count) barrier(r);
     gpu_command_label(r->ops.command, g->u_label);
-    record_by_type(r, &u);
-    record_by_type(r, &dense);
+    op_record_linear_mixed(&r->ops, &u);
+    op_record_linear_mixed(&r->ops, &dense);
     barrier(r);
     if (g->post_norm) record_post_norm(r, g, y);
 }
@@ -334,7 +317,7 @@ uint64_t model_page_bytes(const zs_model *model, bool kv_f16) {
 static uint32_t dispatches_by_type(const op_linear *op) {
     uint32_t dispatches = 0;
     for (uint32_t s = 0; s < op->segment_count;) {
-        op_linear part = next_of_type(op, &s);
+        op_linear part = op_linear_next_type(op, &s);
         dispatches += op_linear_dispatches(&part);
     }
     return dispatches;

@@ -24,6 +24,7 @@ static PushAttentionBack push_of(const op_attention_back *op) {
         .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
         .rows = op->rows,
         .window = op->window,
+        .whole = op->whole,
         .scale = 1.0f / sqrtf((float)op->head_dim),
     };
 }

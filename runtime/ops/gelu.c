@@ -7,12 +7,12 @@ void op_record_gelu(const op_recorder *recorder, const op_gelu *op) {
         op_fail(recorder, "gelu: %u columns do not fit %u rows of %u floats", op->width, op->rows, op->stride);
         return;
     }
-    PushGelu push = {.x = op->x, .width = op->width, .stride = op->stride};
+    PushGelu push = {.x = op->x, .y = op->y, .width = op->width, .stride = op->stride};
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = SHADER_gelu, .constant_count = 2, .constants = {WORKGROUP, kinds[op->kind]}},
+                            .key = {.module = SHADER_gelu, .constant_count = 3, .constants = {WORKGROUP, kinds[op->kind], op->back}},
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {divide_up(op->width, WORKGROUP), op->rows, 1},
-                            .work = {.bytes = 8.0 * op->rows * op->width, .flops = 10.0 * op->rows * op->width},
+                            .work = {.bytes = (op->back ? 12.0 : 8.0) * op->rows * op->width, .flops = 10.0 * op->rows * op->width},
                         });
 }

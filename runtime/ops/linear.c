@@ -380,3 +380,19 @@ void op_record_linear(const op_recorder *recorder, const op_linear *op) {
     else
         record_parts(recorder, op);
 }
+
+op_linear op_linear_next_type(const op_linear *op, uint32_t *first) {
+    op_linear part = *op;
+    matrix_type type = op->segments[*first].weight->type;
+    part.segment_count = 0;
+    while (*first < op->segment_count && op->segments[*first].weight->type == type)
+        part.segments[part.segment_count++] = op->segments[(*first)++];
+    return part;
+}
+
+void op_record_linear_mixed(const op_recorder *recorder, const op_linear *op) {
+    for (uint32_t s = 0; s < op->segment_count;) {
+        op_linear part = op_linear_next_type(op, &s);
+        op_record_linear(recorder, &part);
+    }
+}

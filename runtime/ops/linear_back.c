@@ -167,3 +167,16 @@ void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op
         record_whole(recorder, &some);
     }
 }
+
+void op_record_linear_back_mixed(const op_recorder *recorder, const op_linear_back *op) {
+    op_linear_back part = *op;
+    for (uint32_t s = 0; s < op->segment_count;) {
+        part.segment_count = 0;
+        matrix_type type = op->segments[s].weight->type;
+        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
+        op_record_linear_back(recorder, &part);
+        if (!op->sum) continue;
+        gpu_command_barrier(recorder->command);
+        part.residual = true;
+    }
+}

@@ -106,6 +106,10 @@ uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t str
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
 /// Dispatches that it becomes: more than one where matrices lie in parts.
 uint32_t op_linear_dispatches(const op_linear *op);
+/// The segments from *first on that are of one matrix type, as an operation; *first moves behind them.
+op_linear op_linear_next_type(const op_linear *op, uint32_t *first);
+/// Of segments of several matrix types, each run of one a dispatch of its own.
+void op_record_linear_mixed(const op_recorder *recorder, const op_linear *op);
 
 /// The gradient of a linear operation by its input, y[T, in] = x[T, out] · W: here x is the gradient by the operation's output and lies at
 /// x_offset, y the one by its input. Whole padded rows of y are written, zeros behind the width. scale_offset is not used.
@@ -119,6 +123,8 @@ typedef struct op_linear_back {
     bool residual;               // y += result instead of y = result
 } op_linear_back;
 void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op);
+/// Of segments of several matrix types, each run of one a dispatch of its own. Where they are summed, those behind the first add to it.
+void op_record_linear_back_mixed(const op_recorder *recorder, const op_linear_back *op);
 
 /// y[j] = x[index[j]] / rms(x[index[j]]) ⊙ weight; index 0: y[j] from x[j]. rms = √(mean x² + eps). With parts, each `width` floats of
 /// a row, side by side, by themselves. x and y may be the same.
@@ -139,12 +145,14 @@ typedef struct op_layer_norm {
 } op_layer_norm;
 void op_record_layer_norm(const op_recorder *recorder, const op_layer_norm *op);
 
-/// x[t] = x Φ(x) in place, Φ the normal distribution's: exactly (erf), by a tanh, or as x / (1 + e^(−1.702 x)).
+/// y[t] = x Φ(x), Φ the normal distribution's: exactly (erf), by a tanh, or as x / (1 + e^(−1.702 x)). y may be x. back: y holds the
+/// gradient by the result, and it becomes the one by x.
 typedef enum op_gelu_kind { OP_GELU_ERF, OP_GELU_TANH, OP_GELU_QUICK } op_gelu_kind;
 typedef struct op_gelu {
-    uint64_t x;
-    uint32_t width, stride, rows;
+    uint64_t x, y;
+    uint32_t width, stride, rows; // stride: of both
     op_gelu_kind kind;
+    bool back;
 } op_gelu;
 void op_record_gelu(const op_recorder *recorder, const op_gelu *op);
 
@@ -154,6 +162,14 @@ typedef struct op_gather {
     uint32_t width, pieces, x_stride, y_stride, rows;
 } op_gather;
 void op_record_gather(const op_recorder *recorder, const op_gather *op);
+
+/// y[t] = Σ_k x[from[k] …], begin[t] ≤ k < begin[t + 1], `width` floats from each place on: the gradient of op_gather, or of any rows that
+/// were taken several times.
+typedef struct op_gather_sum {
+    uint64_t x, y, begin, from; // begin: uint32_t[rows + 1]; from: in floats of x
+    uint32_t width, y_stride, rows;
+} op_gather_sum;
+void op_record_gather_sum(const op_recorder *recorder, const op_gather_sum *op);
 
 /// x[t] = scale · embedding row of rows[t].token; where there are features and the token lies outside the vocabulary, feature row
 /// token − vocabulary.
@@ -282,6 +298,14 @@ typedef struct op_rms_norm_back {
 } op_rms_norm_back;
 void op_record_rms_norm_back(const op_recorder *recorder, const op_rms_norm_back *op);
 
+/// dx[t] += the gradient of op_layer_norm's y[t] by x[t], from g[t] = that by y[t]. dx lies like x.
+typedef struct op_layer_norm_back {
+    uint64_t x, weight, g, dx;
+    uint32_t width, x_stride, g_stride, rows;
+    float eps;
+} op_layer_norm_back;
+void op_record_layer_norm_back(const op_recorder *recorder, const op_layer_norm_back *op);
+
 /// Turns gradients by rotated q and k back, in place; v, bias, kv_f16 and layer are not used.
 void op_record_rope_back(const op_recorder *recorder, const op_rope_kv *op);
 
@@ -295,6 +319,7 @@ typedef struct op_attention_back {
     uint32_t heads, kv_heads, head_dim, layer;
     uint32_t rows, spans;
     uint32_t window;  // as op_attention's
+    uint32_t whole;   // not 0: every sequence has so many rows, and each sees all of them, as in an image tower
     uint32_t longest; // bound on positions, for the work estimate
 } op_attention_back;
 void op_record_attention_back(const op_recorder *recorder, const op_attention_back *op);

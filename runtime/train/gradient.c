@@ -4,6 +4,7 @@
 #include "loader/safetensors.h"
 #include "train/gradient.h"
 #include "train/record.h"
+#include "train/tower.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ struct zs_gradient {
     zs_progress progress;
     zs_kl kl;
     train_workspace workspace;
+    train_tower tower;   // opened where the model's has a z and there is an engine
     placed_item *placed; // [limits.sequences]: the items of a pass
     gpu_command *command;
     double *sums;  // [scale_count]: the gradient by σ ⊙ z
@@ -140,6 +142,7 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (!status) status = gpu_command_create(model->device, "backward pass", &g->command, error);
     if (!status) status = zs_gradient_set_expert(g, NULL, false, error);
     if (!status && g->kl) status = upload_base_scales(g, error);
+    if (!status && g->engine && train_tower_is_factored(model)) status = train_tower_open(&g->tower, model, g->engine, limits.rows, error);
     if (status)
         zs_gradient_destroy(&g);
     else
@@ -152,6 +155,7 @@ void zs_gradient_destroy(zs_gradient **handle) {
     if (!g) return;
     *handle = NULL;
     gpu_command_destroy(&g->command);
+    train_tower_close(&g->tower);
     train_workspace_destroy(&g->workspace);
     free(g->placed);
     free(g->sums);
@@ -208,7 +212,7 @@ static zs_status check_item(const zs_gradient *g, const zs_gradient_item *item, 
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "item %zu: token id %u is outside the vocabulary of %u%s", index, id, c->vocab,
                             g->engine ? ", and of no image that the engine has" : "");
     }
-    return ZS_OK;
+    return g->tower.model ? train_tower_check(&g->tower, item, index, error) : ZS_OK;
 }
 
 static uint32_t cut_spans(Span *spans, uint32_t first_row, uint32_t rows, uint32_t limit) {
@@ -276,7 +280,8 @@ static void add_again(const zs_gradient *g, pass_plan *plan, const zs_gradient_i
     g->placed[plan->items++] = (placed_item){item, same->sequence, same->first_logit};
 }
 
-static uint32_t row_token(const zs_gradient *g, uint32_t id) { return g->engine ? engine_row_token(g->engine, id) : id; }
+/// Where the tower has a z, rows of images keep their ids until the pass is complete.
+static uint32_t row_token(const zs_gradient *g, uint32_t id) { return g->engine && !g->tower.model ? engine_row_token(g->engine, id) : id; }
 
 /// Puts an item's rows, pages and wanted logits behind those of the pass; false when it does not fit any more.
 static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_item *item) {
@@ -338,25 +343,56 @@ static zs_status take_results(zs_gradient *g, const pass_plan *plan, const zs_gr
     return ZS_OK;
 }
 
-static zs_status run_pass(zs_gradient *g, const pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
+static zs_status run_decoder(zs_gradient *g, const train_pass *pass, zs_error *error) {
     uint64_t value;
     zs_status status = gpu_command_begin(g->command, error);
     if (status) return status;
-    train_record(&g->workspace, g->command, &plan->pass);
+    train_record(&g->workspace, g->command, pass);
     status = gpu_command_end(g->command, error);
     if (!status) status = gpu_command_submit(g->command, &value, error);
-    if (!status) status = gpu_device_wait(g->model->device, value, error);
+    return status ? status : gpu_device_wait(g->model->device, value, error);
+}
+
+/// The features of a pass's images, under the expert's z and where it is wanted the base model's.
+static zs_status encode_images(zs_gradient *g, pass_plan *plan, zs_error *error) {
+    const train_workspace *w = &g->workspace;
+    train_tower *tower = &g->tower;
+    train_pass *pass = &plan->pass;
+    zs_status status = ZS_OK;
+    train_tower_clear(tower);
+    for (size_t i = 0; i < plan->items && !status; i++) status = train_tower_add(tower, g->placed[i].item, error);
+    if (!status) status = train_tower_number(tower, w->arrays.rows, pass->rows, w->activations[TRAIN_DX].stride, error);
+    if (!status && pass->reference) status = train_tower_encode(tower, w->base_scales.address, true, error);
+    if (!status) status = train_tower_encode(tower, w->scales.address, false, error);
+    pass->features = tower->features.address;
+    pass->reference_features = tower->reference.address;
+    pass->feature_rows = 1 + tower->tiles * vision_config_features(&g->model->tower->config);
+    pass->embeddings = tower->tiles > 0;
+    return status;
+}
+
+static zs_status run_pass(zs_gradient *g, pass_plan *plan, const zs_gradient_item *items, zs_error *error) {
+    const train_workspace *w = &g->workspace;
+    zs_status status = g->tower.model ? encode_images(g, plan, error) : ZS_OK;
+    if (!status) status = run_decoder(g, &plan->pass, error);
+    if (!status && g->tower.model && !plan->pass.forward)
+        status = train_tower_back(&g->tower, w->activations[TRAIN_DX].buffer.address, w->scales.address, &w->sums, &w->results, error);
     return status ? status : take_results(g, plan, items, error);
+}
+
+/// i-th matrix of the decoder, and behind those the tower's where there is a gradient by its z; NULL behind the last.
+static const model_weight *weight_at(const zs_gradient *g, uint32_t i) {
+    const uint32_t decoder = g->model->config.layers * MODEL_MATRICES;
+    if (i < decoder) return &g->model->layers[i / MODEL_MATRICES].weights[i % MODEL_MATRICES];
+    return g->tower.model && i - decoder < g->model->tower_weight_count ? &g->model->tower_weights[i - decoder] : NULL;
 }
 
 /// dz = σ ⊙ ds
 static void fill_values(zs_gradient *g) {
-    for (uint32_t i = 0; i < g->model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_weight *w = &g->model->layers[i].weights[m];
-            for (uint32_t r = 0; w->factored && r < w->rank; r++)
-                g->values[w->scale_offset + r] = (float)((double)w->sigma[r] * g->sums[w->scale_offset + r]);
-        }
+    const model_weight *w;
+    for (uint32_t i = 0; (w = weight_at(g, i)); i++) {
+        for (uint32_t r = 0; w->factored && r < w->rank; r++)
+            g->values[w->scale_offset + r] = (float)((double)w->sigma[r] * g->sums[w->scale_offset + r]);
     }
 }
 
@@ -367,7 +403,7 @@ static zs_status run_passes(zs_gradient *g, const zs_gradient_item *const *order
     for (size_t i = 0; i < count; i++) total += item_rows(order[i]);
     for (size_t i = 0; i < count && !status;) {
         pass_plan plan = {.pass = {.forward = forward, .reference = g->kl && !forward, .reverse = g->kl == ZS_KL_BASE_POLICY}};
-        if (g->engine) plan.pass.features = g->engine->images.features.address;
+        if (g->engine) plan.pass.features = plan.pass.reference_features = g->engine->images.features.address;
         if (g->engine) plan.pass.feature_rows = g->engine->images.capacity;
         for (; i < count && add_item(g, &plan, order[i]); i++) done += item_rows(order[i]);
         status = run_pass(g, &plan, items, error);
@@ -410,8 +446,8 @@ void zs_gradient_clear(zs_gradient *g) {
 // ---- what came out -------------------------------------------------------------------------------------------------
 
 bool zs_gradient_matrix(const zs_gradient *g, uint32_t i, const char **name, uint32_t *rank, const float **values) {
-    for (uint32_t k = 0; k < g->model->config.layers * MODEL_MATRICES; k++) {
-        const model_weight *w = &g->model->layers[k / MODEL_MATRICES].weights[k % MODEL_MATRICES];
+    const model_weight *w;
+    for (uint32_t k = 0; (w = weight_at(g, k)); k++) {
         if (!w->factored || i-- > 0) continue;
         *name = w->canonical;
         *rank = w->rank;
@@ -423,17 +459,17 @@ bool zs_gradient_matrix(const zs_gradient *g, uint32_t i, const char **name, uin
 
 zs_status zs_gradient_save(const zs_gradient *g, const char *path, bool force, zs_error *error) {
     enum { NAME_BYTES = 128 };
-    uint32_t count = g->model->info.matrices;
-    safetensors_entry *entries = calloc(count, sizeof *entries);
-    char *names = malloc((size_t)count * NAME_BYTES);
+    uint32_t most = g->model->info.matrices, count = 0;
+    safetensors_entry *entries = calloc(most, sizeof *entries);
+    char *names = malloc((size_t)most * NAME_BYTES);
     zs_status status = entries && names ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s", path);
     const char *name;
     uint32_t rank;
     const float *values;
-    for (uint32_t i = 0; !status && i < count && zs_gradient_matrix(g, i, &name, &rank, &values); i++) {
-        char *full = names + (size_t)i * NAME_BYTES;
+    for (; !status && count < most && zs_gradient_matrix(g, count, &name, &rank, &values); count++) {
+        char *full = names + (size_t)count * NAME_BYTES;
         snprintf(full, NAME_BYTES, "%s.z", name);
-        entries[i] = (safetensors_entry){.name = full, .dims = 1, .shape = {rank}, .data = values};
+        entries[count] = (safetensors_entry){.name = full, .dims = 1, .shape = {rank}, .data = values};
     }
     const safetensors_meta meta[] = {{(char[]){"format"}, (char[]){"zsigma-gradient"}}};
     if (!status) status = safetensors_save(path, force, entries, count, meta, 1, error);

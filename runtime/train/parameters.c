@@ -14,30 +14,48 @@ static int compare_matrices(const void *a, const void *b) {
 
 // ---- life ----------------------------------------------------------------------------------------------------------
 
-static bool wanted(uint32_t matrices, uint32_t index) {
-    uint32_t kind = index < MODEL_GATE ? ZS_MATRICES_ATTENTION : ZS_MATRICES_MLP;
-    return !matrices || matrices & kind;
+typedef struct kind {
+    uint32_t bit; // ZS_MATRICES_*
+    const char *name;
+} kind;
+static const kind kinds[] = {{ZS_MATRICES_MLP, "MLP"},
+                             {ZS_MATRICES_ATTENTION, "attention"},
+                             {ZS_MATRICES_TOWER, "image tower's"},
+                             {ZS_MATRICES_PROJECTOR, "projector's"}};
+
+/// Adds a matrix if it is of the kinds that are wanted.
+static void collect_weight(parameters *p, const model_weight *w, uint32_t bit, uint32_t matrices, uint32_t *found) {
+    if (!w->factored || !(matrices & bit)) return;
+    p->matrices[p->matrix_count++].weight = w;
+    *found |= bit;
 }
 
-static zs_status collect(parameters *p, uint32_t matrices, zs_error *error) {
+/// All kinds that are asked for must be there; without any, those that are.
+static zs_status collect(parameters *p, const parameters_form *form, zs_error *error) {
     const zs_model *model = p->model;
+    const uint32_t tower = ZS_MATRICES_TOWER | ZS_MATRICES_PROJECTOR;
+    const uint32_t matrices = form->matrices ? form->matrices : ZS_MATRICES_ALL | (form->images ? tower : 0);
+    uint32_t found = 0;
     p->matrices = calloc(model->info.matrices + 1, sizeof *p->matrices);
     if (!p->matrices) return no_memory(error);
-    uint32_t mlp = 0, attention = 0;
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_weight *w = &model->layers[i].weights[m];
-            if (!w->factored || !wanted(matrices, m)) continue;
-            p->matrices[p->matrix_count++].weight = w;
-            *(m < MODEL_GATE ? &attention : &mlp) += 1;
-        }
+    if (matrices & tower && !form->images)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT,
+                            "the image tower and its projector learn from questions about images, and there are none");
+    for (uint32_t i = 0; i < model->config.layers * MODEL_MATRICES; i++) {
+        uint32_t m = i % MODEL_MATRICES, bit = m < MODEL_GATE ? ZS_MATRICES_ATTENTION : ZS_MATRICES_MLP;
+        collect_weight(p, &model->layers[i / MODEL_MATRICES].weights[m], bit, matrices, &found);
     }
-    bool missing = (matrices & ZS_MATRICES_MLP && !mlp) || (matrices & ZS_MATRICES_ATTENTION && !attention);
-    if (!missing && p->matrix_count) return ZS_OK;
-    return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no factors of the %s matrices: make it anew with zsigma factor", model->path,
-                        !p->matrix_count ? ""
-                        : mlp            ? "attention"
-                                         : "MLP");
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
+        bool layer = i < model->tower->config.layers * VISION_MATRICES;
+        collect_weight(p, &model->tower_weights[i], layer ? ZS_MATRICES_TOWER : ZS_MATRICES_PROJECTOR, matrices, &found);
+    }
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        if (form->matrices & ~found & kinds[k].bit)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no factors of the %s matrices: make it anew with zsigma factor",
+                                model->path, kinds[k].name);
+    }
+    if (found) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no factors: make it anew with zsigma factor", model->path);
 }
 
 /// Sorts the matrices, as expert files have them, and gives each its place.
@@ -60,7 +78,7 @@ zs_status parameters_create(const zs_model *model, const parameters_form *form, 
         return zs_error_set(error, ZS_ERROR_ARGUMENT,
                             "a sigmoid times %g never gives a multiplier of 1: normalise by the trace, or choose a larger one",
                             p->max_mult);
-    zs_status status = collect(p, form->matrices, error);
+    zs_status status = collect(p, form, error);
     if (!status) status = place(p, error);
     if (status) {
         parameters_destroy(p);

@@ -24,7 +24,8 @@ typedef struct parameters {
 typedef struct parameters_form {
     bool sigmoid, trace;
     double max_mult;   // of the sigmoid
-    uint32_t matrices; // ZS_MATRICES_* bits; 0: all that the model has as factors
+    uint32_t matrices; // ZS_MATRICES_* bits; 0: all that the model has as factors and that items can teach
+    bool images;       // items have some, so that the tower and its projector learn too
     uint64_t seed;     // of the sigmoid's first values
 } parameters_form;
 

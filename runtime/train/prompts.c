@@ -4,11 +4,11 @@
 
 #include <stdlib.h>
 
-zs_status train_prompt_open(zs_engine *engine, const zs_train_item *item, train_prompt *prompt, zs_error *error) {
+zs_status train_prompt_open(zs_engine *engine, const zs_train_item *item, uint32_t expert, train_prompt *prompt, zs_error *error) {
     *prompt = (train_prompt){.ids = item->prompt, .count = item->prompt_count};
     if (!item->image_count) return ZS_OK;
     const zs_prompt marked = {
-        .ids = item->prompt, .id_count = item->prompt_count, .images = item->images, .image_count = item->image_count};
+        .ids = item->prompt, .id_count = item->prompt_count, .images = item->images, .image_count = item->image_count, .expert = expert};
     zs_status status = zs_engine_encode_prompt(engine, &marked, &prompt->encoded, &prompt->count, error);
     prompt->ids = prompt->encoded;
     return status;
@@ -31,7 +31,7 @@ static bool are_known(const zs_engine *engine, const train_prompt *prompts, size
 
 static zs_status open_all(zs_engine *engine, const zs_train_item *const *items, size_t count, train_prompt *prompts, zs_error *error) {
     zs_status status = ZS_OK;
-    for (size_t i = 0; i < count && !status; i++) status = train_prompt_open(engine, items[i], &prompts[i], error);
+    for (size_t i = 0; i < count && !status; i++) status = train_prompt_open(engine, items[i], 0, &prompts[i], error);
     return status;
 }
 

@@ -10,8 +10,9 @@ typedef struct train_prompt {
     uint32_t *encoded; // NULL: the item has no images
 } train_prompt;
 
-/// Errors: those of zs_engine_encode_prompt.
-zs_status train_prompt_open(zs_engine *engine, const zs_train_item *item, train_prompt *prompt, zs_error *error);
+/// expert: under whose z a factored tower sees; ids do not depend on it for a gradient, which encodes images itself then. Errors: those of
+/// zs_engine_encode_prompt.
+zs_status train_prompt_open(zs_engine *engine, const zs_train_item *item, uint32_t expert, train_prompt *prompt, zs_error *error);
 void train_prompt_close(train_prompt *prompt);
 
 /// All at once: prompts[count], zeroed before, to be closed also after an error. ZS_ERROR_CONTEXT when the engine does not hold their

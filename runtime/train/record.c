@@ -46,17 +46,6 @@ static op_linear linear_of(const recording *r, const activation *x, const activa
     };
 }
 
-/// Records segments of one matrix type per dispatch.
-static void record_linear(const recording *r, const op_linear *op) {
-    op_linear part = *op;
-    for (uint32_t s = 0; s < op->segment_count;) {
-        part.segment_count = 0;
-        matrix_type type = op->segments[s].weight->type;
-        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
-        op_record_linear(&r->ops, &part);
-    }
-}
-
 /// scaled[T, r] = s ⊙ a[T, r]
 static void record_scale(const recording *r, const group *g, const uint32_t *a_offsets) {
     const activation *scaled = &r->w->activations[TRAIN_SCALED];
@@ -89,12 +78,12 @@ static void record_group(const recording *r, const group *g) {
     u.silu_mul = dense.silu_mul = g->silu_mul;
     group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
     gpu_command_label(r->ops.command, g->label);
-    record_linear(r, &v);
+    op_record_linear_mixed(&r->ops, &v);
     if (v.segment_count) barrier(r);
     if (g->inner) return;
     if (g->a) record_scale(r, g, a_offsets);
-    record_linear(r, &u);
-    record_linear(r, &dense);
+    op_record_linear_mixed(&r->ops, &u);
+    op_record_linear_mixed(&r->ops, &dense);
     barrier(r);
 }
 
@@ -220,20 +209,6 @@ static void record_layer(const recording *r, uint32_t index, bool keep, const ac
 
 // ---- backwards -----------------------------------------------------------------------------------------------------
 
-/// Records products of one matrix type per dispatch; where they are summed, the second type adds to the first's.
-static void record_linear_back(const recording *r, const op_linear_back *op) {
-    op_linear_back part = *op;
-    for (uint32_t s = 0; s < op->segment_count;) {
-        part.segment_count = 0;
-        matrix_type type = op->segments[s].weight->type;
-        while (s < op->segment_count && op->segments[s].weight->type == type) part.segments[part.segment_count++] = op->segments[s++];
-        op_record_linear_back(&r->ops, &part);
-        if (!op->sum) continue;
-        barrier(r);
-        part.residual = true;
-    }
-}
-
 /// From dy (laid out as y): the gradient by the scales, and dx[T, in] where it is wanted.
 static void record_group_back(const recording *r, const group *g, const activation *dy, const activation *dx) {
     uint32_t a_offsets[OP_MAX_SEGMENTS];
@@ -266,7 +241,7 @@ static void record_group_back(const recording *r, const group *g, const activati
     }
     gpu_command_label(r->ops.command, g->label);
     if (u.segment_count) {
-        record_linear_back(r, &u);
+        op_record_linear_back_mixed(&r->ops, &u);
         barrier(r);
         op_record_scale_back(&r->ops, &scale);
         barrier(r);
@@ -275,8 +250,8 @@ static void record_group_back(const recording *r, const group *g, const activati
     v.y = dense.y = dx->buffer.address;
     v.y_stride = dense.y_stride = dx->stride;
     dense.residual = v.segment_count > 0;
-    record_linear_back(r, &v);
-    record_linear_back(r, &dense);
+    op_record_linear_back_mixed(&r->ops, &v);
+    op_record_linear_back_mixed(&r->ops, &dense);
 }
 
 /// dx += the gradient of norm(x) by x, from dh.
@@ -329,7 +304,7 @@ static void record_attention_back(const recording *r, uint32_t layer) {
     barrier(r);
 }
 
-/// dx, the gradient by the layer's output, becomes that by its input; of the first layer only the scales' is wanted.
+/// dx, the gradient by the layer's output, becomes that by its input, where it is wanted: of the first layer mostly only the scales' is.
 static void record_layer_back(const recording *r, uint32_t index) {
     const model_layer *layer = &r->model->layers[index];
     const activation *act = r->w->activations, *own = layer_activations(r, index), *dx = &act[TRAIN_DX], *dh = &act[TRAIN_DH];
@@ -358,8 +333,9 @@ static void record_layer_back(const recording *r, uint32_t index) {
     record_attention_back(r, index);
     const group qkv = {
         .weights = &layer->weights[MODEL_Q], .count = 3, .a = &own[TRAIN_A_QKV], .y_offsets = r->w->qkv_offset, .label = "qkv back"};
-    record_group_back(r, &qkv, &act[TRAIN_D_QKV], index > 0 ? dh : NULL); // d norm(x)[T, d]
-    if (index > 0) record_norm_back(r, &r->w->inputs[index], layer->attention_norm);
+    const bool further = index > 0 || r->pass->embeddings;
+    record_group_back(r, &qkv, &act[TRAIN_D_QKV], further ? dh : NULL); // d norm(x)[T, d]
+    if (further) record_norm_back(r, &r->w->inputs[index], layer->attention_norm);
 }
 
 // ---- the head ------------------------------------------------------------------------------------------------------
@@ -481,7 +457,7 @@ static void record_head(const recording *r) {
 // ---- a pass --------------------------------------------------------------------------------------------------------
 
 /// Every layer's input, and the last one's output, under the scales of a step. keep: the activations of layers that keep theirs, too.
-static void record_forward(recording *r, uint64_t step, bool keep, const activation *output) {
+static void record_forward(recording *r, uint64_t step, uint64_t features, bool keep, const activation *output) {
     const train_workspace *w = r->w;
     const uint32_t layers = r->model->config.layers;
     r->step = step;
@@ -491,7 +467,7 @@ static void record_forward(recording *r, uint64_t step, bool keep, const activat
                                          .x = w->inputs[0].buffer.address,
                                          .stride = w->inputs[0].stride,
                                          .rows = r->pass->rows,
-                                         .features = r->pass->features,
+                                         .features = features,
                                          .feature_rows = r->pass->feature_rows});
     barrier(r);
     for (uint32_t i = 0; i < layers; i++) record_layer(r, i, keep && train_kept_place(w, i), i + 1 < layers ? &w->inputs[i + 1] : output);
@@ -502,8 +478,8 @@ void train_record(const train_workspace *w, gpu_command *command, const train_pa
     const uint32_t layers = model->config.layers;
     recording r = {.model = model, .w = w, .pass = pass, .ops = {.command = command, .policy = w->policy}};
     if (!pass->forward) gpu_command_fill(command, &w->sums, 0, 4ull * model->scale_count, 0);
-    if (pass->reference) record_forward(&r, w->arrays.step_address[2], false, &w->reference);
-    record_forward(&r, w->arrays.step_address[0], !pass->forward, &w->inputs[layers]);
+    if (pass->reference) record_forward(&r, w->arrays.step_address[2], pass->reference_features, false, &w->reference);
+    record_forward(&r, w->arrays.step_address[0], pass->features, !pass->forward, &w->inputs[layers]);
     record_head(&r);
     if (pass->forward) return;
     for (uint32_t i = layers; i-- > 0;) record_layer_back(&r, i);

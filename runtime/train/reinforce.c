@@ -80,6 +80,8 @@ static uint32_t make_terms(zs_trainer *t, const rollout *rollouts, size_t count,
                                                .prompt_count = prompt->count,
                                                .answer = r->tokens,
                                                .answer_count = r->count,
+                                               .images = r->item->images,
+                                               .image_count = r->item->image_count,
                                                .weight = (float)(a / scored),
                                                .kl_weight = (float)(p->kl_weight / scored)};
     }

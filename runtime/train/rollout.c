@@ -32,7 +32,7 @@ static zs_status start_next(rolling *r, slot *s, zs_error *error) {
         .expert = r->expert, .sampling = {.temperature = p->temperature, .seed = p->seed}, .stream = to->stream};
     train_prompt prompt = {0};
     zs_status status = zs_session_create(p->engine, &session, &s->session, error);
-    if (!status) status = train_prompt_open(p->engine, to->item, &prompt, error);
+    if (!status) status = train_prompt_open(p->engine, to->item, r->expert, &prompt, error);
     if (!status) status = zs_session_set_prompt(s->session, prompt.ids, prompt.count, error);
     train_prompt_close(&prompt);
     return status ? status : zs_session_generate(s->session, p->max_tokens, error);

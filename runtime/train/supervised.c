@@ -31,6 +31,8 @@ static zs_status open_lesson(const zs_trainer *t, const zs_train_item *const *it
                                          .prompt_count = l->prompts[i].count,
                                          .answer = items[i]->answer,
                                          .answer_count = items[i]->answer_count,
+                                         .images = items[i]->images,
+                                         .image_count = items[i]->image_count,
                                          .weight = 1 / (float)l->tokens,
                                          .logprobs = next};
         next += items[i]->answer_count;

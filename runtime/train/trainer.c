@@ -196,7 +196,7 @@ static zs_status create_values(zs_trainer *t, zs_error *error) {
     const zs_trainer_params *p = &t->params;
     if (p->init) return parameters_from_expert(t->model, p->init, p->transfer, &t->parameters, error);
     const parameters_form form = {
-        .sigmoid = p->sigmoid, .trace = p->trace, .max_mult = p->max_mult, .matrices = p->matrices, .seed = p->seed};
+        .sigmoid = p->sigmoid, .trace = p->trace, .max_mult = p->max_mult, .matrices = p->matrices, .images = t->images, .seed = p->seed};
     return parameters_create(t->model, &form, &t->parameters, error);
 }
 

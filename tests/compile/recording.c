@@ -215,8 +215,14 @@ static void record_tower(const op_recorder *recorder, const matrix *weight, bool
                                                   .spans = ROWS,
                                                   .longest = ROWS,
                                                   .kv_f16 = kv_f16});
-    for (op_gelu_kind kind = OP_GELU_ERF; kind <= OP_GELU_QUICK; kind++)
-        op_record_gelu(recorder, &(op_gelu){.x = SOMEWHERE, .width = WIDTH, .stride = WIDTH, .rows = ROWS, .kind = kind});
+    for (uint32_t k = 0; k < 6; k++)
+        op_record_gelu(recorder, &(op_gelu){.x = SOMEWHERE,
+                                            .y = SOMEWHERE,
+                                            .width = WIDTH,
+                                            .stride = WIDTH,
+                                            .rows = ROWS,
+                                            .kind = (op_gelu_kind)(k / 2),
+                                            .back = k % 2});
     op_record_gather(recorder, &(op_gather){.x = SOMEWHERE,
                                             .y = SOMEWHERE,
                                             .index = SOMEWHERE,
@@ -225,6 +231,19 @@ static void record_tower(const op_recorder *recorder, const matrix *weight, bool
                                             .x_stride = WIDTH,
                                             .y_stride = PIECES * WIDTH,
                                             .rows = ROWS / PIECES});
+    // Backwards; attention's kernels are the decoder's.
+    op_record_layer_norm_back(recorder, &(op_layer_norm_back){.x = SOMEWHERE,
+                                                              .weight = SOMEWHERE,
+                                                              .g = SOMEWHERE,
+                                                              .dx = SOMEWHERE,
+                                                              .width = WIDTH,
+                                                              .x_stride = WIDTH,
+                                                              .g_stride = WIDTH,
+                                                              .rows = ROWS});
+    op_record_gather_sum(
+        recorder,
+        &(op_gather_sum){
+            .x = SOMEWHERE, .y = SOMEWHERE, .begin = SOMEWHERE, .from = SOMEWHERE, .width = WIDTH, .y_stride = WIDTH, .rows = ROWS});
 }
 
 zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16, zs_error *error) {

@@ -1,4 +1,4 @@
-/// The gradients of causal attention by q, k and v over whole sequences in pages.
+/// The gradients of attention by q, k and v over sequences in pages, causal or such that every row sees all of its own.
 ///
 /// With P_p = exp(s_p − L), ds = P (g · v − D), D = g · out, u = 2^−24 and d the head's size, f32 errs
 ///   in s by (√d + 4) u Σ|q k| / √d; in L by the mean of that, of exp's (32 + 3|x|) 2u (cf. reference.c) and of √count u;
@@ -19,24 +19,28 @@ typedef struct back_case {
     uint32_t lengths[MAX_SEQUENCES];
     uint32_t window;
     uint32_t shared; // pages of the first sequence that the others have too
+    bool whole;
 } back_case;
 
 static const back_case cases[] = {
-    {9, 3, 64, 1, {1}, 0, 0},
-    {9, 3, 64, 1, {100}, 0, 0},
-    {9, 3, 64, 1, {33, 1, 8, 17}, 0, 0},
-    {4, 4, 32, 1, {37, 9}, 0, 0},
-    {8, 1, 128, 1, {19}, 0, 0},
-    {32, 8, 64, 1, {17, 3}, 0, 0},
-    {5, 5, 80, 1, {35}, 0, 0},
-    {6, 2, 16, 1, {65}, 0, 0},
-    {2, 1, 256, 1, {12}, 0, 0},
-    {9, 3, 64, 8, {70}, 0, 0},
-    {9, 3, 64, 1, {40, 3}, 1, 0},
-    {9, 3, 64, 1, {70, 12}, 20, 0},
-    {8, 1, 128, 1, {19}, 100, 0},
-    {9, 3, 64, 1, {100, 40, 33, 70}, 0, 1},
-    {8, 2, 32, 1, {50, 40, 33}, 20, 1},
+    {9, 3, 64, 1, {1}, 0, 0, false},
+    {9, 3, 64, 1, {100}, 0, 0, false},
+    {9, 3, 64, 1, {33, 1, 8, 17}, 0, 0, false},
+    {4, 4, 32, 1, {37, 9}, 0, 0, false},
+    {8, 1, 128, 1, {19}, 0, 0, false},
+    {32, 8, 64, 1, {17, 3}, 0, 0, false},
+    {5, 5, 80, 1, {35}, 0, 0, false},
+    {6, 2, 16, 1, {65}, 0, 0, false},
+    {2, 1, 256, 1, {12}, 0, 0, false},
+    {9, 3, 64, 8, {70}, 0, 0, false},
+    {9, 3, 64, 1, {40, 3}, 1, 0, false},
+    {9, 3, 64, 1, {70, 12}, 20, 0, false},
+    {8, 1, 128, 1, {19}, 100, 0, false},
+    {9, 3, 64, 1, {100, 40, 33, 70}, 0, 1, false},
+    {8, 2, 32, 1, {50, 40, 33}, 20, 1, false},
+    {3, 3, 64, 1, {37, 37}, 0, 0, true},
+    {4, 4, 32, 1, {1, 1, 1}, 0, 0, true},
+    {2, 2, 72, 2, {65}, 0, 0, true},
 };
 
 /// One query's probabilities and what they err by, over the keys it sees.
@@ -69,9 +73,12 @@ static uint32_t key_row(const back_data *d, uint32_t t, uint32_t p) {
     return p < d->shape.shared * KV_PAGE_TOKENS ? p : t - (d->rows[t].position - p);
 }
 
-/// q of row t, head h over the keys of positions `first` up to its own.
+/// The position behind the last that row t sees.
+static uint32_t end_of(const back_data *d, uint32_t t) { return d->op.whole ? d->op.whole : d->rows[t].position + 1; }
+
+/// q of row t, head h over the keys of positions from `first` on.
 static query make_query(harness *h, const back_data *d, uint32_t t, uint32_t head, uint32_t first) {
-    uint32_t count = d->rows[t].position + 1 - first, size = d->shape.head_dim, kv_head = head / (d->shape.heads / d->shape.kv_heads);
+    uint32_t count = end_of(d, t) - first, size = d->shape.head_dim, kv_head = head / (d->shape.heads / d->shape.kv_heads);
     double root = sqrt((double)size), top = -INFINITY, total = 0, mean_error = 0;
     query r = {harness_alloc(h, count, sizeof(double)), harness_alloc(h, count, sizeof(double)), harness_alloc(h, count, sizeof(double)),
                harness_alloc(h, count, sizeof(double))};
@@ -111,7 +118,7 @@ static void add_query(harness *h, back_data *d, uint32_t t, uint32_t head, uint3
     double scale = 1 / sqrt((double)size);
     query r = make_query(h, d, t, head, first);
     const float *q = d->q + (size_t)t * d->op.q_stride + head * size, *g = d->g + (size_t)t * d->op.out_stride + head * size;
-    for (uint32_t i = 0; i < d->rows[t].position + 1 - first; i++) {
+    for (uint32_t i = 0; i < end_of(d, t) - first; i++) {
         uint32_t row = key_row(d, t, first + i);
         const float *k = d->keys + (size_t)row * d->v_stride + kv_head * size;
         size_t dq = (size_t)t * stride + d->op.dq_offset + head * size, key = (size_t)row * stride;
@@ -126,7 +133,7 @@ static void add_query(harness *h, back_data *d, uint32_t t, uint32_t head, uint3
 /// Attention itself, rounded once: what op_attention would have left.
 static void attend(harness *h, back_data *d, uint32_t t, uint32_t head, uint32_t first) {
     uint32_t size = d->shape.head_dim, kv_head = head / (d->shape.heads / d->shape.kv_heads);
-    uint32_t count = d->rows[t].position + 1 - first;
+    uint32_t count = end_of(d, t) - first;
     const float **keys = harness_alloc(h, count, sizeof *keys), **values = harness_alloc(h, count, sizeof *values);
     double *out = harness_alloc(h, size, sizeof *out), *bound = harness_alloc(h, size, sizeof *bound);
     for (uint32_t i = 0; i < count; i++) {
@@ -152,9 +159,9 @@ static void make_expected(harness *h, back_data *d) {
     }
     for (uint32_t t = 0; t < d->row_count; t++)
         for (uint32_t head = 0; head < c->heads; head++) {
-            uint32_t seen = d->rows[t].position + 1;
+            uint32_t seen = end_of(d, t);
             if (c->window && seen > c->window) seen = c->window;
-            uint32_t first = d->rows[t].position + 1 - seen;
+            uint32_t first = end_of(d, t) - seen;
             attend(h, d, t, head, first);
             add_query(h, d, t, head, first);
         }
@@ -216,6 +223,7 @@ static void make_data(harness *h, const back_case *c, back_data *d) {
                                 .layer = LAYER,
                                 .rows = d->row_count,
                                 .window = c->window,
+                                .whole = c->whole ? longest : 0,
                                 .longest = longest};
     d->op.q_stride = (wide + 2 * kv + 31) / 32 * 32;
     d->op.out_stride = (wide + 31) / 32 * 32 + 32;
@@ -255,8 +263,9 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 void cases_attention_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const back_case *c = &cases[i];
-        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u, %u pages shared", c->heads,
-                          c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window, c->shared))
+        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u, %u pages shared%s", c->heads,
+                          c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window, c->shared,
+                          c->whole ? ", whole" : ""))
             continue;
         back_data d = {0};
         make_data(h, c, &d);

@@ -3,6 +3,9 @@
 /// Bound: a sum of n values errs by √n u Σ|x|, so the mean by (√n + 5) u of the mean magnitude (a division: 2.5 units, 5u), which shifts
 /// every difference; differences round once more. That moves the variance by twice its mean product with the differences, at most
 /// 2 δ times the deviation, and its sum and root err as an RMS norm's: (√n / 2 + 10) u. Two products and the bias: 3u.
+///
+/// And its gradient, dx += ρ (w − mean w − n mean (w ⊙ n)), w = weight ⊙ g: n errs as above, means of products by (√n + 6) u of the mean
+/// magnitude, and the second one by Σ|w| times n's error besides.
 #include "cases.h"
 
 #include <math.h>
@@ -60,5 +63,62 @@ void cases_layer_norm(harness *h) {
         if (harness_case(h, "layer_norm", "width %u, %u rows, deviation %g, mean %g%s", c->width, c->rows, (double)c->size,
                          (double)c->shift, c->in_place ? ", in place" : ""))
             run_case(h, c);
+    }
+}
+
+static void record_back(harness *h, const op_recorder *recorder, void *user) {
+    (void)h;
+    op_record_layer_norm_back(recorder, user);
+}
+
+static void expect_back(const layer_norm_case *c, const float *x, const float *weight, const float *g, expect *dx, const float *before) {
+    double mean = 0, magnitude = 0, variance = 0, n = c->width, direct = 0, direct_size = 0, product = 0, product_error = 0;
+    for (uint32_t i = 0; i < c->width; i++) mean += (double)x[i] / n, magnitude += fabs((double)x[i]) / n;
+    for (uint32_t i = 0; i < c->width; i++) variance += ((double)x[i] - mean) * ((double)x[i] - mean) / n;
+    double root = sqrt(variance + (double)c->eps), shift = (sqrt(n) + 6) * U32 * magnitude;
+    double relative = (sqrt(n) / 2 + 13) * U32 + shift / root, sum = (sqrt(n) + 6) * U32;
+    for (uint32_t i = 0; i < c->width; i++) {
+        double w = (double)weight[i] * (double)g[i], of = ((double)x[i] - mean) / root;
+        direct += w / n;
+        direct_size += fabs(w) / n;
+        product += w * of / n;
+        product_error += (fabs(w) * (shift / root + fabs(of) * relative) + sum * fabs(w * of)) / n;
+    }
+    for (uint32_t i = 0; i < c->width; i++) {
+        double w = (double)weight[i] * (double)g[i], of = ((double)x[i] - mean) / root, along = of * product;
+        double change = (w - direct - along) / root, error = shift / root + fabs(of) * relative;
+        dx[i].value = change + (double)before[i];
+        dx[i].bound = (fabs(product) * error + fabs(of) * product_error + sum * direct_size) / root +
+                      (relative + 5 * U32) * (fabs(w) + fabs(direct) + fabs(along)) / root + U32 * (fabs(change) + fabs(dx[i].value)) +
+                      1e-37;
+    }
+}
+
+static void run_back(harness *h, const layer_norm_case *c) {
+    uint32_t stride = (c->width + 31) / 32 * 32 + c->spare, g_stride = stride + 32;
+    size_t count = (size_t)c->rows * stride;
+    float *x = random_floats(h, count, c->size), *weight = random_floats(h, c->width, 1),
+          *g = random_floats(h, (size_t)c->rows * g_stride, 1), *dx = random_floats(h, count, 1);
+    expect *expected = harness_alloc(h, count, sizeof *expected);
+    for (size_t i = 0; i < count; i++) x[i] += c->shift, expected[i] = UNTOUCHED;
+    for (uint32_t t = 0; t < c->rows; t++) {
+        size_t at = (size_t)t * stride;
+        expect_back(c, x + at, weight, g + (size_t)t * g_stride, expected + at, dx + at);
+    }
+    op_layer_norm_back op = {.width = c->width, .x_stride = stride, .g_stride = g_stride, .rows = c->rows, .eps = c->eps};
+    op.x = harness_put(h, x, count * sizeof *x);
+    op.weight = harness_put(h, weight, c->width * sizeof *weight);
+    op.g = harness_put(h, g, (size_t)c->rows * g_stride * sizeof *g);
+    op.dx = harness_put(h, dx, count * sizeof *dx);
+    harness_expect_f32(h, op.dx, expected, count);
+    harness_run(h, record_back, NULL, &op);
+}
+
+void cases_layer_norm_back(harness *h) {
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const layer_norm_case *c = &cases[i];
+        if (harness_case(h, "layer_norm_back", "width %u, %u rows, deviation %g, mean %g", c->width, c->rows, (double)c->size,
+                         (double)c->shift))
+            run_back(h, c);
     }
 }

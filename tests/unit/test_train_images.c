@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { PICTURES = 6, ANSWER = 2, CONTEXT = 160 }; // of two images and what is around them
+enum { PICTURES = 6, ANSWER = 2, CONTEXT = 160, TOWER_CONTEXT = 256 }; // contexts: of two images and what is around them
 static const char factored_path[] = TEST_OUTPUT "/train-images.gguf";
 static const zs_message question = {"user", "What is in the picture?"};
 static const uint32_t answers[2][ANSWER] = {{251, 7}, {33, 254}};
@@ -25,13 +25,13 @@ static uint32_t *prompt;
 static size_t prompt_count;
 
 /// Every second picture is dark, and is answered differently.
-static zs_image *picture(uint32_t number) {
+static zs_image *picture(uint32_t number, uint32_t height) {
     enum { WIDTH = 60, HEIGHT = 40 };
     static uint8_t pixels[3 * WIDTH * HEIGHT];
     zs_image *image = NULL;
     zs_error error;
     for (uint32_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)((number % 2 ? 0 : 200) + (i * (number + 3) + number * 37) % 50);
-    tiny_need(zs_image_create(pixels, WIDTH, HEIGHT, &image, &error), &error);
+    tiny_need(zs_image_create(pixels, WIDTH, height, &image, &error), &error);
     return image;
 }
 
@@ -45,7 +45,7 @@ static int setup(void **state) {
     engine = tiny_engine(model, (zs_engine_params){.context = CONTEXT, .kv_tokens = CONTEXT});
     tiny_need(zs_model_encode_chat(model, &question, 1, 1, &prompt, &prompt_count, &error), &error);
     for (uint32_t i = 0; i < PICTURES; i++) {
-        shown[i] = images[i] = picture(i);
+        shown[i] = images[i] = picture(i, 40);
         items[i] = (zs_train_item){.prompt = prompt,
                                    .prompt_count = prompt_count,
                                    .answer = answers[i % 2],
@@ -68,80 +68,191 @@ static int teardown(void **state) {
 
 // ---- the gradient --------------------------------------------------------------------------------------------------
 
-static double score(zs_gradient *gradient, const zs_gradient_item *item, const zs_expert *expert) {
+/// What a gradient is taken of: a model, the engine that encodes for it, and one term.
+typedef struct world {
+    zs_model *model;
+    zs_engine *engine;
+    zs_gradient *gradient;
+    uint32_t *ids; // the prompt with its images
+    float logprobs[ANSWER], kl[ANSWER];
+    zs_gradient_item item;
+} world;
+
+static double score(world *w, const zs_expert *expert) {
     zs_error error;
     double sum = 0;
-    tiny_need(zs_gradient_set_expert(gradient, expert, false, &error), &error);
-    tiny_need(zs_gradient_score(gradient, item, 1, &error), &error);
-    for (size_t i = 0; i < item->answer_count; i++) sum += (double)item->logprobs[i];
+    tiny_need(zs_gradient_set_expert(w->gradient, expert, false, &error), &error);
+    tiny_need(zs_gradient_score(w->gradient, &w->item, 1, &error), &error);
+    for (size_t i = 0; i < ANSWER; i++) sum += (double)w->logprobs[i];
     return sum;
 }
 
 /// An expert whose values are 1 but along the signs of a matrix's gradient.
-static zs_expert *step_along(const char *name, uint32_t rank, const float *values, float by) {
+static zs_expert *step_along(const zs_model *of, const char *name, uint32_t rank, const float *values, float by) {
     static const char path[] = TEST_OUTPUT "/train-images.safetensors";
     expert_file file;
     zs_error error;
     zs_expert *expert = NULL;
-    tiny_need(zs_expert_create_random(model, 1, &expert, &error), &error);
+    tiny_need(zs_expert_create_random(of, 1, &expert, &error), &error);
     tiny_need(zs_expert_save(expert, path, true, &error), &error);
     zs_expert_destroy(&expert);
     tiny_need(expert_file_load(path, &file, &error), &error);
+    bool found = false;
     for (size_t m = 0; m < file.matrix_count; m++) {
         for (uint32_t r = 0; r < file.matrices[m].rank; r++) file.matrices[m].values[r] = 1;
         if (strcmp(file.matrices[m].name, name) != 0) continue;
+        found = true;
         assert_int_equal(file.matrices[m].rank, rank);
         for (uint32_t r = 0; r < rank; r++) file.matrices[m].values[r] += values[r] < 0 ? -by : by;
     }
+    assert_true(found);
     tiny_need(expert_file_save(path, true, &file, &error), &error);
     tiny_need(zs_expert_load(path, &expert, &error), &error);
     expert_file_free(&file);
     return expert;
 }
 
-/// Log-probabilities are those that the engine scores; the gradient is that of differences of them, as f32 tells them.
-static void test_gradient(void **state) {
-    (void)state;
+/// The gradient by every matrix whose name begins with `part`, beside that of differences of log-probabilities, as f32 tells them.
+static uint32_t check_differences(world *w, const char *part) {
     const float step = 1.0f / 64;
-    zs_error error;
-    zs_gradient *gradient = NULL;
-    uint32_t *ids = NULL;
-    size_t count = 0;
-    float logprobs[ANSWER], scored[ANSWER];
-    const zs_prompt asked = {.ids = prompt, .id_count = prompt_count, .images = shown, .image_count = 1};
-    tiny_need(zs_engine_encode_prompt(engine, &asked, &ids, &count, &error), &error);
-    assert_true(count > prompt_count);
-    const zs_gradient_item item = {
-        .prompt = ids, .prompt_count = count, .answer = answers[0], .answer_count = ANSWER, .weight = 1, .logprobs = logprobs};
-    tiny_need(zs_gradient_create(model, &(zs_gradient_params){.engine = engine}, &gradient, &error), &error);
-    tiny_need(zs_gradient_add(gradient, &item, 1, &error), &error);
-    const zs_score_item told = {
-        .prefix = ids, .prefix_count = count, .continuation = answers[0], .continuation_count = ANSWER, .logprobs = scored};
-    tiny_need(zs_engine_score(engine, &told, 1, NULL, 0, &error), &error);
-    for (int i = 0; i < ANSWER; i++) assert_true(fabsf(scored[i] - logprobs[i]) <= 4e-5f); // as in test_engine.c
-
     const char *name;
     const float *values;
-    uint32_t rank;
-    for (uint32_t m = 0; zs_gradient_matrix(gradient, m, &name, &rank, &values); m++) {
+    uint32_t rank, checked = 0;
+    for (uint32_t m = 0; zs_gradient_matrix(w->gradient, m, &name, &rank, &values); m++) {
         double along = 0;
+        if (strncmp(name, part, strlen(part)) != 0) continue;
+        checked++;
         for (uint32_t r = 0; r < rank; r++) along += fabs((double)values[r]);
         assert_true(along > 0);
-        zs_expert *up = step_along(name, rank, values, step), *down = step_along(name, rank, values, -step);
-        double difference = (score(gradient, &item, up) - score(gradient, &item, down)) / (2 * (double)step);
+        zs_expert *up = step_along(w->model, name, rank, values, step), *down = step_along(w->model, name, rank, values, -step);
+        double difference = (score(w, up) - score(w, down)) / (2 * (double)step);
         // By f32: log-probabilities err by some 1e-5, here over 2 · step; their curvature by less than a fiftieth.
         if (!(fabs(difference - along) <= 2e-2 * along + 1e-3)) fail_msg("%s: %g, and by differences %g", name, along, difference);
         zs_expert_destroy(&up);
         zs_expert_destroy(&down);
     }
-    zs_gradient_destroy(&gradient);
+    return checked;
+}
+
+/// Encodes the prompt with the first images; the gradient is at the base model.
+static void open_world(world *w, const zs_prompt *asked, const zs_gradient_params *params) {
+    zs_error error;
+    size_t count = 0;
+    zs_gradient_params with = *params;
+    with.engine = w->engine;
+    tiny_need(zs_engine_encode_prompt(w->engine, asked, &w->ids, &count, &error), &error);
+    assert_true(count > asked->id_count);
+    w->item = (zs_gradient_item){.prompt = w->ids,
+                                 .prompt_count = count,
+                                 .answer = answers[0],
+                                 .answer_count = ANSWER,
+                                 .weight = 1,
+                                 .logprobs = w->logprobs,
+                                 .kl = w->kl,
+                                 .images = asked->images,
+                                 .image_count = asked->image_count};
+    tiny_need(zs_gradient_create(w->model, &with, &w->gradient, &error), &error);
+    tiny_need(zs_gradient_add(w->gradient, &w->item, 1, &error), &error);
+}
+
+/// Log-probabilities are those that the engine scores under an expert. ids: as it encoded the prompt for it.
+static void check_scores(const world *w, const uint32_t *ids, uint32_t expert) {
+    uint32_t all[TOWER_CONTEXT];
+    float scored[ANSWER];
+    size_t count = w->item.prompt_count;
+    assert_true(count + ANSWER <= TOWER_CONTEXT);
+    memcpy(all, ids, count * sizeof *all);
+    memcpy(all + count, answers[0], sizeof answers[0]);
+    tiny_score(w->engine, expert, all, count, count + ANSWER, scored);
+    for (int i = 0; i < ANSWER; i++) assert_true(fabsf(scored[i] - w->logprobs[i]) <= 4e-5f); // as in test_engine.c
+}
+
+/// Log-probabilities are those that the engine scores; the gradient is that of differences of them.
+static void test_gradient(void **state) {
+    (void)state;
+    zs_error error;
+    world w = {.model = model, .engine = engine};
+    open_world(&w, &(zs_prompt){.ids = prompt, .id_count = prompt_count, .images = shown, .image_count = 1}, &(zs_gradient_params){0});
+    check_scores(&w, w.ids, 0);
+    check_differences(&w, "");
+    zs_gradient_destroy(&w.gradient);
 
     // Without the engine nobody knows the image's ids, and as an answer nobody may.
-    tiny_need(zs_gradient_create(model, NULL, &gradient, &error), &error);
-    assert_int_equal(zs_gradient_add(gradient, &item, 1, &error), ZS_ERROR_ARGUMENT);
+    tiny_need(zs_gradient_create(model, NULL, &w.gradient, &error), &error);
+    assert_int_equal(zs_gradient_add(w.gradient, &w.item, 1, &error), ZS_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "outside the vocabulary"));
-    zs_gradient_destroy(&gradient);
-    free(ids);
+    zs_gradient_destroy(&w.gradient);
+    free(w.ids);
+}
+
+static const char tower_path[] = TEST_OUTPUT "/train-tower.gguf";
+
+/// A model whose tower and projector are factored too.
+static void load_tower(const char *folder, zs_model **with, zs_engine **sees) {
+    zs_error error;
+    const zs_factor_params factors = {
+        .type = ZS_FACTOR_F32, .matrices = ZS_MATRICES_ALL | ZS_MATRICES_TOWER | ZS_MATRICES_PROJECTOR, .force = true, .threads = 1};
+    tiny_need(zs_factor_file(folder, tower_path, &factors, NULL, &error), &error);
+    tiny_need(zs_model_load(device, tower_path, &(zs_model_params){.chat_template = "chatml"}, with, &error), &error);
+    *sees = tiny_engine(*with, (zs_engine_params){.context = TOWER_CONTEXT, .kv_tokens = TOWER_CONTEXT});
+}
+
+/// Images go through the tower in several turns where `rows` are few. expected: factored matrices of tower and projector.
+static void check_tower(const char *folder, uint32_t rows, uint32_t expected) {
+    zs_error error;
+    world w = {0};
+    zs_image *image = picture(0, 12);
+    const zs_image *thin = image;
+    load_tower(folder, &w.model, &w.engine);
+    uint32_t *marked, *again;
+    size_t marked_count, again_count;
+    tiny_need(zs_model_encode_chat(w.model, &question, 1, 1, &marked, &marked_count, &error), &error);
+    zs_prompt asked = {.ids = marked, .id_count = marked_count, .images = &thin, .image_count = 1};
+    open_world(&w, &asked, &(zs_gradient_params){.max_rows = rows, .kl = ZS_KL_POLICY_BASE});
+    for (int i = 0; i < ANSWER; i++) assert_true(fabsf(w.kl[i]) < 1e-6f);
+    check_scores(&w, w.ids, 0);
+    assert_int_equal(check_differences(&w, "vision.") + check_differences(&w, "projector."), expected);
+    assert_true(check_differences(&w, "model.layers.0.mlp.down") == 1);
+
+    // Under an expert that only changes the projector; the base model sees without it.
+    const char *name;
+    const float *values;
+    uint32_t rank, id, m = 0;
+    while (zs_gradient_matrix(w.gradient, m++, &name, &rank, &values) && strncmp(name, "projector.", 10) != 0) {
+    }
+    zs_expert *expert = step_along(w.model, name, rank, values, 0.5f);
+    tiny_need(zs_engine_attach_expert(w.engine, expert, false, &id, &error), &error);
+    asked.expert = id;
+    tiny_need(zs_gradient_set_expert(w.gradient, expert, false, &error), &error);
+    tiny_need(zs_gradient_add(w.gradient, &w.item, 1, &error), &error);
+    assert_true(w.kl[0] > 1e-5f);
+    tiny_need(zs_engine_encode_prompt(w.engine, &asked, &again, &again_count, &error), &error);
+    check_scores(&w, again, id);
+
+    // All images, or none.
+    w.item.image_count--;
+    tiny_need(zs_engine_encode_prompt(w.engine, &(zs_prompt){.ids = marked, .id_count = marked_count, .images = &thin, .image_count = 1},
+                                      &again, &again_count, &error),
+              &error);
+    w.item.prompt = again;
+    assert_int_equal(zs_gradient_add(w.gradient, &w.item, 1, &error), ZS_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "needs them all"));
+    zs_expert_destroy(&expert);
+    zs_image_destroy(&image);
+    free(marked);
+    free(again);
+    free(w.ids);
+    zs_gradient_destroy(&w.gradient);
+    zs_engine_destroy(&w.engine);
+    zs_model_destroy(&w.model);
+}
+
+/// A class token, and a projector of two matrices; newlines, and turns; patches side by side, and a norm behind the last layer.
+static void test_tower(void **state) {
+    (void)state;
+    check_tower(TEST_DATA "/golden/vision/llava-1.5", 0, 3 * 6 + 2);
+    check_tower(TEST_DATA "/golden/vision/llava-next", 72, 3 * 6 + 2);
+    check_tower(TEST_DATA "/golden/vision/smolvlm", 140, 3 * 6 + 1);
 }
 
 // ---- training ------------------------------------------------------------------------------------------------------
@@ -211,6 +322,71 @@ static void test_reinforced(void **state) {
     assert_int_equal(answered, 12);
 }
 
+/// What tower and projector learn moves their values alone; without images they cannot learn.
+static void test_tower_trained(void **state) {
+    (void)state;
+    zs_error error;
+    zs_trainer *trainer = NULL;
+    zs_model *with = NULL;
+    zs_engine *sees = NULL;
+    load_tower(TEST_DATA "/golden/vision/smolvlm", &with, &sees);
+    zs_train_item own[PICTURES];
+    uint32_t *marked, answered = 0;
+    size_t marked_count;
+    tiny_need(zs_model_encode_chat(with, &question, 1, 1, &marked, &marked_count, &error), &error);
+    memcpy(own, items, sizeof own);
+    zs_image *thin[PICTURES];
+    const zs_image *thin_shown[PICTURES];
+    for (uint32_t i = 0; i < PICTURES; i++) {
+        thin_shown[i] = thin[i] = picture(i, 12);
+        own[i].prompt = marked;
+        own[i].prompt_count = marked_count;
+        own[i].images = &thin_shown[i];
+    }
+    zs_trainer_params params = {.items = own,
+                                .item_count = PICTURES,
+                                .valid = own,
+                                .valid_count = PICTURES,
+                                .engine = sees,
+                                .matrices = ZS_MATRICES_TOWER | ZS_MATRICES_PROJECTOR,
+                                .batch = 2,
+                                .steps = 30,
+                                .learning_rate = 0.05,
+                                .clip = 1,
+                                .seed = 1};
+    tiny_need(zs_trainer_create(with, &params, &trainer, &error), &error);
+    tiny_need(zs_trainer_run(trainer, &error), &error);
+    zs_trainer_info info = zs_trainer_get_info(trainer);
+    zs_trainer_destroy(&trainer);
+    assert_int_equal(info.matrices, 3 * 6 + 1);
+    if (!(info.best_valid > info.first_valid + 1)) fail_msg("from %g to %g", info.first_valid, info.best_valid);
+
+    params.reward = reward;
+    params.reward_user = &answered;
+    params.rollouts = 2;
+    params.steps = 2;
+    params.max_tokens = 3;
+    params.valid_count = 0;
+    params.kl = ZS_KL_POLICY_BASE;
+    params.kl_weight = 0.1;
+    tiny_need(zs_trainer_create(with, &params, &trainer, &error), &error);
+    tiny_need(zs_trainer_run(trainer, &error), &error);
+    zs_trainer_destroy(&trainer);
+    assert_int_equal(answered, 8);
+
+    for (uint32_t i = 0; i < PICTURES; i++) own[i].image_count = 0, own[i].prompt = answers[0], own[i].prompt_count = ANSWER;
+    assert_int_equal(zs_trainer_create(with, &params, &trainer, &error), ZS_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "there are none"));
+    params.matrices = 0;
+    tiny_need(zs_trainer_create(with, &params, &trainer, &error), &error);
+    assert_int_equal(zs_trainer_get_info(trainer).matrices, 3 * 7);
+    zs_trainer_destroy(&trainer);
+    for (uint32_t i = 0; i < PICTURES; i++) zs_image_destroy(&thin[i]);
+    free(marked);
+    zs_engine_destroy(&sees);
+    zs_model_destroy(&with);
+}
+
 static void test_refused(void **state) {
     (void)state;
     zs_error error;
@@ -235,10 +411,8 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradient),
-        cmocka_unit_test(test_supervised),
-        cmocka_unit_test(test_reinforced),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_gradient),   cmocka_unit_test(test_tower),         cmocka_unit_test(test_supervised),
+        cmocka_unit_test(test_reinforced), cmocka_unit_test(test_tower_trained), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

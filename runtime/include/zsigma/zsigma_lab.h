@@ -155,7 +155,8 @@ typedef struct zs_gradient_params {
     uint32_t min_rows;       // where it is chosen: at least so many, for the longest item
     uint64_t max_kept_bytes; // of activations that are kept and not computed again; 0: a quarter of the device's memory, if that is free
     zs_kl kl;                // divergences are taken too; costs a forward pass and memory for the base model's logits
-    const zs_engine *engine; // of the same model: prompts may hold its images (zs_engine_encode_prompt); NULL: none do
+    const zs_engine *engine; // of the same model: prompts may hold its images (zs_engine_encode_prompt), and the tower's z has a gradient
+                             // too; NULL: none do
     zs_progress progress;    // "gradient", in tokens; false cancels
 } zs_gradient_params;
 
@@ -182,6 +183,9 @@ typedef struct zs_gradient_item {
     float *logprobs; // out [answer_count], natural logarithm; NULL: not wanted
     float kl_weight; // finite; params.kl says which divergence
     float *kl;       // out [answer_count], where params.kl says one; NULL: not wanted
+    const zs_image *const
+        *images;        // [image_count]: those of the prompt, in their order. Only needed where the engine's model has a tower or
+    size_t image_count; // projector with a z: then they are encoded anew, under the z at which the gradient is taken
 } zs_gradient_item;
 
 /// Adds d Σ (weight · log π(answer | prompt) − kl_weight · Σ KL) / dz. Items go together in passes of up to max_rows tokens, alike ones
@@ -214,7 +218,7 @@ typedef struct zs_train_item {
     size_t prompt_count;
     const uint32_t *answer; // answer_count ≥ 1, the end token with it where it is to be learnt; not looked at where there is a reward
     size_t answer_count;
-    const zs_image *const *images; // [image_count]; the tower sees them as it is, whatever z is
+    const zs_image *const *images; // [image_count]
     size_t image_count;
 } zs_train_item;
 
@@ -253,7 +257,7 @@ typedef struct zs_trainer_params {
     bool transfer;
     bool sigmoid, trace; // z = s · sigmoid(p) · max_mult, and s = Σσ / Σ(σm) under trace; else z itself
     double max_mult;     // 0: 1
-    uint32_t matrices;   // ZS_MATRICES_* bits; 0: all factors of the model
+    uint32_t matrices;   // ZS_MATRICES_* bits; 0: all factors of the decoder and, where items have images, of tower and projector
     const char *name, *description;
     bool dispatcher; // role of the expert
 
