@@ -3,7 +3,7 @@
 //
 // The approximations are x s(k), s(k) = 1 / (1 + e^−k), whose slope is s + x s (1 − s) k'.
 //
-// Grid: x = columns / workgroup size, y = rows. An invocation takes one value.
+// Grid: x = up to columns / workgroup size, y = rows. An invocation takes every so-many-th value of its row.
 // Constants: 0 workgroup size · 1 KIND (shared.h) · 2 BACK
 // Tiers: strict.
 #version 450
@@ -38,8 +38,9 @@ float slope(float x) {
 }
 
 void main() {
-    uint i = gl_GlobalInvocationID.x, at = gl_WorkGroupID.y * push.stride + i;
-    if (i >= push.width) return;
-    float x = push.x.v[at];
-    push.y.v[at] = BACK ? push.y.v[at] * slope(x) : gelu(x);
+    for (uint i = gl_GlobalInvocationID.x; i < push.width; i += WORKGROUP * gl_NumWorkGroups.x) {
+        uint at = gl_WorkGroupID.y * push.stride + i;
+        float x = push.x.v[at];
+        push.y.v[at] = BACK ? push.y.v[at] * slope(x) : gelu(x);
+    }
 }

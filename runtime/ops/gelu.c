@@ -12,7 +12,7 @@ void op_record_gelu(const op_recorder *recorder, const op_gelu *op) {
                             .key = {.module = SHADER_gelu, .constant_count = 3, .constants = {WORKGROUP, kinds[op->kind], op->back}},
                             .push = &push,
                             .push_size = sizeof push,
-                            .groups = {divide_up(op->width, WORKGROUP), op->rows, 1},
+                            .groups = {op_column_groups(recorder, op->width, WORKGROUP), op->rows, 1},
                             .work = {.bytes = (op->back ? 12.0 : 8.0) * op->rows * op->width, .flops = 10.0 * op->rows * op->width},
                         });
 }

@@ -9,6 +9,10 @@ uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width) {
     return size;
 }
 
+uint32_t op_column_groups(const op_recorder *recorder, uint32_t columns, uint32_t workgroup) {
+    return recorder->policy.lanes ? 1 : divide_up(columns, workgroup);
+}
+
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch) {
     const gpu_kernel *kernel;
     zs_error error;

@@ -27,7 +27,7 @@ void op_record_scale(const op_recorder *recorder, const op_scale *op) {
                             .key = {.module = SHADER_scale, .constant_count = 1, .constants = {WORKGROUP}},
                             .push = &push,
                             .push_size = sizeof push,
-                            .groups = {divide_up(width, WORKGROUP), op->rows, op->segment_count},
+                            .groups = {op_column_groups(recorder, width, WORKGROUP), op->rows, op->segment_count},
                             .work = {.bytes = 12.0 * op->rows * width * op->segment_count},
                         });
 }

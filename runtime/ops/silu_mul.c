@@ -18,7 +18,7 @@ void op_record_silu_mul(const op_recorder *recorder, const op_silu_mul *op) {
                             .key = {.module = SHADER_silu_mul, .constant_count = 2, .constants = {WORKGROUP, op->back}},
                             .push = &push,
                             .push_size = sizeof push,
-                            .groups = {divide_up(op->width, WORKGROUP), op->rows, 1},
+                            .groups = {op_column_groups(recorder, op->width, WORKGROUP), op->rows, 1},
                             .work = {.bytes = (op->back ? 20.0 : 12.0) * op->rows * op->width},
                         });
 }
