@@ -328,6 +328,23 @@ class Images(program.TinyTest):
         self.assertIn("warning: 2 of the 2 questions for validation", result.err)
         self.assertGreater(report["best_valid"], report["first_valid"] + 0.5)
 
+    def test_towers_and_projectors_learn(self):
+        """Where they are factored: with the decoder, or alone; never from text."""
+        seeing = self.path("seeing.gguf")
+        self.ok("factor", os.path.join(program.SOURCE, "tests", "golden", "vision", "llava-1.5"), "-o", seeing, "--matrices", "all,tower,projector", "--quiet")
+        data = self.lines(self.LINES[:2])
+        by = ["--images", self.path("images"), "--valid", data, "--batch", "2", "--rate", "0.03", "--json", "--force"]
+        self.assertEqual(self.ok_json(*self.train("sft", data, *by, "--steps", "1", model=seeing))["matrices"], 3 * 7 + 3 * 6 + 2)
+        report = self.ok_json(*self.train("sft", data, *by, "--steps", "20", "--matrices", "tower,projector", model=seeing))
+        self.assertEqual(report["matrices"], 3 * 6 + 2)
+        self.assertGreater(report["best_valid"], report["first_valid"] + 0.2)
+        asked = ["score", "-m", seeing, "--raw", "--prompt", "<image>what is it?", "--image", os.path.join(self.path("images"), "56x56.png"), "--answer", "a square"]
+        self.assertNotEqual(self.ok_json(*asked, "--expert", self.path("seen.safetensors"))["sum"], self.ok_json(*asked)["sum"])
+        text = self.train("sft", self.lines(self.LINES[2:], "text.jsonl"), "--force", "--steps", "1", model=seeing)
+        self.assertEqual(self.ok_json(*text)["matrices"], 3 * 7)
+        self.refused(1, "learn from questions about images", by=[*text, "--matrices", "projector"])
+        self.refused(1, "has no factors of the image tower's matrices", by=self.train("sft", data, "--images", self.path("images"), "--matrices", "tower", "--force"))
+
     def test_the_same_question_about_another_picture_is_another_one(self):
         images = self.path("images")
         result = self.ok(*self.train("sft", self.lines(self.LINES[:1]), "--images", images, "--valid", self.lines(self.LINES[1:2], "valid.jsonl"), "--steps", "1"))
