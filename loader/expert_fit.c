@@ -52,9 +52,9 @@ zs_status expert_fit_check(const expert_file *file, const expert_base *base, boo
         return zs_error_set(error, ZS_ERROR_MISMATCH,
                             "nothing of expert %s can be transferred: %s has none of its %u matrices (%s, …) in factored form", file->name,
                             base->path, fit->matrices, file->matrices[0].name);
-    if (transfer || !fit->has_cosine || fit->cosine >= EXPERT_SAME_BASE) return ZS_OK;
+    if (transfer || !fit->has_cosine || fit->cosine >= ZS_SAME_BASE) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_MISMATCH,
                         "expert %s was made for another model than %s (its base: %s; cosine of the sketches %.2f, at least %.1f is "
                         "expected): use its own base, or insist with --transfer",
-                        file->name, base->path, *file->base_model ? file->base_model : "not named", fit->cosine, EXPERT_SAME_BASE);
+                        file->name, base->path, *file->base_model ? file->base_model : "not named", fit->cosine, ZS_SAME_BASE);
 }

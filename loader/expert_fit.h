@@ -4,9 +4,6 @@
 
 #include "loader/expert_file.h"
 
-/// Below this cosine, sketches are of different base models (DESIGN.md §4).
-#define EXPERT_SAME_BASE 0.9
-
 /// A matrix of a model.
 typedef struct expert_target {
     uint32_t rank;       // 0: it is not factored

@@ -50,9 +50,7 @@ static void add_image(const asking *a, const cli_common *common, conversation *c
     zs_error error;
     zs_image *image = NULL;
     uint32_t tokens = 0;
-    zs_status status = zs_model_get_info(a->stack.model)->images
-                           ? zs_image_load(path, &image, &error)
-                           : zs_error_set(&error, ZS_ERROR_ARGUMENT, "%s reads text alone, it has no image tower", a->model);
+    zs_status status = zs_image_load(path, &image, &error);
     if (!status) status = check_image(a, image, &tokens, &error);
     zs_image **grown = status ? NULL : realloc(c->images, (c->image_count + 1) * sizeof *grown);
     if (!status && !grown) status = zs_error_set(&error, ZS_ERROR_MEMORY, "out of memory for an image");

@@ -60,7 +60,7 @@ static void print_comparison(const cli_common *common, const zs_expert *a, const
     printf("‖z − 1‖             %.4f and %.4f\ncosine of z − 1     %.4f\nlargest difference  %.4f\n", sqrt(c.aa), sqrt(c.bb), cosine,
            c.largest);
     if (has_base)
-        printf("same base model     %s (cosine of the sketches %.4f)\n", base >= 0.9 ? "yes" : "no", base);
+        printf("same base model     %s (cosine of the sketches %.4f)\n", base >= ZS_SAME_BASE ? "yes" : "no", base);
     else
         puts("same base model     unknown (no sketches)");
     expert_grid_print(grid);

@@ -76,7 +76,7 @@ static void tell_left_out(const cli_common *common, const json_t *left_out) {
 static void tell_one(const transfer *t, const cli_common *common, const json_t *r) {
     const char *name = json_string_value(json_object_get(r, "expert")), *base = json_string_value(json_object_get(r, "base_model"));
     const json_t *cosine = json_object_get(r, "cosine");
-    if (json_is_real(cosine) && json_real_value(cosine) < 0.9 && !common->quiet)
+    if (json_is_real(cosine) && json_real_value(cosine) < ZS_SAME_BASE && !common->quiet)
         cli_error("warning: expert %s was made for another model (%s; cosine of the sketches %.2f)", name, *base ? base : "not named",
                   json_real_value(cosine));
     cli_note(common, "transfer of %s%s%s: %lld of %lld matrices are applied, %lld numbers", name, t->shuffle ? ", shuffled by seed " : "",

@@ -11,7 +11,7 @@ static const char *image_seam(const zs_model *model) {
 
 zs_status chat_prompt_mark(const zs_model *model, const chat_prompt *p, uint32_t **ids, size_t *count, zs_error *error) {
     if (!model->tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
-    if (p->image_count && !model->tower) return engine_refuse_images(model, error);
+    if (p->image_count && !model->tower) return model_refuse_images(model, error);
     const chat_marks marks = {p->places, p->place_count, model->info.image_token, image_seam(model)};
     return tokenizer_encode_chat(model->tokenizer, p->messages, p->message_count, true, p->image_count ? &marks : NULL, ids, count, error);
 }

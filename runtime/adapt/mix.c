@@ -29,7 +29,7 @@ static zs_status check(const mixing *mix, zs_error *error) {
     }
     for (uint32_t e = 1; e < mix->count; e++) {
         double cosine;
-        if (zs_expert_compare(mix->experts[0], mix->experts[e], &cosine) && cosine < EXPERT_SAME_BASE)
+        if (zs_expert_compare(mix->experts[0], mix->experts[e], &cosine) && cosine < ZS_SAME_BASE)
             return zs_error_set(error, ZS_ERROR_MISMATCH, "experts %s and %s were made for different models (cosine of the sketches %.2f)",
                                 mix->experts[0]->file.name, mix->experts[e]->file.name, cosine);
     }

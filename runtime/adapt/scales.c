@@ -9,7 +9,7 @@ static void tell_fit(const zs_expert *expert, const zs_model *model, const zs_ex
     if (!fit->has_cosine)
         gpu_log(model->device, ZS_LOG_WARNING, "expert %s: the base model cannot be checked, because the expert or %s has no sketches",
                 expert->file.name, model->path);
-    else if (fit->cosine < EXPERT_SAME_BASE)
+    else if (fit->cosine < ZS_SAME_BASE)
         gpu_log(model->device, ZS_LOG_INFO,
                 "expert %s was made for another model (%s; cosine of the sketches %.2f): %u of its %u matrices are applied",
                 expert->file.name, expert->file.base_model, fit->cosine, fit->by_shape, fit->matrices);

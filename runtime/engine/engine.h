@@ -130,8 +130,6 @@ bool engine_find_image(const zs_engine *engine, uint32_t id, uint32_t *first_id)
 /// What stands for an id in a Row.
 uint32_t engine_row_token(const zs_engine *engine, uint32_t id);
 void engine_destroy_images(zs_engine *engine);
-/// The error for images where the model has no tower.
-zs_status engine_refuse_images(const zs_model *model, zs_error *error);
 /// Lets go of all images that no live session has in its prompt.
 void engine_drop_images(zs_engine *engine);
 /// Waits for everything submitted.

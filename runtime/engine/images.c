@@ -330,19 +330,13 @@ static void finish(prompt_images *p) {
     free(p->fresh_index);
 }
 
-zs_status engine_refuse_images(const zs_model *model, zs_error *error) {
-    return zs_error_set(error, ZS_ERROR_ARGUMENT,
-                        "%s reads text alone, it has no image tower: leave the image out, or give the tower's file (--mmproj)",
-                        model->path);
-}
-
 zs_status zs_engine_encode_prompt(zs_engine *engine, const zs_prompt *prompt, uint32_t **ids, size_t *count, zs_error *error) {
     const zs_model *model = engine->model;
     prompt_images p = {.engine = engine, .images = prompt->images, .count = prompt->image_count, .expert = prompt->expert};
     const image_family family = model->tower ? model->tower->config.image.family : IMAGE_LLAVA;
     if (!model->tokenizer && (prompt->text || family == IMAGE_IDEFICS3)) // whose tags are text
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer", model->path);
-    if (p.count && !model->tower) return engine_refuse_images(model, error);
+    if (p.count && !model->tower) return model_refuse_images(model, error);
     if (!expert_table_serial(&engine->experts, p.expert))
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "no expert with id %u is attached", p.expert);
     if (!p.count && !model->tower && prompt->text)

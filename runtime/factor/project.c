@@ -133,11 +133,11 @@ static zs_status check_base(work *w, zs_error *error) {
     w->report.has_cosine = pairs.count > 0;
     w->report.cosine = sketch_pairs_cosine(&pairs);
     if (!w->report.has_cosine) warn(w, "the model has no sketches");
-    if (!w->report.has_cosine || w->report.cosine >= EXPERT_SAME_BASE) return ZS_OK;
+    if (!w->report.has_cosine || w->report.cosine >= ZS_SAME_BASE) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_MISMATCH,
                         "%s was not made from %s (cosine of the sketches %.2f, at least %.1f is expected): factor the model that it was "
                         "tuned from",
-                        w->tuned_path, w->base_path, w->report.cosine, EXPERT_SAME_BASE);
+                        w->tuned_path, w->base_path, w->report.cosine, ZS_SAME_BASE);
 }
 
 // ---- one matrix ----------------------------------------------------------------------------------------------------

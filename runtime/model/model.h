@@ -67,6 +67,8 @@ zs_status model_shape_create(zs_device *device, const model_file *file, zs_place
                              zs_error *error);
 /// Makes the factored matrices of a shape dense ones of a type.
 void model_shape_compose(zs_model *shape, matrix_type type);
+/// The error for images where the model has no tower.
+zs_status model_refuse_images(const zs_model *model, zs_error *error);
 /// Writes σ of every factored matrix into row[scale_count] (host): the base model's row of the scale table.
 void model_base_scales(const zs_model *model, float *row);
 

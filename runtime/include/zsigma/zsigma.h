@@ -247,7 +247,10 @@ zs_status zs_expert_save(const zs_expert *expert, const char *path, bool force, 
 /// while the expert lives; false when i is out of range.
 bool zs_expert_matrix(const zs_expert *expert, uint32_t i, const char **name, uint32_t *rank, const float **multipliers);
 
-/// Cosine between the sketches of the matrices that two experts share: below 0.9 they were made for different models.
+/// Below this cosine, sketches are of different base models.
+#define ZS_SAME_BASE 0.9
+
+/// Cosine between the sketches of the matrices that two experts share: below ZS_SAME_BASE they were made for different models.
 /// False when they share no sketches.
 bool zs_expert_compare(const zs_expert *a, const zs_expert *b, double *cosine);
 
@@ -258,7 +261,7 @@ typedef struct zs_expert_fit {
     uint32_t by_shape; // of those: with as many singular values as the expert has numbers. These are applied
     uint64_t values;   // their numbers together
     bool has_cosine;   // there are sketches of the same matrices on both sides
-    double cosine;     // between them; below 0.9 the expert was made for another model
+    double cosine;     // between them; below ZS_SAME_BASE the expert was made for another model
 } zs_expert_fit;
 void zs_expert_get_fit(const zs_expert *expert, const zs_model *model, zs_expert_fit *fit);
 /// Why the expert's i-th matrix (as zs_expert_matrix counts) cannot be put on the model, in words; NULL: it can, or i is out of range.
