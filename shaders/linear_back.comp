@@ -1,10 +1,11 @@
-// y[t, i] = Σ_o W[o, i] x[t, o], the gradient of a linear operation by its input, on CPU drivers: an invocation makes a block of a
-// unit (8 columns of W) × TOKENS step rows in registers; nothing passes through shared memory.
+// y[t, i] = Σ_o W[o, i] x[t, o], the gradient of a linear operation by its input, on CPU drivers: an invocation makes a block of QUADS
+// times four columns of W × TOKENS step rows in registers; nothing passes through shared memory.
 //
-// Grid: x = units of all segments / workgroup size, y = step rows / TOKENS. With LINEAR_SUM all segments make the same columns, and
+// Grid: x = columns of all segments / (4 · QUADS · workgroup size), y = step rows / TOKENS. QUADS is 1 for types of weights that can be read
+// so (weights.glsl), else 2, a unit. With LINEAR_SUM all segments make the same columns, and
 // their products are added. Eight rows of W go in a turn, unrolled; SUBGROUP: an x is loaded once per subgroup and handed round as in
 // linear_lanes.comp.
-// Memory per output: out · bytes(type) / TOKENS of weights + 4 · out / (8 · subgroup size) of x.
+// Memory per output: out · bytes(type) / TOKENS of weights + 4 · out / (4 · QUADS · subgroup size) of x.
 //
 // Constants: 0 workgroup size (SUBGROUP: the subgroup's size, ≥ 4) · 1 WEIGHT_GROUP · 2 TOKENS · 3 FLAGS (shared.h: RESIDUAL, SUM) ·
 // 4 number of segments
@@ -24,6 +25,12 @@ layout(constant_id = 3) const uint FLAGS = 0;
 layout(constant_id = 4) const uint SEGMENTS = 1;
 
 const uint CHUNK = 8u; // rows of W in a turn
+#ifdef WEIGHT_QUADS
+const uint QUADS = 1u;
+#else
+const uint QUADS = 2u;
+#endif
+const uint SUMS = TOKENS * QUADS;
 
 #ifdef SUBGROUP
 const uint SHARES = WORKGROUP < CHUNK ? CHUNK / WORKGROUP : 1u; // of a chunk of x that an invocation loads
@@ -42,8 +49,8 @@ float take(float share[SHARES], uint k) {
 #endif
 }
 
-// a[t], b[t] += Σ_o W[o, 8 · unit + 0…3 and 4…7] x[t0 + t, o]
-void accumulate(uint s, uint unit, uint t0, inout vec4 a[TOKENS], inout vec4 b[TOKENS]) {
+// sums[t · QUADS + q] += Σ_o W[o, 4 · (quad + q) + 0…3] x[t0 + t, o]
+void accumulate(uint s, uint quad, uint t0, inout vec4 sums[SUMS]) {
     uint rows = push.out_rows[s], units = push.in_units[s];
 #ifdef SUBGROUP
     uint place = gl_SubgroupInvocationID % SPREAD;
@@ -62,18 +69,21 @@ void accumulate(uint s, uint unit, uint t0, inout vec4 a[TOKENS], inout vec4 b[T
                 share[t * SHARES + i] = o < rows ? value : 0.0;
             }
         }
-        vec4 wa[CHUNK], wb[CHUNK]; // all before the first is used: reads from memory overlap
+        vec4 w[CHUNK * QUADS]; // all before the first is used: reads from memory overlap
         [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
             WeightRow row = weight_row(push.weights[s], rows, units, min(chunk + k, rows - 1u));
-            weight_load(row, unit, weight_scale(row, unit), wa[k], wb[k]);
+#ifdef WEIGHT_QUADS
+            w[k] = weight_quad(row, quad);
+#else
+            weight_load(row, quad / 2u, weight_scale(row, quad / 2u), w[k * QUADS], w[k * QUADS + 1u]);
+#endif
         }
         [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
             [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
                 float mine[SHARES];
                 [[unroll]] for (uint i = 0u; i < SHARES; i++) mine[i] = share[t * SHARES + i];
                 float x = take(mine, k);
-                a[t] += wa[k] * x;
-                b[t] += wb[k] * x;
+                [[unroll]] for (uint q = 0u; q < QUADS; q++) sums[t * QUADS + q] += w[k * QUADS + q] * x;
             }
         }
     }
@@ -81,18 +91,17 @@ void accumulate(uint s, uint unit, uint t0, inout vec4 a[TOKENS], inout vec4 b[T
 
 void main() {
     const bool sum = (FLAGS & LINEAR_SUM) != 0u;
-    uvec2 at = linear_back_segment(gl_WorkGroupID.x, WORKGROUP, sum ? 1u : SEGMENTS);
-    uint mine = at.y + gl_LocalInvocationID.x, unit = min(mine, push.in_units[at.x] - 1u), t0 = gl_WorkGroupID.y * TOKENS;
-    vec4 a[TOKENS], b[TOKENS];
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) a[t] = b[t] = vec4(0);
+    uvec2 at = linear_back_segment(gl_WorkGroupID.x, WORKGROUP * QUADS / 2u, sum ? 1u : SEGMENTS);
+    uint mine = 2u * at.y + gl_LocalInvocationID.x * QUADS, quad = min(mine, 2u * push.in_units[at.x] - QUADS), t0 = gl_WorkGroupID.y * TOKENS;
+    vec4 sums[SUMS];
+    [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = vec4(0);
     if (sum) {
-        for (uint s = 0u; s < SEGMENTS; s++) accumulate(s, unit, t0, a, b);
+        for (uint s = 0u; s < SEGMENTS; s++) accumulate(s, quad, t0, sums);
     } else {
-        accumulate(at.x, unit, t0, a, b);
+        accumulate(at.x, quad, t0, sums);
     }
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-        if (mine != unit || t0 + t >= push.rows) continue;
-        linear_back_store(at.x, t0 + t, 2u * unit, a[t], FLAGS);
-        linear_back_store(at.x, t0 + t, 2u * unit + 1u, b[t], FLAGS);
+        if (mine != quad || t0 + t >= push.rows) continue;
+        [[unroll]] for (uint q = 0u; q < QUADS; q++) linear_back_store(at.x, t0 + t, quad + q, sums[t * QUADS + q], FLAGS);
     }
 }

@@ -7,6 +7,8 @@
 // and in two steps, so that memory can be on its way while something else is calculated:
 //   WeightBits, weight_fetch(r, unit)      a unit and its scale as they lie in memory
 //   weight_unpack(bits, r, unit, a, b)     its values
+// Types whose values need nothing but themselves define WEIGHT_QUADS, and
+//   weight_quad(r, quad)                   values 4 · quad + 0…3
 //
 // Constant 1, WEIGHT_GROUP: so many rows are interleaved, element by element of their planes (matrix.h); 1: rows follow one another.
 // One of WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q5, WEIGHT_Q4K, WEIGHT_Q5K, WEIGHT_Q6 is defined; STORAGE16 reads halves by 16-bit storage.
@@ -53,6 +55,7 @@ struct WeightRow {
 //   weight_decode(values, r, unit, scale, a, b)
 #if defined(WEIGHT_F32)
 #define SCALE_UNITS 4u
+#define WEIGHT_QUADS
 struct Values { vec4 a, b; };
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), 0u, 0u, 0u); }
 Values weight_values(WeightRow r, uint unit) {
@@ -63,9 +66,11 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = w.a;
     b = w.b;
 }
+vec4 weight_quad(WeightRow r, uint quad) { return ConstVec4Ref(r.words).v[2u * (r.unit + quad / 2u * WEIGHT_GROUP) + quad % 2u]; }
 
 #elif defined(WEIGHT_F16)
 #define SCALE_UNITS 4u
+#define WEIGHT_QUADS
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), 0u, 0u, 0u); }
 #ifdef STORAGE16
 struct Values { vec4 a, b; }; // 16-bit storage has no values of its own
@@ -77,6 +82,7 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = w.a;
     b = w.b;
 }
+vec4 weight_quad(WeightRow r, uint quad) { return vec4(Half4Ref(r.words).v[2u * (r.unit + quad / 2u * WEIGHT_GROUP) + quad % 2u]); }
 #else
 #define Values uvec4
 Values weight_values(WeightRow r, uint unit) { return Word4Ref(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
@@ -84,10 +90,15 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
     b = vec4(unpackHalf2x16(w.z), unpackHalf2x16(w.w));
 }
+vec4 weight_quad(WeightRow r, uint quad) {
+    uvec2 w = Word2Ref(r.words).v[2u * (r.unit + quad / 2u * WEIGHT_GROUP) + quad % 2u];
+    return vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
+}
 #endif
 
 #elif defined(WEIGHT_BF16)
 #define SCALE_UNITS 4u
+#define WEIGHT_QUADS
 #define Values uvec4
 WeightRow weight_row(uvec2 w, uint rows, uint units, uint row) { return WeightRow(w, weight_place(row, units), 0u, 0u, 0u); }
 Values weight_values(WeightRow r, uint unit) { return Word4Ref(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
@@ -96,6 +107,7 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = bf16_to_vec4(w.xy);
     b = bf16_to_vec4(w.zw);
 }
+vec4 weight_quad(WeightRow r, uint quad) { return bf16_to_vec4(Word2Ref(r.words).v[2u * (r.unit + quad / 2u * WEIGHT_GROUP) + quad % 2u]); }
 
 #elif defined(WEIGHT_Q8)
 #define SCALE_UNITS 4u

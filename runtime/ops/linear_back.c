@@ -79,7 +79,15 @@ static uint32_t tiles_module(matrix_type type) {
     return modules[type];
 }
 
-/// CPU drivers: 8 columns × 16 step rows in an invocation's registers (8 without subgroups, where every invocation loads x for itself).
+/// Units that an invocation of linear_back.comp takes, as a share of a workgroup's invocations: types that can be read by fours
+/// (weights.glsl) are.
+static uint32_t lanes_units(matrix_type type, uint32_t workgroup) {
+    bool by_fours = type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_BF16;
+    return by_fours ? workgroup / 2 : workgroup;
+}
+
+/// CPU drivers: 4 or 8 columns × 16 step rows in an invocation's registers (8 without subgroups, where every invocation loads x for
+/// itself).
 static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
     uint32_t workgroup = subgroup ? policy->subgroup_size : LANES_WORKGROUP, tokens = subgroup ? 16 : 8;
@@ -89,7 +97,7 @@ static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint
         .constant_count = 5,
         .constants = {workgroup, op->segments[0].weight->group, tokens, flags, op->segment_count},
     };
-    dispatch->groups[0] = unit_groups(op, workgroup);
+    dispatch->groups[0] = unit_groups(op, lanes_units(op->segments[0].weight->type, workgroup));
     dispatch->groups[1] = divide_up(op->rows, tokens);
 }
 
