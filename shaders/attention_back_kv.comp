@@ -7,12 +7,13 @@
 // sequences share nothing, and every query of theirs sees every key.
 //
 // Grid: x = spans, y = KV heads, z = SLICES. An invocation takes the key of one row of the span; all walk the same queries, so q and g
-// are uniform loads. On GPUs, whose registers would not hold k, v, dk and dv, k and v are read again for each query (KEEPS false), and
-// dk and dv go in SLICES parts, for which the scores are made anew.
+// are uniform loads, which SUBGROUP shares out (share.glsl). On GPUs, whose registers would not hold k, v, dk and dv, k and v are read
+// again for each query (KEEPS false), and dk and dv go in SLICES parts, for which the scores are made anew.
 // Memory per (span, KV head): 2 · rows that follow, or of the whole sequence, · heads / kv_heads · head_dim of q and g, SLICES times.
 //
-// Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4) · 2 SLICES (1 where KEEPS) · 3 KEEPS
-// Tiers: strict.
+// Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4) · 2 SLICES (1 where KEEPS) · 3 KEEPS · 4 SUBGROUP_SIZE
+// (SUBGROUP)
+// Tiers: strict; SUBGROUP, with KEEPS.
 #version 450
 #include "refs.glsl"
 
@@ -21,12 +22,15 @@ layout(constant_id = 0) const uint WORKGROUP = 8;
 layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint SLICES = 1;
 layout(constant_id = 3) const bool KEEPS = true;
+layout(constant_id = 4) const uint SUBGROUP_SIZE = 8;
 layout(push_constant, std430) uniform Push { PushAttentionBack push; };
 #include "kv.glsl"
 
 const uint VECS = HEAD_DIM / 4u;
 const uint KEPT = KEEPS ? VECS : 1u; // of k and v
 const uint SLICE = (VECS + SLICES - 1u) / SLICES;
+
+#include "share.glsl"
 
 float sum4(vec4 v) { return v.x + v.y + v.z + v.w; }
 
@@ -55,18 +59,21 @@ void main() {
         if (!KEEPS && !sees) continue; // on CPUs nothing would be saved
         for (uint h = kv_head * group; h < (kv_head + 1u) * group; h++) {
             uint q_from = (query * push.q_stride + h * HEAD_DIM) / 4u, g_from = (query * push.out_stride + h * HEAD_DIM) / 4u;
+            Share of_q, of_g;
+            share_row(of_q, push.q, q_from);
+            share_row(of_g, push.d_out, g_from);
             vec4 score = vec4(0), product = vec4(0);
             [[unroll]] for (uint d = 0u; d < VECS; d++) {
                 uint kept = min(d, KEPT - 1u);
-                score += ConstVec4Ref(push.q).v[q_from + d] * (KEEPS ? k[kept] : kv_load(page, k_at + 4u * d) * push.scale);
-                product += ConstVec4Ref(push.d_out).v[g_from + d] * (KEEPS ? v[kept] : kv_load(page, v_at + 4u * d));
+                score += share_row_take(of_q, push.q, q_from, d) * (KEEPS ? k[kept] : kv_load(page, k_at + 4u * d) * push.scale);
+                product += share_row_take(of_g, push.d_out, g_from, d) * (KEEPS ? v[kept] : kv_load(page, v_at + 4u * d));
             }
             vec2 stats = push.stats.v[query * push.heads + h];
             float p = sees ? exp(sum4(score) - stats.x) : 0.0, ds = p * (sum4(product) - stats.y);
             [[unroll]] for (uint d = 0u; d < SLICE; d++) {
                 uint i = min(first + d, VECS - 1u);
-                dv[d] += p * ConstVec4Ref(push.d_out).v[g_from + i];
-                dk[d] += ds * ConstVec4Ref(push.q).v[q_from + i];
+                dv[d] += p * share_row_take(of_g, push.d_out, g_from, i);
+                dk[d] += ds * share_row_take(of_q, push.q, q_from, i);
             }
         }
     }

@@ -5,13 +5,13 @@
 // Scores are made anew, twice: for L, then for dq. No row of them is kept.
 //
 // Grid: x = spans, y = heads / HEADS, z = SLICES. An invocation takes a row of the span and HEADS heads of one KV head; all walk the same
-// keys, so keys and values are uniform loads. On GPUs, whose registers would not hold q, g and dq, q and g are read again for each key
-// (KEEPS false), and dq goes in SLICES parts, for which the scores are made anew.
+// keys, so keys and values are uniform loads, which SUBGROUP shares out (share.glsl). On GPUs, whose registers would not hold q, g and dq,
+// q and g are read again for each key (KEEPS false), and dq goes in SLICES parts, for which the scores are made anew.
 // Memory per (span, head): 3 · positions · head_dim of K and V, SLICES times.
 //
 // Constants: 0 workgroup size (≥ rows of a span) · 1 HEAD_DIM (a multiple of 4) · 2 HEADS (divides heads / kv_heads) · 3 SLICES (1 where
-// KEEPS) · 4 KEEPS
-// Tiers: strict.
+// KEEPS) · 4 KEEPS · 5 SUBGROUP_SIZE (SUBGROUP)
+// Tiers: strict; SUBGROUP, with KEEPS.
 #version 450
 #include "refs.glsl"
 
@@ -21,6 +21,7 @@ layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint HEADS = 1;
 layout(constant_id = 3) const uint SLICES = 1;
 layout(constant_id = 4) const bool KEEPS = true;
+layout(constant_id = 5) const uint SUBGROUP_SIZE = 8;
 layout(push_constant, std430) uniform Push { PushAttentionBack push; };
 #include "kv.glsl"
 
@@ -29,6 +30,7 @@ const uint STATE = HEADS * VECS;
 const uint KEPT = KEEPS ? STATE : 1u; // of q and g
 const uint SLICE = (VECS + SLICES - 1u) / SLICES;
 const float LOWEST = -3.0e38;
+#include "share.glsl"
 
 float sum4(vec4 v) { return v.x + v.y + v.z + v.w; }
 
@@ -66,10 +68,12 @@ void main() {
         bool seen = p >= lowest && p <= last;
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        Share key;
+        share_kv(key, page, at);
         vec4 sums[HEADS];
         [[unroll]] for (uint h = 0u; h < HEADS; h++) sums[h] = vec4(0);
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 k = kv_load(page, at + 4u * d);
+            vec4 k = share_kv_take(key, page, at, d);
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 uint i = h * VECS + d;
                 sums[h] += (KEEPS ? q[min(i, KEPT - 1u)] : ConstVec4Ref(push.q).v[from + i] * push.scale) * k;
@@ -87,10 +91,13 @@ void main() {
         bool seen = p >= lowest && p <= last;
         uvec2 page = kv_page(sequence, p);
         uint k_at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM), v_at = k_at + kv_values(push.kv_heads, HEAD_DIM);
+        Share key, of_key;
+        share_kv(key, page, k_at);
+        share_kv(of_key, page, v_at);
         vec4 scores[HEADS], products[HEADS];
         [[unroll]] for (uint h = 0u; h < HEADS; h++) scores[h] = products[h] = vec4(0);
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 k = kv_load(page, k_at + 4u * d), v = kv_load(page, v_at + 4u * d);
+            vec4 k = share_kv_take(key, page, k_at, d), v = share_kv_take(of_key, page, v_at, d);
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 uint i = h * VECS + d, kept = min(i, KEPT - 1u);
                 scores[h] += (KEEPS ? q[kept] : ConstVec4Ref(push.q).v[from + i] * push.scale) * k;
@@ -100,7 +107,7 @@ void main() {
         float ds[HEADS];
         [[unroll]] for (uint h = 0u; h < HEADS; h++) ds[h] = seen ? exp(sum4(scores[h]) - log_sum[h]) * (sum4(products[h]) - along[h]) : 0.0;
         [[unroll]] for (uint d = 0u; d < SLICE; d++) {
-            vec4 k = kv_load(page, k_at + 4u * min(first + d, VECS - 1u));
+            vec4 k = share_kv_take(key, page, k_at, min(first + d, VECS - 1u));
             [[unroll]] for (uint h = 0u; h < HEADS; h++) dq[h * SLICE + d] += ds[h] * k;
         }
     }

@@ -4,12 +4,13 @@
 // out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], rows[t].position − window < p ≤ rows[t].position
 //
 // Grid: x = spans, y = heads / GROUP. Prefill: invocation = row of the span; all walk the same keys, so keys and values are uniform
-// loads. DECODE: spans of one row; the invocations split its positions and merge through shared memory.
+// loads, which SUBGROUP shares out (share.glsl). DECODE: spans of one row; the invocations split its positions and merge through shared
+// memory.
 // Memory per (span, GROUP heads): 2 · positions · head_dim of K and V.
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP · 3 DECODE · 4 SHARERS (heads / kv_heads, a multiple
-// of GROUP)
-// Tiers: strict. KV_F16: pages of halves.
+// of GROUP) · 5 SUBGROUP_SIZE (SUBGROUP)
+// Tiers: strict; SUBGROUP, for prefill. KV_F16: pages of halves.
 #version 450
 #include "refs.glsl"
 
@@ -19,6 +20,7 @@ layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint GROUP = 1;
 layout(constant_id = 3) const bool DECODE = false;
 layout(constant_id = 4) const uint SHARERS = 1;
+layout(constant_id = 5) const uint SUBGROUP_SIZE = 8;
 layout(push_constant, std430) uniform Push { PushAttention push; };
 #include "kv.glsl"
 
@@ -26,6 +28,7 @@ const uint VECS = HEAD_DIM / 4u;
 const uint STATE = GROUP * VECS; // of the queries of an invocation
 const uint KEYS = 8u; // per rescaling of the sums
 const float LOWEST = -3.0e38;
+#include "share.glsl"
 
 shared float lane_max[DECODE ? WORKGROUP : 1u];
 shared float lane_sum[DECODE ? WORKGROUP : 1u];
@@ -46,10 +49,12 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         uint p = min(first + j, readable);
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        Share key;
+        share_kv(key, page, at);
         vec4 sums[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] = vec4(0);
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 k = kv_load(page, at + 4u * d);
+            vec4 k = share_kv_take(key, page, at, d);
             [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] += q[g * VECS + d] * k;
         }
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
@@ -68,13 +73,15 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         uint p = min(first + j, readable);
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        Share of_key;
+        share_kv(of_key, page, at);
         float weight[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
             weight[g] = first + j >= lowest && first + j <= last ? exp(scores[j * GROUP + g] - top[g]) : 0.0;
             state.sum[g] += weight[g];
         }
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 v = kv_load(page, at + 4u * d);
+            vec4 v = share_kv_take(of_key, page, at, d);
             [[unroll]] for (uint g = 0u; g < GROUP; g++) state.values[g * VECS + d] += weight[g] * v;
         }
     }

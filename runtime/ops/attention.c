@@ -33,12 +33,17 @@ static uint32_t lanes_heads(const op_attention *op) {
 }
 
 static void record_lanes(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
-    bool decode = op->decode && !recorder->policy.deterministic;
+    static const uint32_t modules[2][2] = {{SHADER_attention_lanes_f32, SHADER_attention_lanes_f32_subgroup},
+                                           {SHADER_attention_lanes_f16, SHADER_attention_lanes_f16_subgroup}};
+    const op_policy *policy = &recorder->policy;
+    bool decode = op->decode && !policy->deterministic, share = !decode && op_lanes_share(policy);
     uint32_t heads = lanes_heads(op);
     dispatch->key = (gpu_kernel_key){
-        .module = op->kv_f16 ? SHADER_attention_lanes_f16 : SHADER_attention_lanes_f32,
-        .constant_count = 5,
-        .constants = {decode ? LANES_DECODE : op_lanes_rows(&recorder->policy), op->head_dim, heads, decode, op->heads / op->kv_heads},
+        .module = modules[op->kv_f16][share],
+        .subgroup_size = share ? policy->subgroup_size : 0,
+        .constant_count = share ? 6 : 5,
+        .constants = {decode ? LANES_DECODE : op_lanes_rows(policy), op->head_dim, heads, decode, op->heads / op->kv_heads,
+                      policy->subgroup_size},
     };
     dispatch->groups[1] = op->heads / heads;
     op_record(recorder, dispatch);

@@ -38,27 +38,30 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
     uint32_t span_rows = op_attention_back_span_rows(recorder->policy);
     // On a CPU the heads that share keys go together, so that a key is loaded once; on a GPU their state would not fit registers: there
     // a head's gradients are made in slices, of 64 values by q and of 32 by k and v.
-    bool lanes = recorder->policy.lanes;
+    bool lanes = recorder->policy.lanes, share = op_lanes_share(&recorder->policy);
+    uint32_t subgroup_size = share ? recorder->policy.subgroup_size : 0;
     uint32_t together = lanes ? op->heads / op->kv_heads : 1;
     uint32_t q_slices = lanes ? 1 : divide_up(op->head_dim, 64), kv_slices = lanes ? 1 : divide_up(op->head_dim, 32);
     double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = SHADER_attention_back_q,
-                                    .constant_count = 5,
-                                    .constants = {span_rows, op->head_dim, together, q_slices, lanes}},
+                            .key = {.module = share ? SHADER_attention_back_q_subgroup : SHADER_attention_back_q,
+                                    .subgroup_size = subgroup_size,
+                                    .constant_count = share ? 6 : 5,
+                                    .constants = {span_rows, op->head_dim, together, q_slices, lanes, subgroup_size}},
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {op->spans, op->heads / together, q_slices},
                             .work = {.bytes = 12.0 * pairs / together * q_slices, .flops = (6.0 * q_slices + 2.0) * pairs},
                         });
     gpu_command_barrier(recorder->command);
-    op_record(
-        recorder,
-        &(op_dispatch){
-            .key = {.module = SHADER_attention_back_kv, .constant_count = 4, .constants = {span_rows, op->head_dim, kv_slices, lanes}},
-            .push = &push,
-            .push_size = sizeof push,
-            .groups = {op->spans, op->kv_heads, kv_slices},
-            .work = {.bytes = 8.0 * pairs * kv_slices, .flops = 4.0 * (kv_slices + 1.0) * pairs},
-        });
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = share ? SHADER_attention_back_kv_subgroup : SHADER_attention_back_kv,
+                                    .subgroup_size = subgroup_size,
+                                    .constant_count = share ? 5 : 4,
+                                    .constants = {span_rows, op->head_dim, kv_slices, lanes, subgroup_size}},
+                            .push = &push,
+                            .push_size = sizeof push,
+                            .groups = {op->spans, op->kv_heads, kv_slices},
+                            .work = {.bytes = 8.0 * pairs * kv_slices, .flops = 4.0 * (kv_slices + 1.0) * pairs},
+                        });
 }

@@ -17,6 +17,11 @@ typedef struct op_dispatch {
 uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width);
 /// Rows that one workgroup of a CPU driver's kernel takes when each is an invocation's: as many as run together.
 static inline uint32_t op_lanes_rows(const op_policy *policy) { return policy->subgroup_size > 8 ? 16 : 8; }
+/// Whether such a workgroup is whole subgroups, whose invocations can share out what all of them read.
+static inline bool op_lanes_share(const op_policy *policy) {
+    return policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4 &&
+           op_lanes_rows(policy) % policy->subgroup_size == 0;
+}
 /// Workgroups for a row of columns, of which an invocation takes every so-many-th: on a CPU, where starting one costs as much as a hundred
 /// values, a single one.
 uint32_t op_column_groups(const op_recorder *recorder, uint32_t columns, uint32_t workgroup);
