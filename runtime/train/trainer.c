@@ -125,6 +125,10 @@ static uint64_t hash_model(const zs_model *model) {
             if (w->factored) hash = hash_bytes(hash, w->sigma, w->rank * sizeof *w->sigma);
         }
     }
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
+        const model_weight *w = &model->tower_weights[i];
+        if (w->factored) hash = hash_bytes(hash, w->sigma, w->rank * sizeof *w->sigma);
+    }
     return hash;
 }
 
