@@ -29,16 +29,16 @@ layout(constant_id = 7) const uint NORM_EPS = 0;
 
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
 const uint SUMS = ROWS * TOKENS;
-const uint SHARES = SUBGROUP_SIZE < 8u ? 8u / SUBGROUP_SIZE : 1u; // values of a unit of x that an invocation loads
 const uint UNROLL = SUMS > 32u ? 2u : SCALE_UNITS; // units: the code of large blocks stays short, which shortens the start
-const uint SPREAD = SUBGROUP_SIZE < 8u ? SUBGROUP_SIZE : 8u;
+const uint SPREAD = SUBGROUP_SIZE < 8u * UNROLL ? SUBGROUP_SIZE : 8u * UNROLL;
+const uint SHARES = 8u * UNROLL / SPREAD; // values of a turn's x that an invocation loads
 
 // sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
 void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     uint units = push.in_units[s];
     WeightRow rows[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
-    uint place = gl_SubgroupInvocationID % SPREAD; // of this invocation's share in a unit
+    uint place = gl_SubgroupInvocationID % SPREAD; // of this invocation's share in a turn
     uint x_row[TOKENS];
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s] + place;
     [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = 0.0;
@@ -48,23 +48,21 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     for (uint chunk = 0u; chunk < units; chunk += UNROLL) {
         vec2 scale[ROWS];
         [[unroll]] for (uint r = 0u; r < ROWS; r++) scale[r] = weight_scale(rows[r], chunk);
+        float norm[SHARES], share[TOKENS * SHARES];
+        [[unroll]] for (uint i = 0u; NORM && i < SHARES; i++) norm[i] = FloatRef(push.norm).v[place + 8u * chunk + i * SPREAD];
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+            [[unroll]] for (uint i = 0u; i < SHARES; i++) {
+                float x = FloatRef(push.x).v[x_row[t] + 8u * chunk + i * SPREAD];
+                if (NORM) squares[t] += x * x;
+                share[t * SHARES + i] = NORM ? x * norm[i] : x;
+            }
+        }
         [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
-            const uint unit = chunk + u;
             vec4 a[ROWS], b[ROWS];
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], unit, scale[r], a[r], b[r]);
-            float norm[SHARES];
-            [[unroll]] for (uint i = 0u; NORM && i < SHARES; i++) norm[i] = FloatRef(push.norm).v[place + 8u * unit + i * SPREAD];
+            [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], chunk + u, scale[r], a[r], b[r]);
             [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-                float share[SHARES];
-                [[unroll]] for (uint i = 0u; i < SHARES; i++) {
-                    share[i] = FloatRef(push.x).v[x_row[t] + 8u * unit + i * SPREAD];
-                    if (NORM) {
-                        squares[t] += share[i] * share[i];
-                        share[i] *= norm[i];
-                    }
-                }
                 [[unroll]] for (uint k = 0u; k < 8u; k++) {
-                    float xk = subgroupBroadcast(share[k / SPREAD], k % SPREAD);
+                    float xk = subgroupBroadcast(share[t * SHARES + (8u * u + k) / SPREAD], (8u * u + k) % SPREAD);
                     [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] += (k < 4u ? a[r][k & 3u] : b[r][k & 3u]) * xk;
                 }
             }
@@ -72,7 +70,7 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     }
     if (!NORM) return;
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-        // With more than eight invocations every value was taken by several.
+        // With more invocations than a turn has values, each was taken by several.
         float scale = linear_rms(subgroupAdd(squares[t]) * (float(SPREAD) / float(SUBGROUP_SIZE)), NORM_WIDTH, NORM_EPS);
         [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] *= scale;
     }
