@@ -2,9 +2,8 @@
 // times four columns of W × TOKENS step rows in registers; nothing passes through shared memory.
 //
 // Grid: x = columns of all segments / (4 · QUADS · workgroup size), y = step rows / TOKENS. QUADS is 1 for types of weights that can be read
-// so (weights.glsl), else 2, a unit. With LINEAR_SUM all segments make the same columns, and
-// their products are added. Eight rows of W go in a turn, unrolled; SUBGROUP: an x is loaded once per subgroup and handed round as in
-// linear_lanes.comp.
+// so (weights.glsl), else 2, a unit. With LINEAR_SUM all segments make the same columns, and their products are added. Eight rows of W go
+// in a turn, unrolled; SUBGROUP: an x is loaded once per subgroup and handed round as in linear_lanes.comp.
 // Memory per output: out · bytes(type) / TOKENS of weights + 4 · out / (4 · QUADS · subgroup size) of x.
 //
 // Constants: 0 workgroup size (SUBGROUP: the subgroup's size, ≥ 4) · 1 WEIGHT_GROUP · 2 TOKENS · 3 FLAGS (shared.h: RESIDUAL, SUM) ·

@@ -65,10 +65,23 @@ static void draw_column(const zs_search *s, uint32_t member, size_t column, doub
     for (uint32_t e = 0; e < s->params.experts && total == 0; e++) alpha[e * columns + column] = 1.0 / s->params.experts;
 }
 
+/// The experts by themselves, as members 1 and following of the first population, in up to half of it: of a small one no sample may come
+/// near them. Returns the first member behind them.
+static uint32_t draw_experts(zs_search *s) {
+    uint32_t experts = s->params.experts, half = s->params.population / 2;
+    if (experts == 1) return 1; // which is the mean
+    if (experts > half) experts = half;
+    memset(s->population + s->size, 0, experts * s->size * sizeof *s->population);
+    for (uint32_t e = 0; e < experts; e++) {
+        for (size_t c = 0; c < s->params.columns; c++) s->population[(1 + e) * s->size + e * s->params.columns + c] = 1;
+    }
+    return 1 + experts;
+}
+
 /// Member 0 is the best so far, so that it is measured together with the others.
 static void draw(zs_search *s) {
     memcpy(s->population, s->iterations ? s->best.alpha : s->mean, s->size * sizeof *s->mean);
-    for (uint32_t m = 1; m < s->params.population; m++) {
+    for (uint32_t m = s->iterations ? 1 : draw_experts(s); m < s->params.population; m++) {
         for (size_t c = 0; c < s->params.columns; c++) draw_column(s, m, c, s->population + m * s->size);
     }
 }

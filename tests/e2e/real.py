@@ -29,11 +29,10 @@ class Interrupts(program.RealTest):
     def test_ask_stops_promptly(self):
         process = program.start("ask", "-m", self.factored, "-n", "400", "Tell me a long story about the sea.")
         process.stdout.read(1)
-        began = time.monotonic()
         program.interrupt(process)
         result = program.finish(process)
-        self.assertLess(time.monotonic() - began, 5)
         self.assertEqual(result.status, 1)
+        self.assertLess(len(result.out.split()), 40) # of some 300 words
         self.assertIn("zsigma: ", result.err)
 
 
