@@ -67,7 +67,7 @@ static void test_population(void **state) {
     assert_null(zs_search_best(search, NULL, NULL));
     step(search);
     assert_int_equal(p.members, 32);
-    for (size_t i = 0; i < EXPERTS; i++) assert_true(p.all[i] == 1.0 / 3); // member 0: the mean
+    for (size_t i = 0; i < EXPERTS; i++) assert_true(p.all[i] == 1.0 / 3);                                          // member 0: the mean
     for (size_t i = 0; i < EXPERTS * EXPERTS; i++) assert_true(p.all[EXPERTS + i] == (i / EXPERTS == i % EXPERTS)); // each by itself
     double sum = 0, zeros = 0, ones = 0;
     for (uint32_t m = 1 + EXPERTS; m < 32; m++) {

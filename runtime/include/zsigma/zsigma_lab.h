@@ -347,7 +347,7 @@ typedef struct zs_search_params {
 zs_status zs_search_create(const zs_search_params *params, zs_search **search, zs_error *error);
 void zs_search_destroy(zs_search **search);
 /// One iteration: draw, evaluate, move. Member 0 is the best sample so far (at first: the mean, 1 / experts everywhere); in the first
-/// iteration the experts by themselves follow, in up to half of the population (the paper draws these too). The int(0.2 · population)
+/// iteration the experts by themselves follow, in up to half of the population (where the paper has draws). The int(0.2 · population)
 /// best, at least 2, give the next mean and (unbiased) deviation, at first 0.5. A column of α that is all zero is drawn again. Errors:
 /// those of evaluate, after which the same call does the iteration again; ZS_ERROR_NUMERIC (a score that is no number).
 zs_status zs_search_step(zs_search *search, zs_error *error);
