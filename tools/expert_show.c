@@ -19,15 +19,20 @@ static void add_value(spread *s, double value) {
 static double mean(const spread *s) { return s->sum / s->count; }
 static double deviation(const spread *s) { return sqrt(fmax(0, s->squares / s->count - mean(s) * mean(s))); }
 
-enum { KINDS = 32 };
+enum { KINDS = 32, NAME_BYTES = 48 };
 
-/// Multipliers gathered by matrix kind: the name's last part, "gate_proj".
+/// Multipliers gathered by matrix kind: the name's last part, "gate_proj"; of an image tower "tower q_proj", and "projector.0".
 typedef struct kind_table {
-    const char *names[KINDS];
+    char names[KINDS][NAME_BYTES];
     uint32_t matrices[KINDS];
     spread spreads[KINDS];
     uint32_t count;
 } kind_table;
+
+static void write_kind(const char *name, char kind[NAME_BYTES]) {
+    const char *dot = strncmp(name, "projector.", 10) == 0 ? NULL : strrchr(name, '.');
+    snprintf(kind, NAME_BYTES, "%s%s", strncmp(name, "vision.", 7) == 0 ? "tower " : "", dot ? dot + 1 : name);
+}
 
 static kind_table gather(const zs_expert *expert) {
     kind_table table = {0};
@@ -35,11 +40,12 @@ static kind_table gather(const zs_expert *expert) {
     const float *m;
     uint32_t rank;
     for (uint32_t i = 0; zs_expert_matrix(expert, i, &name, &rank, &m); i++) {
-        const char *dot = strrchr(name, '.'), *kind = dot ? dot + 1 : name;
+        char kind[NAME_BYTES];
         uint32_t k = 0;
+        write_kind(name, kind);
         while (k < table.count && strcmp(table.names[k], kind) != 0) k++;
         if (k == KINDS) continue;
-        if (k == table.count) table.names[table.count++] = kind;
+        if (k == table.count) memcpy(table.names[table.count++], kind, sizeof kind);
         table.matrices[k]++;
         for (uint32_t r = 0; r < rank; r++) add_value(&table.spreads[k], (double)m[r]);
     }
@@ -73,10 +79,10 @@ int expert_show(const cli_common *common, const char *path) {
             "name         %s (%s)\ndescription  %s\nbase model   %s\nstored as    %s, normalise %s\nmatrices     %u with %llu values\n\n",
             info->name, info->dispatcher ? "dispatcher" : "expert", info->description, info->base_model,
             info->sigmoid ? "sigmoid" : "scale", info->trace ? "trace" : "none", info->matrix_count, (unsigned long long)info->value_count);
-        printf("%-12s %8s %9s %9s %9s %9s\n", "kind", "matrices", "mean z", "deviation", "min", "max");
+        printf("%-14s %8s %9s %9s %9s %9s\n", "kind", "matrices", "mean z", "deviation", "min", "max");
         for (uint32_t k = 0; k < table.count; k++) {
             const spread *s = &table.spreads[k];
-            printf("%-12s %8u %9.4f %9.4f %9.4f %9.4f\n", table.names[k], table.matrices[k], mean(s), deviation(s), s->least, s->most);
+            printf("%-14s %8u %9.4f %9.4f %9.4f %9.4f\n", table.names[k], table.matrices[k], mean(s), deviation(s), s->least, s->most);
         }
     }
     zs_expert_destroy(&expert);
