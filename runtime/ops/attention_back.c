@@ -44,7 +44,7 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
     uint32_t q_slices = lanes ? 1 : divide_up(op->head_dim, 64), kv_slices = lanes ? 1 : divide_up(op->head_dim, 32);
     double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = share ? SHADER_attention_back_q_subgroup : SHADER_attention_back_q,
+                            .key = {.module = share ? SHADER_attention_back_q_lanes : SHADER_attention_back_q,
                                     .subgroup_size = subgroup_size,
                                     .constant_count = share ? 6 : 5,
                                     .constants = {span_rows, op->head_dim, together, q_slices, lanes, subgroup_size}},
@@ -55,7 +55,7 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
                         });
     gpu_command_barrier(recorder->command);
     op_record(recorder, &(op_dispatch){
-                            .key = {.module = share ? SHADER_attention_back_kv_subgroup : SHADER_attention_back_kv,
+                            .key = {.module = share ? SHADER_attention_back_kv_lanes : SHADER_attention_back_kv,
                                     .subgroup_size = subgroup_size,
                                     .constant_count = share ? 5 : 4,
                                     .constants = {span_rows, op->head_dim, kv_slices, lanes, subgroup_size}},

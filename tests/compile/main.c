@@ -196,7 +196,7 @@ static zs_status compile_with(uint32_t disable, totals *t, zs_error *error) {
     return status;
 }
 
-/// linear_lanes and attention_lanes are for CPU drivers.
+/// linear_lanes, attention_lanes and their like are for CPU drivers.
 static uint32_t print_missing(const totals *t) {
     uint32_t missing = 0;
     for (uint32_t i = 0; i < SHADER_COUNT; i++) {
