@@ -1,8 +1,7 @@
 // Structs shared between C and GLSL. Pointers are 64-bit device addresses in C and buffer references in GLSL, always
 // used as ref.v[i]. ADDRESS(…) is a
 // plain number there too, made a reference where it is used, RowRef(step.rows).v[i]: for addresses that lie in memory and those
-// read as more than one type, since SwiftShader's compiler fails on casts from reference to reference. Push-constant structs are at most
-// 128 bytes; std430 rules, so every 8-byte member is 8-aligned.
+// read as more than one type, since SwiftShader's compiler fails on casts from reference to reference. Push-constant structs are at most 128 bytes; std430 rules, so every 8-byte member is 8-aligned.
 #ifndef SHADERS_SHARED_H
 #define SHADERS_SHARED_H
 
@@ -30,38 +29,35 @@ STRUCT(Row) {
     uint position; // in its sequence, 0-based; the row attends to positions 0 … position
     uint sequence; // row of the page table
     uint expert;   // row of the scale table; 0 is the base model
-}
-END(Row)
+} END(Row)
 
 // Consecutive rows of one sequence at consecutive positions: the unit of attention.
 STRUCT(Span) {
     uint first_row;
     uint rows;
-}
-END(Span)
+} END(Span)
 
 // What all kernels of a step share. Lives in a GPU_MEMORY_SHARED buffer.
 STRUCT(Step) {
     ADDRESS(RowRef) rows;
     ADDRESS(SpanRef) spans;
-    ADDRESS(FloatRef) scales;    // [experts, scale_stride]: σ ⊙ z of every factored matrix, one after another
+    ADDRESS(FloatRef) scales; // [experts, scale_stride]: σ ⊙ z of every factored matrix, one after another
     ADDRESS(PageTableRef) pages; // [sequences, page_stride]: device addresses of KV pages
     uint scale_stride;
     uint page_stride;
     uint pad0;
     uint pad1;
-}
-END(Step)
+} END(Step)
 
 // How one sequence samples; indexed by Row.sequence.
 STRUCT(Sampler) {
     ADDRESS(UintRef) allowed; // bit per token id, or 0: all allowed
     ADDRESS(UintRef) seen;    // bit per token id, for the repetition penalty; the kernel adds the sampled token
-    float temperature;        // 0: greedy
-    float top_p;              // 1: off
-    float min_p;              // 0: off
+    float temperature;    // 0: greedy
+    float top_p;          // 1: off
+    float min_p;          // 0: off
     float repetition_penalty; // 1: off
-    uint top_k;               // 0: off
+    uint top_k;           // 0: off
     uint seed_low;
     uint seed_high;
     uint stream_low;
@@ -69,8 +65,7 @@ STRUCT(Sampler) {
     uint pad0;
     uint pad1;
     uint pad2;
-}
-END(Sampler)
+} END(Sampler)
 
 // What sampling leaves per sequence and position, in a ring: results[sequence · SAMPLED_RING + position % SAMPLED_RING]
 // where position is that of the sampled token (the row's position + 1).
@@ -81,8 +76,7 @@ STRUCT(Sampled) {
     float logprob; // under the model itself: before penalty, temperature and truncation
     uint flags;
     uint position; // of the token, so that a reader can tell a fresh entry
-}
-END(Sampled)
+} END(Sampled)
 
 // linear.comp, linear_lanes.comp, matmul.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type.
 // Offsets and strides in floats; the weights' planes follow one another from weights[s].
@@ -100,26 +94,24 @@ STRUCT(PushLinear) {
     uint rows;
     uint x_stride;
     uint y_stride;
-}
-END(PushLinear)
+} END(PushLinear)
 #define LINEAR_SCALE 1u
 #define LINEAR_RESIDUAL 2u
 #define LINEAR_SILU_MUL 4u
-#define LINEAR_GELU 32u   // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu
-#define LINEAR_NORM 8u    // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
-#define LINEAR_BIAS 64u   // added to the sum; not together with LINEAR_NORM
+#define LINEAR_GELU 32u // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu
+#define LINEAR_NORM 8u // x[t, :] / √(mean x[t, :]² + eps) ⊙ norm takes x's place
+#define LINEAR_BIAS 64u // added to the sum; not together with LINEAR_NORM
 #define LINEAR_TWO_X 128u // LINEAR_SILU_MUL whose matrices have an x each
 
 // half_rows.comp: rows of f32 as matmul_matrix.comp takes them in place of x, with undo behind them
 STRUCT(PushHalfRows) {
     REF(ConstVec4Ref) x;
     REF(ConstVec4Ref) norm; // [width], zero behind the norm's; or 0
-    REF(Uint2Ref) h;        // f16 [rows, width]
-    REF(FloatRef) undo;     // [rows]
-    uint width;             // a multiple of 32
+    REF(Uint2Ref) h;   // f16 [rows, width]
+    REF(FloatRef) undo; // [rows]
+    uint width;         // a multiple of 32
     uint x_stride;
-}
-END(PushHalfRows)
+} END(PushHalfRows)
 
 // rms_norm.comp
 STRUCT(PushRmsNorm) {
@@ -133,8 +125,7 @@ STRUCT(PushRmsNorm) {
     uint part_stride; // floats from one of a row's parts to the next, each with a norm of its own
     float eps;
     uint pad0;
-}
-END(PushRmsNorm)
+} END(PushRmsNorm)
 
 // layer_norm.comp
 STRUCT(PushLayerNorm) {
@@ -146,8 +137,7 @@ STRUCT(PushLayerNorm) {
     uint x_stride;
     uint y_stride;
     float eps;
-}
-END(PushLayerNorm)
+} END(PushLayerNorm)
 
 // gelu.comp
 STRUCT(PushGelu) {
@@ -155,8 +145,7 @@ STRUCT(PushGelu) {
     REF(FloatRef) y; // may be x, but for the gradient
     uint width;
     uint stride;
-}
-END(PushGelu)
+} END(PushGelu)
 #define GELU_ERF 0u
 #define GELU_TANH 1u
 #define GELU_QUICK 2u
@@ -170,8 +159,7 @@ STRUCT(PushGather) {
     uint pieces;
     uint x_stride;
     uint y_stride;
-}
-END(PushGather)
+} END(PushGather)
 
 // gather_sum.comp
 STRUCT(PushGatherSum) {
@@ -181,8 +169,7 @@ STRUCT(PushGatherSum) {
     REF(UintRef) from;  // [begin[rows]], in floats of x
     uint width;
     uint y_stride;
-}
-END(PushGatherSum)
+} END(PushGatherSum)
 
 // embed.comp
 STRUCT(PushEmbed) {
@@ -191,21 +178,20 @@ STRUCT(PushEmbed) {
     REF(FloatRef) x;
     ADDRESS(FloatRef) features; // [feature_rows, stride]; with the FEATURES constant only
     uint vocab;
-    uint first;    // row of the vocabulary's at which this part of the embedding begins
-    uint part;     // its rows
+    uint first; // row of the vocabulary's at which this part of the embedding begins
+    uint part;  // its rows
     uint in_units; // padded width / 8
     uint width;
     uint stride;
     float scale;
     uint feature_rows;
-}
-END(PushEmbed)
+} END(PushEmbed)
 
 // rope_kv.comp
 STRUCT(PushRopeKv) {
     REF(StepRef) step;
     REF(FloatRef) qkv;
-    REF(Vec2Ref) table;     // (cos, sin) [context, head_dim / 2]
+    REF(Vec2Ref) table; // (cos, sin) [context, head_dim / 2]
     ADDRESS(FloatRef) bias; // of q, k and v, laid out like a row of qkv; with the BIAS constant only
     uint stride;
     uint q_offset;
@@ -215,8 +201,7 @@ STRUCT(PushRopeKv) {
     uint kv_heads;
     uint page_base; // of the layer's keys in a page, in elements
     uint rows;
-}
-END(PushRopeKv)
+} END(PushRopeKv)
 
 // attention_*.comp
 STRUCT(PushAttention) {
@@ -231,8 +216,7 @@ STRUCT(PushAttention) {
     uint spans;
     float scale; // 1 / √head_dim
     uint window; // a row sees so many positions, its own among them; 0: all
-}
-END(PushAttention)
+} END(PushAttention)
 
 // attention_combine.comp
 STRUCT(PushAttentionCombine) {
@@ -240,8 +224,7 @@ STRUCT(PushAttentionCombine) {
     REF(FloatRef) out_;
     uint heads;
     uint out_stride;
-}
-END(PushAttentionCombine)
+} END(PushAttentionCombine)
 
 // sample.comp
 STRUCT(PushSample) {
@@ -254,8 +237,7 @@ STRUCT(PushSample) {
     uint vocab;
     uint advance;
     uint pad0;
-}
-END(PushSample)
+} END(PushSample)
 
 // logprobs.comp
 STRUCT(PushLogprobs) {
@@ -264,8 +246,7 @@ STRUCT(PushLogprobs) {
     REF(FloatRef) out_;
     uint logits_stride;
     uint vocab;
-}
-END(PushLogprobs)
+} END(PushLogprobs)
 
 // ---- the backward pass ----
 
@@ -284,8 +265,7 @@ STRUCT(PushLinearBack) {
     uint x_stride;
     uint y_stride;
     uint pad0;
-}
-END(PushLinearBack)
+} END(PushLinearBack)
 #define LINEAR_SUM 16u // the segments' products are added
 
 // scale.comp; offsets and strides in floats
@@ -297,8 +277,7 @@ STRUCT(PushScale) {
     uint width[3];
     uint scale_offset[3];
     uint stride;
-}
-END(PushScale)
+} END(PushScale)
 
 // scale_back.comp
 STRUCT(PushScaleBack) {
@@ -312,8 +291,7 @@ STRUCT(PushScaleBack) {
     uint stride;
     uint rows;
     uint pad0;
-}
-END(PushScaleBack)
+} END(PushScaleBack)
 
 // silu_mul.comp
 STRUCT(PushSiluMul) {
@@ -325,22 +303,20 @@ STRUCT(PushSiluMul) {
     uint x_stride;
     uint y_stride;
     uint pad0;
-}
-END(PushSiluMul)
+} END(PushSiluMul)
 
 // rms_norm_back.comp
 STRUCT(PushRmsNormBack) {
     REF(FloatRef) x;
     REF(FloatRef) weight;
     REF(FloatRef) g;
-    REF(FloatRef) dx;   // beside x
+    REF(FloatRef) dx; // beside x
     REF(UintRef) index; // or 0
     uint width;
     uint x_stride;
     uint g_stride;
     float eps;
-}
-END(PushRmsNormBack)
+} END(PushRmsNormBack)
 
 // layer_norm_back.comp
 STRUCT(PushLayerNormBack) {
@@ -352,8 +328,7 @@ STRUCT(PushLayerNormBack) {
     uint x_stride;
     uint g_stride;
     float eps;
-}
-END(PushLayerNormBack)
+} END(PushLayerNormBack)
 
 // attention_back_*.comp
 STRUCT(PushAttentionBack) {
@@ -376,8 +351,7 @@ STRUCT(PushAttentionBack) {
     float scale; // 1 / √head_dim
     uint window; // a row sees so many positions, its own among them; 0: all
     uint whole;  // not 0: every sequence has so many rows, and each sees all of them
-}
-END(PushAttentionBack)
+} END(PushAttentionBack)
 
 // logprobs_back.comp
 STRUCT(PushLogprobsBack) {
@@ -387,8 +361,7 @@ STRUCT(PushLogprobsBack) {
     REF(FloatRef) out_;
     uint logits_stride;
     uint vocab;
-}
-END(PushLogprobsBack)
+} END(PushLogprobsBack)
 
 // peak.comp
 STRUCT(PushPeak) {
@@ -396,8 +369,7 @@ STRUCT(PushPeak) {
     REF(FloatRef) out_;
     float factor; // between 0 and 1
     uint count;   // elements of 16 bytes, or rounds
-}
-END(PushPeak)
+} END(PushPeak)
 
 // logprobs_kl_back.comp
 STRUCT(PushLogprobsKlBack) {
@@ -412,21 +384,19 @@ STRUCT(PushLogprobsKlBack) {
     uint vocab;
     uint reverse;
     uint pad0;
-}
-END(PushLogprobsKlBack)
+} END(PushLogprobsKlBack)
 
 // pack.comp: rows of f32 into a matrix' layout
 STRUCT(PushPack) {
-    ADDRESS(Vec4Ref) x;     // [rows, x_stride], zero up to the padded width
+    ADDRESS(Vec4Ref) x; // [rows, x_stride], zero up to the padded width
     ADDRESS(UintRef) words; // of the matrix
-    uint out_rows;          // of the matrix
-    uint in_units;          // padded inner dimension / 8
-    uint first;             // row of the matrix that x's first becomes
+    uint out_rows; // of the matrix
+    uint in_units; // padded inner dimension / 8
+    uint first; // row of the matrix that x's first becomes
     uint rows;
     uint x_stride;
     uint pad0;
-}
-END(PushPack)
+} END(PushPack)
 
 // probe.comp: the self-test of a device: out[i] = in[i] * factor + i over count elements.
 STRUCT(PushProbe) {
@@ -434,8 +404,7 @@ STRUCT(PushProbe) {
     REF(FloatRef) out_;
     float factor;
     uint count;
-}
-END(PushProbe)
+} END(PushProbe)
 
 #ifndef GL_core_profile
 #undef uint

@@ -183,9 +183,10 @@ typedef struct zs_gradient_item {
     float *logprobs; // out [answer_count], natural logarithm; NULL: not wanted
     float kl_weight; // finite; params.kl says which divergence
     float *kl;       // out [answer_count], where params.kl says one; NULL: not wanted
-    const zs_image *const
-        *images;        // [image_count]: those of the prompt, in their order. Only needed where the engine's model has a tower or
-    size_t image_count; // projector with a z: then they are encoded anew, under the z at which the gradient is taken
+    // Those of the prompt, in their order. Only needed where the engine's model has a tower or projector with a z: then they are encoded
+    // anew, under the z at which the gradient is taken.
+    const zs_image *const *images; // [image_count]
+    size_t image_count;
 } zs_gradient_item;
 
 /// Adds d Σ (weight · log π(answer | prompt) − kl_weight · Σ KL) / dz. Items go together in passes of up to max_rows tokens, alike ones
