@@ -11,16 +11,21 @@ uint64_t encoder_address(const vision_encoder *e, const void *host) {
 
 encoder_group encoder_group_at(const vision_encoder *e, uint32_t layer, uint32_t which) {
     static const uint32_t first[] = {[GROUP_QKV] = VISION_Q, [GROUP_OUT] = VISION_OUT, [GROUP_FC1] = VISION_FC1, [GROUP_FC2] = VISION_FC2};
-    return (encoder_group){
+    encoder_group g = {
         .weights = which < GROUP_PROJECT ? &e->tower->layers[layer].weights[first[which]] : &e->tower->projector[which - GROUP_PROJECT],
         .count = which == GROUP_QKV ? 3 : 1,
-        .y_offsets = which == GROUP_QKV ? e->qkv_offset : NULL,
         .kept = e->params.gradients ? &e->activations[ACTIVATION_KEPT + which] : NULL,
     };
+    for (uint32_t i = 0; i < g.count; i++) {
+        g.y_offsets[i] = which == GROUP_QKV ? e->qkv_offset[i] : 0;
+        g.a_offsets[i] = g.a_stride;
+        g.a_stride += g.weights[i].factored ? vision_stride(g.weights[i].vt.out) : 0;
+    }
+    return g;
 }
 
-uint32_t vision_encoder_tiles(const vision_tower *tower, uint32_t tiles) {
-    uint32_t most = MOST_ROWS / vision_positions(&tower->config);
+uint32_t vision_encoder_tiles(const vision_tower *tower, uint32_t tiles, uint32_t rows) {
+    uint32_t most = (rows ? rows : MOST_ROWS) / vision_positions(&tower->config);
     if (most < 1) most = 1;
     return tiles < most ? tiles : most;
 }
@@ -34,9 +39,7 @@ static uint32_t widest_factored(const vision_encoder *e, uint32_t which) {
     const vision_tower *tower = e->tower;
     uint32_t widest = 0, layers = which < GROUP_PROJECT ? tower->config.layers : which - GROUP_PROJECT < tower->projector_count;
     for (uint32_t l = 0; l < layers; l++) {
-        const encoder_group g = encoder_group_at(e, l, which);
-        uint32_t stride = 0;
-        for (uint32_t i = 0; i < g.count; i++) stride += g.weights[i].factored ? vision_stride(g.weights[i].vt.out) : 0;
+        const uint32_t stride = encoder_group_at(e, l, which).a_stride;
         widest = stride > widest ? stride : widest;
     }
     return widest;
@@ -294,12 +297,9 @@ static void record_scale(const encoder_recording *r, const encoder_group *g, con
     const vision_encoder *e = r->encoder;
     op_scale scale = {
         .x = v->y, .y = e->activations[ACTIVATION_A].buffer.address, .scales = e->scales, .stride = v->y_stride, .rows = v->rows};
-    uint32_t at = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const vision_weight *w = &g->weights[i];
-        if (!w->factored) continue;
-        scale.segments[scale.segment_count++] = (op_scale_segment){at, w->vt.out, w->scale_offset};
-        at += vision_stride(w->vt.out);
+        if (w->factored) scale.segments[scale.segment_count++] = (op_scale_segment){g->a_offsets[i], w->vt.out, w->scale_offset};
     }
     op_record_scale(&r->ops, &scale);
     barrier(r);
@@ -316,14 +316,12 @@ static void record_group(const encoder_recording *r, const encoder_group *g, con
     u.x = a->buffer.address;
     v.y_stride = u.x_stride = of_v->stride;
     v.step = encoder_address(e, e->arrays.places);
-    uint32_t at = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const vision_weight *w = &g->weights[i];
-        uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
+        uint32_t a_offset = g->a_offsets[i], y_offset = g->y_offsets[i];
         if (w->factored) {
-            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .y_offset = at, .scale_offset = w->scale_offset};
-            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = at, .y_offset = y_offset};
-            at += vision_stride(w->vt.out);
+            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .y_offset = a_offset, .scale_offset = w->scale_offset};
+            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = a_offset, .y_offset = y_offset};
         } else {
             dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .y_offset = y_offset};
         }
@@ -519,23 +517,33 @@ void vision_encoder_record(vision_encoder *encoder, gpu_command *command, uint32
     record_projector(&r, features, features_stride);
 }
 
-void vision_encoder_record_rows(const vision_encoder *encoder, gpu_command *command, uint64_t features, uint32_t feature_rows,
-                                uint64_t index, uint32_t rows, uint64_t to, uint32_t stride) {
+void vision_encoder_record_newline(const vision_encoder *encoder, gpu_command *command, uint64_t to, uint32_t stride) {
     const vision_tower *t = encoder->tower;
     const op_recorder ops = {.command = command, .policy = encoder->policy};
-    op_gather op = {.width = t->config.text_hidden, .pieces = 1, .x_stride = stride, .y_stride = stride, .rows = 1};
+    if (!t->newline) return;
+    op_record_gather(&ops, &(op_gather){.x = t->newline,
+                                        .y = to,
+                                        .index = encoder_address(encoder, encoder->arrays.position_index), // which begins with 0
+                                        .width = t->config.text_hidden,
+                                        .pieces = 1,
+                                        .x_stride = stride,
+                                        .y_stride = stride,
+                                        .rows = 1});
+    gpu_command_barrier(command);
+}
+
+void vision_encoder_record_rows(const vision_encoder *encoder, gpu_command *command, uint64_t features, uint32_t feature_rows,
+                                uint64_t index, uint32_t rows, uint64_t to, uint32_t stride) {
+    const op_recorder ops = {.command = command, .policy = encoder->policy};
     gpu_command_label(command, "image rows");
-    if (t->newline) {
-        op.x = t->newline;
-        op.y = features + 4ull * feature_rows * stride;
-        op.index = encoder_address(encoder, encoder->arrays.position_index); // which begins with 0
-        op_record_gather(&ops, &op);
-        gpu_command_barrier(command);
-    }
-    op.x = features;
-    op.y = to;
-    op.index = index;
-    op.rows = rows;
-    op_record_gather(&ops, &op);
+    vision_encoder_record_newline(encoder, command, features + 4ull * feature_rows * stride, stride);
+    op_record_gather(&ops, &(op_gather){.x = features,
+                                        .y = to,
+                                        .index = index,
+                                        .width = encoder->tower->config.text_hidden,
+                                        .pieces = 1,
+                                        .x_stride = stride,
+                                        .y_stride = stride,
+                                        .rows = rows});
     gpu_command_barrier(command);
 }

@@ -16,8 +16,8 @@ typedef struct vision_encoder_params {
     bool gradients; // vision_encoder_record_back may follow; every layer's input is kept. Without kv_f16
 } vision_encoder_params;
 
-/// Tiles that are worth taking at a time when there are `tiles`.
-uint32_t vision_encoder_tiles(const vision_tower *tower, uint32_t tiles);
+/// Tiles that are worth taking at a time when there are `tiles`, in up to so many rows (0: as many as are usual), but one at least.
+uint32_t vision_encoder_tiles(const vision_tower *tower, uint32_t tiles, uint32_t rows);
 zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, const vision_encoder_params *params, vision_encoder **encoder,
                                 zs_error *error);
 void vision_encoder_destroy(vision_encoder **encoder);
@@ -41,6 +41,8 @@ void vision_encoder_record(vision_encoder *encoder, gpu_command *command, uint32
 void vision_encoder_record_back(const vision_encoder *encoder, gpu_command *command, uint32_t count, uint64_t d_features,
                                 uint32_t features_stride, uint64_t sums);
 
+/// Records the tower's newline, where it has one, as a row of features.
+void vision_encoder_record_newline(const vision_encoder *encoder, gpu_command *command, uint64_t to, uint32_t stride);
 /// Records the rows that stand for images in a prompt: rows[t] = features[index[t]], where the row behind the last feature is the newline.
 /// features has room for feature_rows + 1; index is at a device address.
 void vision_encoder_record_rows(const vision_encoder *encoder, gpu_command *command, uint64_t features, uint32_t feature_rows,

@@ -23,18 +23,16 @@ static void record_group_back(const encoder_recording *r, const encoder_group *g
                            .sums = p->sums,
                            .stride = g->kept->stride,
                            .rows = p->rows};
-    uint32_t at = 0;
     for (uint32_t i = 0; i < g->count; i++) {
         const vision_weight *w = &g->weights[i];
-        uint32_t offset = g->y_offsets ? g->y_offsets[i] : 0;
-        if (!w->factored) {
-            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .x_offset = offset};
-            continue;
+        uint32_t a_offset = g->a_offsets[i], y_offset = g->y_offsets[i];
+        if (w->factored) {
+            u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = y_offset, .y_offset = a_offset};
+            scale.segments[scale.segment_count++] = (op_scale_segment){a_offset, w->vt.out, w->scale_offset};
+            v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .x_offset = a_offset};
+        } else {
+            dense.segments[dense.segment_count++] = (op_segment){.weight = &w->dense, .x_offset = y_offset};
         }
-        u.segments[u.segment_count++] = (op_segment){.weight = &w->u, .x_offset = offset, .y_offset = at};
-        scale.segments[scale.segment_count++] = (op_scale_segment){at, w->vt.out, w->scale_offset};
-        v.segments[v.segment_count++] = (op_segment){.weight = &w->vt, .x_offset = at};
-        at += vision_stride(w->vt.out);
     }
     if (u.segment_count) {
         op_record_linear_back_mixed(&r->ops, &u);

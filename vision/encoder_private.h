@@ -74,8 +74,9 @@ typedef struct encoder_recording {
 typedef struct encoder_group {
     const vision_weight *weights;
     uint32_t count;
-    const uint32_t *y_offsets; // NULL: zeros
-    const activation *kept;    // where Vᵀx stays; NULL: nowhere
+    uint32_t y_offsets[3], a_offsets[3]; // of each matrix in a row of results, and of Vᵀx, in which dense ones take no room
+    uint32_t a_stride;                   // floats of Vᵀx
+    const activation *kept;              // where that stays; NULL: nowhere
 } encoder_group;
 
 uint64_t encoder_address(const vision_encoder *encoder, const void *host);

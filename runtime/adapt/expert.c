@@ -86,14 +86,8 @@ const expert_matrix *expert_find(const zs_expert *expert, const char *canonical,
 
 /// Dense ones too.
 static const model_weight *find_weight(const zs_model *model, const char *canonical) {
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_weight *w = &model->layers[i].weights[m];
-            if (w->canonical && strcmp(w->canonical, canonical) == 0) return w;
-        }
-    }
-    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
-        const model_weight *w = &model->tower_weights[i];
+    const model_weight *w;
+    for (uint32_t i = 0; (w = model_weight_at(model, i)); i++) {
         if (w->canonical && strcmp(w->canonical, canonical) == 0) return w;
     }
     return NULL;

@@ -40,14 +40,8 @@ static zs_status fill_file(const zs_model *model, uint64_t seed, expert_file *fi
     if (!file->name || !file->description || !file->base_model || !file->training || !file->sources || !file->alpha || !file->matrices)
         return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an expert");
     zs_status status = ZS_OK;
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES && !status; m++) {
-            const model_weight *weight = &model->layers[i].weights[m];
-            if (weight->factored) status = fill_matrix(weight, &seed, &file->matrices[file->matrix_count++], error);
-        }
-    }
-    for (uint32_t i = 0; i < model->tower_weight_count && !status; i++) {
-        const model_weight *weight = &model->tower_weights[i];
+    const model_weight *weight;
+    for (uint32_t i = 0; (weight = model_weight_at(model, i)) && !status; i++) {
         if (weight->factored) status = fill_matrix(weight, &seed, &file->matrices[file->matrix_count++], error);
     }
     return status;

@@ -19,7 +19,7 @@ static stored_image *find_id(const zs_engine *engine, uint32_t id) {
 bool engine_knows_token(const zs_engine *engine, uint32_t id) { return id < engine->model->config.vocab || find_id(engine, id); }
 
 bool engine_find_image(const zs_engine *engine, uint32_t id, uint32_t *first_id) {
-    const stored_image *image = id < engine->model->config.vocab ? NULL : find_id(engine, id);
+    const stored_image *image = find_id(engine, id);
     if (image) *first_id = image->first_id;
     return image != NULL;
 }
@@ -122,13 +122,6 @@ static zs_status add_image(zs_engine *engine, const stored_image *image, uint64_
 
 // ---- memory --------------------------------------------------------------------------------------------------------
 
-static zs_status reserve(zs_device *device, gpu_memory memory, uint64_t bytes, const char *name, gpu_buffer *buffer, zs_error *error) {
-    if (buffer->size >= bytes) return ZS_OK;
-    gpu_buffer_destroy(device, buffer);
-    *buffer = (gpu_buffer){0};
-    return gpu_buffer_create(device, memory, bytes, true, name, buffer, error);
-}
-
 uint64_t image_store_bytes(uint32_t width, uint32_t tokens) { return 4ull * tokens * vision_stride(width); }
 
 /// Room for `tiles` tiles whose rows are `tokens` in all.
@@ -136,19 +129,19 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     image_store *store = &engine->images;
     zs_device *device = engine->model->device;
     const vision_tower *tower = engine->model->tower;
-    uint32_t turn = vision_encoder_tiles(tower, tiles);
+    uint32_t turn = vision_encoder_tiles(tower, tiles, 0);
     store->stride = vision_stride(tower->config.text_hidden);
     store->capacity = engine->params.kv_tokens;
-    zs_status status = reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity), "image features",
-                               &store->features, error);
+    zs_status status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity),
+                                          "image features", &store->features, error);
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
     if (!status && store->encoder && vision_encoder_capacity(store->encoder) < turn) vision_encoder_destroy(&store->encoder);
     if (!status && !store->encoder)
         status = vision_encoder_create(device, tower, &(vision_encoder_params){.tiles = turn, .kv_f16 = engine->params.kv == ZS_KV_F16},
                                        &store->encoder, error);
     uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1;
-    if (!status) status = reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);
-    if (!status) status = reserve(device, GPU_MEMORY_SHARED, 4ull * (tokens + 1), "image rows", &store->index, error);
+    if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);
+    if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_SHARED, 4ull * (tokens + 1), "image rows", &store->index, error);
     return status;
 }
 
@@ -314,9 +307,7 @@ static zs_status start(prompt_images *p, zs_error *error) {
     p->fresh_index = calloc(p->count + 1, sizeof *p->fresh_index);
     if (!p->tiles || !p->stored || !p->fresh || !p->fresh_index) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for images");
     p->since = p->engine->clock;
-    bool factored = false;
-    for (uint32_t i = 0; i < p->engine->model->tower_weight_count; i++) factored = factored || p->engine->model->tower_weights[i].factored;
-    if (factored) p->serial = expert_table_serial(&p->engine->experts, p->expert);
+    if (model_tower_is_factored(p->engine->model)) p->serial = expert_table_serial(&p->engine->experts, p->expert);
     zs_status status = ZS_OK;
     for (size_t i = 0; i < p->count && !status; i++) status = look_up(p, i, error);
     return status;

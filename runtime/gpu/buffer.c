@@ -68,6 +68,12 @@ zs_status gpu_buffer_create(zs_device *device, gpu_memory memory, uint64_t size,
     return status;
 }
 
+zs_status gpu_buffer_reserve(zs_device *device, gpu_memory memory, uint64_t size, const char *name, gpu_buffer *buffer, zs_error *error) {
+    if (buffer->size >= size) return ZS_OK;
+    gpu_buffer_destroy(device, buffer);
+    return gpu_buffer_create(device, memory, size, true, name, buffer, error);
+}
+
 void gpu_buffer_destroy(zs_device *device, gpu_buffer *buffer) {
     bool safe = !atomic_load(&device->stalled) || gpu_device_settle(device);
     if (safe && buffer->handle) device->vk.vkDestroyBuffer(device->handle, buffer->handle, NULL);

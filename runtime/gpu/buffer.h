@@ -25,6 +25,8 @@ zs_status gpu_buffer_create(zs_device *device, gpu_memory memory, uint64_t size,
                             zs_error *error);
 /// Fills with zeros: by the host where it can, else on the device, waiting.
 zs_status gpu_buffer_zero(zs_device *device, const gpu_buffer *buffer, zs_error *error);
+/// Makes a buffer anew, zeroed, where it is smaller than `size`; what it held is lost then, and nothing submitted may be using it.
+zs_status gpu_buffer_reserve(zs_device *device, gpu_memory memory, uint64_t size, const char *name, gpu_buffer *buffer, zs_error *error);
 /// Waits for nothing: the caller knows that no submit uses it any more. A zeroed struct is fine.
 void gpu_buffer_destroy(zs_device *device, gpu_buffer *buffer);
 

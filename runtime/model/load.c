@@ -320,14 +320,23 @@ void zs_model_destroy(zs_model **handle) {
 const zs_model_info *zs_model_get_info(const zs_model *model) { return &model->info; }
 const zs_tokenizer *zs_model_get_tokenizer(const zs_model *model) { return model->tokenizer; }
 
-static void put_sigma(const model_weight *w, float *row) {
-    if (w->factored) memcpy(row + w->scale_offset, w->sigma, w->rank * sizeof *row);
+const model_weight *model_weight_at(const zs_model *model, uint32_t i) {
+    const uint32_t decoder = model->config.layers * MODEL_MATRICES;
+    if (i < decoder) return &model->layers[i / MODEL_MATRICES].weights[i % MODEL_MATRICES];
+    return i - decoder < model->tower_weight_count ? &model->tower_weights[i - decoder] : NULL;
+}
+
+bool model_tower_is_factored(const zs_model *model) {
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
+        if (model->tower_weights[i].factored) return true;
+    }
+    return false;
 }
 
 void model_base_scales(const zs_model *model, float *row) {
+    const model_weight *w;
     memset(row, 0, model->scale_count * sizeof *row);
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) put_sigma(&model->layers[i].weights[m], row);
+    for (uint32_t i = 0; (w = model_weight_at(model, i)); i++) {
+        if (w->factored) memcpy(row + w->scale_offset, w->sigma, w->rank * sizeof *row);
     }
-    for (uint32_t i = 0; i < model->tower_weight_count; i++) put_sigma(&model->tower_weights[i], row);
 }

@@ -69,6 +69,10 @@ zs_status model_shape_create(zs_device *device, const model_file *file, zs_place
 void model_shape_compose(zs_model *shape, matrix_type type);
 /// The error for images where the model has no tower.
 zs_status model_refuse_images(const zs_model *model, zs_error *error);
+/// i-th matrix: the decoder's, layer by layer, then the tower's; NULL behind the last. Dense ones too.
+const model_weight *model_weight_at(const zs_model *model, uint32_t i);
+/// Whether tower or projector have a z.
+bool model_tower_is_factored(const zs_model *model);
 /// Writes σ of every factored matrix into row[scale_count] (host): the base model's row of the scale table.
 void model_base_scales(const zs_model *model, float *row);
 

@@ -142,7 +142,7 @@ zs_status zs_gradient_create(zs_model *model, const zs_gradient_params *params, 
     if (!status) status = gpu_command_create(model->device, "backward pass", &g->command, error);
     if (!status) status = zs_gradient_set_expert(g, NULL, false, error);
     if (!status && g->kl) status = upload_base_scales(g, error);
-    if (!status && g->engine && train_tower_is_factored(model)) status = train_tower_open(&g->tower, model, g->engine, limits.rows, error);
+    if (!status && g->engine && model_tower_is_factored(model)) status = train_tower_open(&g->tower, model, g->engine, limits.rows, error);
     if (status)
         zs_gradient_destroy(&g);
     else
@@ -380,11 +380,9 @@ static zs_status run_pass(zs_gradient *g, pass_plan *plan, const zs_gradient_ite
     return status ? status : take_results(g, plan, items, error);
 }
 
-/// i-th matrix of the decoder, and behind those the tower's where there is a gradient by its z; NULL behind the last.
+/// i-th matrix that there is a gradient by: the tower's only where it is opened; NULL behind the last.
 static const model_weight *weight_at(const zs_gradient *g, uint32_t i) {
-    const uint32_t decoder = g->model->config.layers * MODEL_MATRICES;
-    if (i < decoder) return &g->model->layers[i / MODEL_MATRICES].weights[i % MODEL_MATRICES];
-    return g->tower.model && i - decoder < g->model->tower_weight_count ? &g->model->tower_weights[i - decoder] : NULL;
+    return g->tower.model || i < g->model->config.layers * MODEL_MATRICES ? model_weight_at(g->model, i) : NULL;
 }
 
 /// dz = σ ⊙ ds

@@ -5,13 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool train_tower_is_factored(const zs_model *model) {
-    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
-        if (model->tower_weights[i].factored) return true;
-    }
-    return false;
-}
-
 zs_status train_tower_open(train_tower *t, const zs_model *model, const zs_engine *engine, uint32_t rows, zs_error *error) {
     *t = (train_tower){.model = model, .engine = engine, .rows = rows};
     return gpu_command_create(model->device, "images of a backward pass", &t->command, error);
@@ -92,12 +85,6 @@ static uint32_t feature_count(const train_tower *t) { return t->tiles * vision_c
 
 static uint32_t stride_of(const train_tower *t) { return vision_stride(t->model->config.hidden); }
 
-static zs_status reserve(const train_tower *t, gpu_memory memory, uint64_t bytes, const char *name, gpu_buffer *buffer, zs_error *error) {
-    if (buffer->size >= bytes) return ZS_OK;
-    gpu_buffer_destroy(t->model->device, buffer);
-    return gpu_buffer_create(t->model->device, memory, bytes, true, name, buffer, error);
-}
-
 /// 0: the newline; else 1 + the number of the feature.
 static uint32_t place_of(const train_tower *t, uint32_t id) {
     uint32_t first_id = NO_TOKEN;
@@ -109,7 +96,8 @@ static uint32_t place_of(const train_tower *t, uint32_t id) {
 
 zs_status train_tower_number(train_tower *t, Row *rows, uint32_t row_count, uint32_t stride, zs_error *error) {
     const uint32_t vocab = t->model->config.vocab, features = feature_count(t);
-    zs_status status = reserve(t, GPU_MEMORY_SHARED, 4ull * (features + 1 + row_count), "takers of features", &t->takers, error);
+    zs_status status =
+        gpu_buffer_reserve(t->model->device, GPU_MEMORY_SHARED, 4ull * (features + 1 + row_count), "takers of features", &t->takers, error);
     if (status) return status;
     uint32_t *begin = t->takers.mapped, *from = begin + features + 1;
     memset(begin, 0, (features + 1) * sizeof *begin);
@@ -138,7 +126,7 @@ static zs_status run(const train_tower *t, zs_error *error) {
 
 static zs_status prepare(train_tower *t, zs_error *error) {
     const vision_tower *tower = t->model->tower;
-    uint32_t most = t->rows / vision_positions(&tower->config), turn = t->tiles < most ? t->tiles : most > 0 ? most : 1;
+    uint32_t turn = vision_encoder_tiles(tower, t->tiles, t->rows);
     if (t->encoder && vision_encoder_capacity(t->encoder) < turn) vision_encoder_destroy(&t->encoder);
     if (t->encoder) return ZS_OK;
     return vision_encoder_create(t->model->device, tower, &(vision_encoder_params){.tiles = turn, .gradients = true}, &t->encoder, error);
@@ -152,20 +140,6 @@ static zs_status fill(const train_tower *t, uint32_t first, uint32_t count, uint
     vision_encoder_fill(t->encoder, tiles, first, count, &(vision_scales){.table = scales, .stride = t->model->scale_count});
     free(tiles);
     return ZS_OK;
-}
-
-static void record_newline(const train_tower *t, const gpu_buffer *features) {
-    const op_recorder ops = {.command = t->command, .policy = t->model->policy};
-    if (!t->model->tower->newline) return;
-    op_record_gather(&ops, &(op_gather){.x = t->model->tower->newline,
-                                        .y = features->address,
-                                        .index = t->takers.address, // which begins with 0
-                                        .width = t->model->config.hidden,
-                                        .pieces = 1,
-                                        .x_stride = stride_of(t),
-                                        .y_stride = stride_of(t),
-                                        .rows = 1});
-    gpu_command_barrier(t->command);
 }
 
 /// Floats of the feature rows in front of a tile's.
@@ -189,11 +163,13 @@ static uint32_t turn_tiles(const train_tower *t, uint32_t first) {
 zs_status train_tower_encode(train_tower *t, uint64_t scales, bool reference, zs_error *error) {
     gpu_buffer *to = reference ? &t->reference : &t->features;
     zs_status status = t->tiles ? prepare(t, error) : ZS_OK;
-    if (!status) status = reserve(t, GPU_MEMORY_DEVICE, 4 * floats_before(t, t->tiles), "features of a backward pass", to, error);
+    if (!status)
+        status = gpu_buffer_reserve(t->model->device, GPU_MEMORY_DEVICE, 4 * floats_before(t, t->tiles), "features of a backward pass", to,
+                                    error);
     for (uint32_t first = 0; first < t->tiles && !status;) {
         uint32_t count = turn_tiles(t, first);
         status = begin_turn(t, first, count, scales, to, error);
-        if (!status && first == 0) record_newline(t, to);
+        if (!status && first == 0) vision_encoder_record_newline(t->encoder, t->command, to->address, stride_of(t));
         if (!status) status = run(t, error);
         first += count;
     }
@@ -205,7 +181,8 @@ zs_status train_tower_back(train_tower *t, uint64_t dx, uint64_t scales, const g
     if (!t->tiles) return ZS_OK;
     const op_recorder ops = {.command = t->command, .policy = t->model->policy};
     const uint32_t stride = stride_of(t), features = feature_count(t);
-    zs_status status = reserve(t, GPU_MEMORY_DEVICE, 4 * floats_before(t, t->tiles), "the gradient by features", &t->d_features, error);
+    zs_status status = gpu_buffer_reserve(t->model->device, GPU_MEMORY_DEVICE, 4 * floats_before(t, t->tiles), "the gradient by features",
+                                          &t->d_features, error);
     for (uint32_t first = 0; first < t->tiles && !status;) {
         uint32_t count = turn_tiles(t, first);
         // Where one turn took all tiles, what it left is still there.

@@ -26,8 +26,6 @@ typedef struct train_tower {
     gpu_buffer takers; // GPU_MEMORY_SHARED: [features + 1], then [rows of the pass]: which rows took a feature
 } train_tower;
 
-/// Whether there is something to take a gradient by.
-bool train_tower_is_factored(const zs_model *model);
 zs_status train_tower_open(train_tower *tower, const zs_model *model, const zs_engine *engine, uint32_t rows, zs_error *error);
 void train_tower_close(train_tower *tower);
 

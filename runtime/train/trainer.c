@@ -119,14 +119,8 @@ static uint64_t hash_items(const zs_train_item *items, size_t count, bool answer
 /// By its singular values.
 static uint64_t hash_model(const zs_model *model) {
     uint64_t hash = 0xcbf29ce484222325u;
-    for (uint32_t i = 0; i < model->config.layers; i++) {
-        for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
-            const model_weight *w = &model->layers[i].weights[m];
-            if (w->factored) hash = hash_bytes(hash, w->sigma, w->rank * sizeof *w->sigma);
-        }
-    }
-    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
-        const model_weight *w = &model->tower_weights[i];
+    const model_weight *w;
+    for (uint32_t i = 0; (w = model_weight_at(model, i)); i++) {
         if (w->factored) hash = hash_bytes(hash, w->sigma, w->rank * sizeof *w->sigma);
     }
     return hash;
