@@ -80,6 +80,18 @@ void main() {
 
     if (id >= span.rows) return;
     uint k_to = (t * push.d_stride + push.dk_offset + kv_head * HEAD_DIM) / 4u, v_to = (t * push.d_stride + push.dv_offset + kv_head * HEAD_DIM) / 4u;
+    if (KEEPS) { // one code for all of them: a store takes CPU drivers' compilers long
+        vec4 all_k[SLICE], all_v[SLICE];
+        [[unroll]] for (uint d = 0u; d < SLICE; d++) {
+            all_k[d] = dk[d] * push.scale;
+            all_v[d] = dv[d];
+        }
+        [[dont_unroll]] for (uint d = 0u; d < SLICE; d++) {
+            Vec4Ref(push.d_qkv).v[k_to + d] = all_k[d];
+            Vec4Ref(push.d_qkv).v[v_to + d] = all_v[d];
+        }
+        return;
+    }
     [[unroll]] for (uint d = 0u; d < SLICE; d++) {
         if (first + d >= VECS) break;
         Vec4Ref(push.d_qkv).v[k_to + first + d] = dk[d] * push.scale;

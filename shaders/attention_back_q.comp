@@ -114,9 +114,14 @@ void main() {
 
     if (id >= span.rows) return;
     uint to = (t * push.d_stride + push.dq_offset + head * HEAD_DIM) / 4u;
-    [[unroll]] for (uint h = 0u; h < HEADS; h++) {
-        [[unroll]] for (uint d = 0u; d < SLICE; d++) {
-            if (first + d < VECS) Vec4Ref(push.d_qkv).v[to + h * VECS + first + d] = dq[h * SLICE + d] * push.scale;
+    if (KEEPS) { // one code for all of them: a store takes CPU drivers' compilers long
+        vec4 all[HEADS * SLICE];
+        [[unroll]] for (uint i = 0u; i < HEADS * SLICE; i++) all[i] = dq[i] * push.scale;
+        [[dont_unroll]] for (uint i = 0u; i < HEADS * SLICE; i++) Vec4Ref(push.d_qkv).v[to + i] = all[i];
+    } else {
+        [[unroll]] for (uint i = 0u; i < HEADS * SLICE; i++) {
+            uint d = first + i % SLICE;
+            if (d < VECS) Vec4Ref(push.d_qkv).v[to + i / SLICE * VECS + d] = dq[i] * push.scale;
         }
     }
     if (first > 0u) return;

@@ -5,12 +5,12 @@
 //
 // Grid: x = spans, y = heads / GROUP. Prefill: invocation = row of the span; all walk the same keys, so keys and values are uniform
 // loads, which SUBGROUP shares out (share.glsl). DECODE: spans of one row; the invocations split its positions and merge through shared
-// memory.
+// memory, with SUBGROUP as one subgroup: what lives across a barrier of the workgroup costs CPU drivers' compilers seconds.
 // Memory per (span, GROUP heads): 2 · positions · head_dim of K and V.
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP · 3 DECODE · 4 SHARERS (heads / kv_heads, a multiple
 // of GROUP) · 5 SUBGROUP_SIZE (SUBGROUP)
-// Tiers: strict; SUBGROUP, for prefill. KV_F16: pages of halves.
+// Tiers: strict; SUBGROUP. KV_F16: pages of halves.
 #version 450
 #include "refs.glsl"
 
@@ -29,9 +29,10 @@ const uint STATE = GROUP * VECS; // of the queries of an invocation
 const uint KEYS = 8u; // per rescaling of the sums
 const float LOWEST = -3.0e38;
 #include "share.glsl"
+#ifdef SUBGROUP
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#endif
 
-shared float lane_max[DECODE ? WORKGROUP : 1u];
-shared float lane_sum[DECODE ? WORKGROUP : 1u];
 shared vec4 lane_out[DECODE ? WORKGROUP * VECS : 1u];
 
 struct State {
@@ -50,11 +51,11 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
         Share key;
-        share_kv(key, page, at);
+        if (!DECODE) share_kv(key, page, at);
         vec4 sums[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] = vec4(0);
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 k = share_kv_take(key, page, at, d);
+            vec4 k = DECODE ? kv_load(page, at + 4u * d) : share_kv_take(key, page, at, d);
             [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] += q[g * VECS + d] * k;
         }
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
@@ -74,35 +75,56 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
         Share of_key;
-        share_kv(of_key, page, at);
+        if (!DECODE) share_kv(of_key, page, at);
         float weight[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
             weight[g] = first + j >= lowest && first + j <= last ? exp(scores[j * GROUP + g] - top[g]) : 0.0;
             state.sum[g] += weight[g];
         }
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 v = share_kv_take(of_key, page, at, d);
+            vec4 v = DECODE ? kv_load(page, at + 4u * d) : share_kv_take(of_key, page, at, d);
             [[unroll]] for (uint g = 0u; g < GROUP; g++) state.values[g * VECS + d] += weight[g] * v;
         }
     }
 }
 
+// What DECODE's invocations do together.
+#ifdef SUBGROUP
+void meet() { subgroupBarrier(); }
+float lanes_max(float x) { return subgroupMax(x); }
+float lanes_sum(float x) { return subgroupAdd(x); }
+#else
+shared float lane_value[DECODE ? WORKGROUP : 1u];
+void meet() { barrier(); }
+float lanes_max(float x) {
+    lane_value[gl_LocalInvocationID.x] = x;
+    meet();
+    for (uint i = 0u; i < WORKGROUP; i++) x = max(x, lane_value[i]);
+    meet();
+    return x;
+}
+float lanes_sum(float x) {
+    lane_value[gl_LocalInvocationID.x] = x;
+    meet();
+    float sum = 0.0;
+    for (uint i = 0u; i < WORKGROUP; i++) sum += lane_value[i];
+    meet();
+    return sum;
+}
+#endif
+
 // Merges the lanes' states of head g and writes the head's output.
 void merge_lanes(State state, uint g, uint to) {
     uint id = gl_LocalInvocationID.x;
-    lane_max[id] = state.maximum[g];
-    lane_sum[id] = state.sum[g];
-    [[unroll]] for (uint d = 0u; d < VECS; d++) lane_out[id * VECS + d] = state.values[g * VECS + d];
-    barrier();
-    float top = LOWEST, sum = 0.0;
-    for (uint i = 0u; i < WORKGROUP; i++) top = max(top, lane_max[i]);
-    for (uint i = 0u; i < WORKGROUP; i++) sum += lane_sum[i] * exp(lane_max[i] - top);
+    float top = lanes_max(state.maximum[g]), shrink = exp(state.maximum[g] - top), sum = lanes_sum(state.sum[g] * shrink);
+    [[dont_unroll]] for (uint d = 0u; d < VECS; d++) lane_out[id * VECS + d] = state.values[g * VECS + d] * shrink;
+    meet();
     for (uint d = id; d < VECS; d += WORKGROUP) {
         vec4 value = vec4(0);
-        for (uint i = 0u; i < WORKGROUP; i++) value += lane_out[i * VECS + d] * exp(lane_max[i] - top);
+        [[dont_unroll]] for (uint i = 0u; i < WORKGROUP; i++) value += lane_out[i * VECS + d];
         Vec4Ref(push.out_).v[to / 4u + d] = value / sum;
     }
-    barrier();
+    meet();
 }
 
 void main() {
@@ -139,12 +161,17 @@ void main() {
         for (uint p = begin / KEYS * KEYS; p <= end; p += KEYS) take_keys(sequence, kv_head, p, lowest, last, end, q, state);
     }
 
+    // By variable indices, so of a copy: take_keys keeps its own state in registers.
+    State all;
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) {
+        all.maximum[g] = state.maximum[g];
+        all.sum[g] = state.sum[g];
+    }
+    [[unroll]] for (uint i = 0u; i < STATE; i++) all.values[i] = state.values[i];
     uint to = t * push.out_stride + head * HEAD_DIM;
-    for (uint g = 0u; g < GROUP; g++) {
-        if (DECODE) {
-            merge_lanes(state, g, to + g * HEAD_DIM);
-        } else if (id < span.rows) {
-            [[unroll]] for (uint d = 0u; d < VECS; d++) Vec4Ref(push.out_).v[(to + g * HEAD_DIM) / 4u + d] = state.values[g * VECS + d] / state.sum[g];
-        }
+    if (DECODE) {
+        [[dont_unroll]] for (uint g = 0u; g < GROUP; g++) merge_lanes(all, g, to + g * HEAD_DIM);
+    } else if (id < span.rows) {
+        [[dont_unroll]] for (uint i = 0u; i < STATE; i++) Vec4Ref(push.out_).v[to / 4u + i] = all.values[i] / all.sum[i / VECS];
     }
 }

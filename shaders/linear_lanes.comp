@@ -15,7 +15,6 @@
 #include "refs.glsl"
 #include "weights.glsl"
 #include "linear.glsl"
-#extension GL_KHR_shader_subgroup_arithmetic : require
 #extension GL_KHR_shader_subgroup_ballot : require
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
@@ -27,7 +26,7 @@ layout(constant_id = 5) const uint SEGMENTS = 1;
 layout(constant_id = 6) const uint NORM_WIDTH = 1;
 layout(constant_id = 7) const uint NORM_EPS = 0;
 
-const bool NORM = (FLAGS & LINEAR_NORM) != 0u;
+const bool NORM = (FLAGS & LINEAR_NORM) != 0u, SILU_MUL = (FLAGS & LINEAR_SILU_MUL) != 0u;
 const uint SUMS = ROWS * TOKENS;
 const uint UNROLL = SUMS > 32u ? 2u : SCALE_UNITS; // units: the code of large blocks stays short, which shortens the start
 const uint SPREAD = SUBGROUP_SIZE < 8u * UNROLL ? SUBGROUP_SIZE : 8u * UNROLL;
@@ -70,23 +69,35 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     }
     if (!NORM) return;
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-        // With more invocations than a turn has values, each was taken by several.
-        float scale = linear_rms(subgroupAdd(squares[t]) * (float(SPREAD) / float(SUBGROUP_SIZE)), NORM_WIDTH, NORM_EPS);
+        float sum = 0.0;
+        [[unroll]] for (uint i = 0u; i < SPREAD; i++) sum += subgroupBroadcast(squares[t], i);
+        float scale = linear_rms(sum, NORM_WIDTH, NORM_EPS);
         [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] *= scale;
     }
 }
 
 void main() {
-    uvec2 at = linear_segment(gl_WorkGroupID.x, SUBGROUP_SIZE * ROWS, (FLAGS & LINEAR_SILU_MUL) != 0u ? 1u : SEGMENTS);
+    uvec2 at = linear_segment(gl_WorkGroupID.x, SUBGROUP_SIZE * ROWS, SILU_MUL ? 1u : SEGMENTS);
     uint o0 = at.y + gl_LocalInvocationID.x * ROWS, t0 = gl_WorkGroupID.y * TOKENS;
-    float sums[SUMS], ups[SUMS];
-    accumulate(at.x, o0, t0, sums);
-    if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, o0, t0, ups);
-    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-            float value = sums[r * TOKENS + t];
-            if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = linear_gate(value, FLAGS) * ups[r * TOKENS + t];
-            if (o0 + r < push.out_rows[at.x] && t0 + t < push.rows) linear_store(at.x, t0 + t, o0 + r, value, FLAGS);
+    float sums[SUMS], gates[SUMS];
+    if (SILU_MUL) {
+        // One code for both matrices: twice as much would double what the first start takes to compile it.
+        [[dont_unroll]] for (uint s = 0u; s < 2u; s++) {
+            [[unroll]] for (uint i = 0u; i < SUMS; i++) gates[i] = sums[i];
+            accumulate(s, o0, t0, sums);
         }
+    } else {
+        accumulate(at.x, o0, t0, sums);
+    }
+    // Likewise one code for all sums; taken by a variable index, they have to be copies for `accumulate` to keep its own in registers.
+    float values[SUMS], of_gate[SUMS];
+    [[unroll]] for (uint i = 0u; i < SUMS; i++) {
+        values[i] = sums[i];
+        of_gate[i] = gates[i];
+    }
+    [[dont_unroll]] for (uint i = 0u; i < SUMS; i++) {
+        uint o = o0 + i / TOKENS, t = t0 + i % TOKENS;
+        float value = SILU_MUL ? values[i] * linear_gate(of_gate[i], FLAGS) : values[i];
+        if (o < push.out_rows[at.x] && t < push.rows) linear_store(at.x, t, o, value, FLAGS);
     }
 }

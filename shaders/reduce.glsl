@@ -1,32 +1,30 @@
 // Sums and maxima over a workgroup of WORKGROUP invocations (a power of two), through shared memory; every invocation gets the
-// result and all of them must call.
-shared float reduce_floats[WORKGROUP];
-shared uint reduce_uints[WORKGROUP];
+// result and all of them must call. The first REDUCE_PARTS take WORKGROUP / REDUCE_PARTS values each, then everybody takes their results:
+// two barriers. CPU drivers keep what lives across a barrier in memory; their compilers take seconds over dozens of them.
+const uint REDUCE_PARTS = WORKGROUP > 512u ? 32u : WORKGROUP > 128u ? 16u : WORKGROUP > 32u ? 8u : WORKGROUP > 8u ? 4u : WORKGROUP > 2u ? 2u : 1u;
+shared float reduce_floats[WORKGROUP], reduce_float_parts[REDUCE_PARTS];
+shared uint reduce_uints[WORKGROUP], reduce_uint_parts[REDUCE_PARTS];
 
 float workgroup_sum(float value) {
     uint id = gl_LocalInvocationID.x;
     reduce_floats[id] = value;
     barrier();
-    for (uint span = WORKGROUP / 2u; span > 0u; span /= 2u) {
-        if (id < span) reduce_floats[id] += reduce_floats[id + span];
-        barrier();
+    if (id < REDUCE_PARTS) {
+        float part = reduce_floats[id];
+        [[dont_unroll]] for (uint i = id + REDUCE_PARTS; i < WORKGROUP; i += REDUCE_PARTS) part += reduce_floats[i];
+        reduce_float_parts[id] = part;
     }
-    float result = reduce_floats[0];
     barrier();
+    float result = reduce_float_parts[0];
+    [[dont_unroll]] for (uint i = 1u; i < REDUCE_PARTS; i++) result += reduce_float_parts[i];
     return result;
 }
 
-uint workgroup_sum_uint(uint value) {
-    uint id = gl_LocalInvocationID.x;
-    reduce_uints[id] = value;
-    barrier();
-    for (uint span = WORKGROUP / 2u; span > 0u; span /= 2u) {
-        if (id < span) reduce_uints[id] += reduce_uints[id + span];
-        barrier();
+void reduce_larger(inout float value, inout uint index, float other, uint other_index) {
+    if (other > value || (other == value && other_index < index)) {
+        value = other;
+        index = other_index;
     }
-    uint result = reduce_uints[0];
-    barrier();
-    return result;
 }
 
 // The largest value and, among equals, the lowest index that comes with it.
@@ -35,18 +33,13 @@ void workgroup_argmax(inout float value, inout uint index) {
     reduce_floats[id] = value;
     reduce_uints[id] = index;
     barrier();
-    for (uint span = WORKGROUP / 2u; span > 0u; span /= 2u) {
-        if (id < span) {
-            float other = reduce_floats[id + span];
-            uint other_index = reduce_uints[id + span];
-            if (other > reduce_floats[id] || (other == reduce_floats[id] && other_index < reduce_uints[id])) {
-                reduce_floats[id] = other;
-                reduce_uints[id] = other_index;
-            }
-        }
-        barrier();
+    if (id < REDUCE_PARTS) {
+        [[dont_unroll]] for (uint i = id + REDUCE_PARTS; i < WORKGROUP; i += REDUCE_PARTS) reduce_larger(value, index, reduce_floats[i], reduce_uints[i]);
+        reduce_float_parts[id] = value;
+        reduce_uint_parts[id] = index;
     }
-    value = reduce_floats[0];
-    index = reduce_uints[0];
     barrier();
+    value = reduce_float_parts[0];
+    index = reduce_uint_parts[0];
+    [[dont_unroll]] for (uint i = 1u; i < REDUCE_PARTS; i++) reduce_larger(value, index, reduce_float_parts[i], reduce_uint_parts[i]);
 }

@@ -3,7 +3,7 @@
 #include <math.h>
 
 enum {
-    LANES_DECODE = 16, // shares of the positions in decode
+    LANES_DECODE = 16, // shares of the positions in decode, where not those of a subgroup
     LANES_STATE = 448, // floats of an invocation's queries at most, where that leaves it one
     TILES_WORKGROUP = 128,
     TILES_SPLITS = 8,
@@ -24,25 +24,25 @@ uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_d
     return is_split(&policy, true) ? (uint64_t)rows * heads * TILES_SPLITS * (head_dim + 2) * 4 : 0;
 }
 
-/// Heads that a workgroup of attention_lanes takes: as many of those that share a KV head as its registers and the cache hold.
-static uint32_t lanes_heads(const op_attention *op) {
-    uint32_t sharers = op->heads / op->kv_heads, heads = 1;
-    for (uint32_t n = 2; n <= sharers && n * op->head_dim <= LANES_STATE; n++)
-        if (sharers % n == 0) heads = n;
-    return heads;
+uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
+    uint32_t sharers = heads / kv_heads, together = 1;
+    for (uint32_t n = 2; n <= sharers && n * head_dim <= LANES_STATE; n++)
+        if (sharers % n == 0) together = n;
+    return together;
 }
 
 static void record_lanes(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
     static const uint32_t modules[2][2] = {{SHADER_attention_lanes_f32, SHADER_attention_lanes_f32_subgroup},
                                            {SHADER_attention_lanes_f16, SHADER_attention_lanes_f16_subgroup}};
     const op_policy *policy = &recorder->policy;
-    bool decode = op->decode && !policy->deterministic, share = !decode && op_lanes_share(policy);
-    uint32_t heads = lanes_heads(op);
+    bool decode = op->decode && !policy->deterministic, share = op_lanes_share(policy);
+    uint32_t decode_lanes = share ? policy->subgroup_size : LANES_DECODE;
+    uint32_t heads = op_lanes_heads(op->heads, op->kv_heads, op->head_dim);
     dispatch->key = (gpu_kernel_key){
         .module = modules[op->kv_f16][share],
         .subgroup_size = share ? policy->subgroup_size : 0,
         .constant_count = share ? 6 : 5,
-        .constants = {decode ? LANES_DECODE : op_lanes_rows(policy), op->head_dim, heads, decode, op->heads / op->kv_heads,
+        .constants = {decode ? decode_lanes : op_lanes_rows(policy), op->head_dim, heads, decode, op->heads / op->kv_heads,
                       policy->subgroup_size},
     };
     dispatch->groups[1] = op->heads / heads;

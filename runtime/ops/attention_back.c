@@ -40,7 +40,7 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
     // a head's gradients are made in slices, of 64 values by q and of 32 by k and v.
     bool lanes = recorder->policy.lanes, share = op_lanes_share(&recorder->policy);
     uint32_t subgroup_size = share ? recorder->policy.subgroup_size : 0;
-    uint32_t together = lanes ? op->heads / op->kv_heads : 1;
+    uint32_t together = lanes ? op_lanes_heads(op->heads, op->kv_heads, op->head_dim) : 1;
     uint32_t q_slices = lanes ? 1 : divide_up(op->head_dim, 64), kv_slices = lanes ? 1 : divide_up(op->head_dim, 32);
     double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
     op_record(recorder, &(op_dispatch){

@@ -22,6 +22,8 @@ static inline bool op_lanes_share(const op_policy *policy) {
     return policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4 &&
            op_lanes_rows(policy) % policy->subgroup_size == 0;
 }
+/// Heads that a workgroup of attention takes on a CPU: as many of those that share a KV head as its registers and the cache hold.
+uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Workgroups for a row of columns, of which an invocation takes every so-many-th: on a CPU, where starting one costs as much as a hundred
 /// values, a single one.
 uint32_t op_column_groups(const op_recorder *recorder, uint32_t columns, uint32_t workgroup);
