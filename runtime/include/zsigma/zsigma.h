@@ -120,7 +120,7 @@ typedef struct zs_device_params {
     bool skip_self_test;
     uint64_t memory_limit; // bytes of device memory the process may use; 0: what the driver says
     uint64_t block_limit;  // largest single allocation in bytes; 0: what the driver says (tests set it small)
-    uint32_t timeout_ms;   // longest wait for one submit; 0: 60 s
+    uint32_t timeout_ms;   // longest wait for one submit; 0: 60 s, on a CPU, which other work may keep busy, 600 s
     zs_log log;
 } zs_device_params;
 
