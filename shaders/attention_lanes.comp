@@ -94,23 +94,14 @@ void meet() { subgroupBarrier(); }
 float lanes_max(float x) { return subgroupMax(x); }
 float lanes_sum(float x) { return subgroupAdd(x); }
 #else
-shared float lane_value[DECODE ? WORKGROUP : 1u];
+#include "reduce.glsl"
 void meet() { barrier(); }
 float lanes_max(float x) {
-    lane_value[gl_LocalInvocationID.x] = x;
-    meet();
-    for (uint i = 0u; i < WORKGROUP; i++) x = max(x, lane_value[i]);
-    meet();
+    uint unused = 0u;
+    workgroup_argmax(x, unused);
     return x;
 }
-float lanes_sum(float x) {
-    lane_value[gl_LocalInvocationID.x] = x;
-    meet();
-    float sum = 0.0;
-    for (uint i = 0u; i < WORKGROUP; i++) sum += lane_value[i];
-    meet();
-    return sum;
-}
+float lanes_sum(float x) { return workgroup_sum(x); }
 #endif
 
 // Merges the lanes' states of head g and writes the head's output.

@@ -84,8 +84,8 @@ float count_above(Choice row, uint cut, bool mass, float top) {
 // wanted; counts are exact in f32 up to 2^24 tokens. Both in one loop with one count_above, for the sake of CPU drivers' compilers.
 uint find_cut(Choice row, float top) {
     uint low = ordered(-3.3e38);
-    [[dont_unroll]] for (uint filter_ = 0u; filter_ < 2u; filter_++) {
-        bool mass = filter_ == 1u;
+    [[dont_unroll]] for (uint turn = 0u; turn < 2u; turn++) {
+        bool mass = turn == 1u; // top-p; else top-k
         if (mass ? row.how.top_p >= 1.0 : row.how.top_k == 0u || row.how.top_k >= push.vocab) continue;
         uint high = ordered(top); // low always reaches it or is the least
         float wanted = float(row.how.top_k);

@@ -177,7 +177,6 @@ static zs_status create_logical(zs_device *device, uint32_t tiers, zs_error *err
 static zs_status read_params(zs_device *device, const zs_device_params *params, zs_error *error) {
     device->log = params->log;
     device->memory_limit = params->memory_limit;
-    device->timeout_ms = params->timeout_ms;
     device->validation.log = params->log;
     if (!params->cache_dir) return ZS_OK;
     device->cache_dir = calloc(1, strlen(params->cache_dir) + 1);
@@ -197,7 +196,7 @@ static void apply_limits(zs_device *device, const zs_device_params *params) {
     caps->tiers = gpu_tiers_mask(caps->tiers, params->disable);
     if (params->block_limit && params->block_limit < caps->max_allocation) caps->max_allocation = params->block_limit;
     if (params->memory_limit && params->memory_limit < caps->memory_bytes) caps->memory_bytes = params->memory_limit;
-    if (!device->timeout_ms) device->timeout_ms = caps->cpu ? CPU_TIMEOUT_MS : TIMEOUT_MS;
+    device->timeout_ms = params->timeout_ms ? params->timeout_ms : caps->cpu ? CPU_TIMEOUT_MS : TIMEOUT_MS;
 }
 
 static zs_status open_device(zs_device *device, const zs_device_params *params, zs_error *error) {

@@ -205,19 +205,18 @@ static void check_logprobs(golden *g, const json_t *items, const char *name, con
 
 // ---- greedy text ---------------------------------------------------------------------------------------------------
 
-static size_t generate(zs_engine *engine, const json_t *item, uint32_t count, uint32_t *ids) {
-    size_t prompt_count, total;
+/// At most `count` ids that the engine writes behind a prompt; how many.
+static size_t generate(zs_engine *engine, const uint32_t *prompt, size_t prompt_count, size_t count, uint32_t *ids) {
+    size_t total;
     zs_error error;
     zs_session *session = NULL;
-    uint32_t *prompt = read_ids(json_object_get(item, "prompt_ids"), &prompt_count);
     need(zs_session_create(engine, NULL, &session, &error), &error);
     need(zs_session_set_prompt(session, prompt, prompt_count, &error), &error);
-    need(zs_session_generate(session, count, &error), &error);
+    need(zs_session_generate(session, (uint32_t)count, &error), &error);
     need(zs_engine_run(engine, NULL, NULL, &error), &error);
     const uint32_t *tokens = zs_session_tokens(session, &total);
     memcpy(ids, tokens + prompt_count, (total - prompt_count) * sizeof *ids);
     zs_session_destroy(&session);
-    free(prompt);
     return total - prompt_count;
 }
 
@@ -226,7 +225,7 @@ static void check_greedy(golden *g, const json_t *item) {
     size_t prompt_count, golden_count, at = 0;
     uint32_t *prompt = read_ids(json_object_get(item, "prompt_ids"), &prompt_count), ids[256];
     uint32_t *expected = read_ids(json_object_get(item, "greedy_ids"), &golden_count);
-    size_t count = generate(g->exact, item, (uint32_t)golden_count, ids);
+    size_t count = generate(g->exact, prompt, prompt_count, golden_count, ids);
     while (at < count && at < golden_count && ids[at] == expected[at]) at++;
     double gap = 0;
     if (at < count && at < golden_count) {
@@ -252,23 +251,13 @@ static void check_greedy(golden *g, const json_t *item) {
 /// The likeliest token at each position of a text behind its first prompt_count: what the engine writes by itself, begun anew behind each
 /// token in which it differs.
 static void likeliest(zs_engine *engine, const uint32_t *ids, size_t prompt_count, size_t count, uint32_t *tops) {
-    zs_error error;
-    zs_session *session = NULL;
-    need(zs_session_create(engine, NULL, &session, &error), &error);
     for (size_t at = prompt_count; at < count;) {
-        size_t total;
-        need(zs_session_set_prompt(session, ids, at, &error), &error);
-        need(zs_session_generate(session, (uint32_t)(count - at), &error), &error);
-        need(zs_engine_run(engine, NULL, NULL, &error), &error);
-        const uint32_t *tokens = zs_session_tokens(session, &total);
-        bool same = total > at;
-        if (!same) tops[at++ - prompt_count] = UINT32_MAX;
-        for (; same && at < total; at++) {
-            tops[at - prompt_count] = tokens[at];
-            same = tokens[at] == ids[at];
-        }
+        uint32_t *written = tops + (at - prompt_count);
+        size_t same = 0, length = generate(engine, ids, at, count - at, written);
+        if (length == 0) *written = UINT32_MAX;
+        while (same < length && written[same] == ids[at + same]) same++;
+        at += same < length || length == 0 ? same + 1 : length;
     }
-    zs_session_destroy(&session);
 }
 
 /// fast and exact choose the same token, position by position along the golden greedy text.
