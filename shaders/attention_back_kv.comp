@@ -2,9 +2,8 @@
 //   dv[p] = Σ_{t, h} P g[t, h],  dk[p] = scale Σ_{t, h} P (g[t, h] · v[p] − D) q[t, h],  P = exp(scale q[t, h] · k[p] − L)
 // with (L, D) = stats[t, h] of attention_back_q.comp, which runs before.
 //
-// A sequence's first whole pages may be an earlier sequence's: then its rows are those behind them. Rows of a sequence follow one another
-// in order, and so do sequences that share pages. A query sees a key where its own sequence has the key's page in that place. Whole
-// sequences share nothing, and every query of theirs sees every key.
+// A sequence's first positions may be those of the sequence before it: then its rows begin behind them, and its queries see those keys too.
+// Rows of a sequence follow one another in order. Whole sequences share nothing, and every query of theirs sees every key.
 //
 // Grid: x = spans, y = KV heads, z = SLICES. An invocation takes the key of one row of the span; all walk the same queries, so q and g
 // are uniform loads, which SUBGROUP shares out (share.glsl). On GPUs, whose registers would not hold k, v, dk and dv, k and v are read
@@ -39,6 +38,7 @@ void main() {
     Span span = SpanRef(push.step.v.spans).v[gl_WorkGroupID.x];
     uint t = span.first_row + min(id, span.rows - 1u);
     Row row = RowRef(push.step.v.rows).v[t];
+    uint first_position = RowRef(push.step.v.rows).v[span.first_row].position;
     uvec2 page = kv_page(row.sequence, row.position);
     uint k_at = push.page_base + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM), v_at = k_at + kv_values(push.kv_heads, HEAD_DIM);
     uint first = gl_WorkGroupID.z * SLICE; // of the slice's vectors in a head
@@ -49,13 +49,16 @@ void main() {
     }
     [[unroll]] for (uint d = 0u; d < SLICE; d++) dk[d] = dv[d] = vec4(0);
 
-    uvec2 root = kv_page(row.sequence, 0u);
-    uint first_query = push.whole > 0u ? span.first_row - RowRef(push.step.v.rows).v[span.first_row].position : span.first_row;
+    uint sequence = row.sequence, shared_end = ~0u; // positions below it are the span's sequence's own still
+    uint first_query = push.whole > 0u ? span.first_row - first_position : span.first_row;
     for (uint query = first_query; query < push.rows; query++) {
         Row other = RowRef(push.step.v.rows).v[query];
-        if (kv_page(other.sequence, 0u) != root) break;
-        // Behind a sequence's end its table means nothing.
-        bool sees = push.whole > 0u || (other.position >= row.position && kv_page(other.sequence, row.position) == page && kv_lowest(other.position, push.window) <= row.position);
+        if (other.sequence != sequence) { // its first row
+            sequence = other.sequence;
+            shared_end = min(shared_end, other.position);
+            if (shared_end <= first_position) break;
+        }
+        bool sees = push.whole > 0u || (row.position < shared_end && other.position >= row.position && kv_lowest(other.position, push.window) <= row.position);
         if (!KEEPS && !sees) continue; // on CPUs nothing would be saved
         for (uint h = kv_head * group; h < (kv_head + 1u) * group; h++) {
             uint q_from = (query * push.q_stride + h * HEAD_DIM) / 4u, g_from = (query * push.out_stride + h * HEAD_DIM) / 4u;

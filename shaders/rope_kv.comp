@@ -2,7 +2,9 @@
 //
 // Rotation (RoFormer, in Hugging Face's order): (x_i, x_{i+d/2}) → (x_i cos − x_{i+d/2} sin, x_{i+d/2} cos + x_i sin).
 //
-// Grid: x = (heads + 2 kv_heads) · head_dim / 4 / workgroup size, y = rows. An invocation takes values i, i + 1 of a head and
+// Rows behind the first push.rows are copies: k and v of row Row.token for another sequence's page.
+//
+// Grid: x = (heads + 2 kv_heads) · head_dim / 4 / workgroup size, y = rows and copies. An invocation takes values i, i + 1 of a head and
 // their partners i + d/2, i + 1 + d/2.
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 BIAS: q, k and v are what qkv holds plus their bias
 // Tiers: strict. KV_F16: pages of halves.
@@ -21,11 +23,12 @@ void main() {
     uint head = item / (HEAD_DIM / 4u), i = item % (HEAD_DIM / 4u) * 2u;
     if (head >= push.heads + 2u * push.kv_heads) return;
     Row row = RowRef(push.step.v.rows).v[t];
-    bool is_q = head < push.heads;
+    bool is_q = head < push.heads, is_copy = t >= push.rows;
+    if (is_q && is_copy) return;
     bool is_v = head >= push.heads + push.kv_heads;
     uint kv_head = is_v ? head - push.heads - push.kv_heads : head - push.heads;
     uint column = i + (is_q ? push.q_offset + head * HEAD_DIM : (is_v ? push.v_offset : push.k_offset) + kv_head * HEAD_DIM);
-    uint from = t * push.stride + column;
+    uint from = (is_copy ? row.token : t) * push.stride + column;
 
     vec2 a = vec2(push.qkv.v[from], push.qkv.v[from + 1u]);
     vec2 b = vec2(push.qkv.v[from + HEAD_DIM / 2u], push.qkv.v[from + HEAD_DIM / 2u + 1u]);

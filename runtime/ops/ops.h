@@ -192,6 +192,7 @@ typedef struct op_rope_kv {
     uint32_t stride, q_offset, k_offset, v_offset;
     uint32_t heads, kv_heads, head_dim, layer;
     uint32_t rows;
+    uint32_t copies; // so many rows behind them put k and v of row Row.token into their own sequence's page
     bool kv_f16;
 } op_rope_kv;
 void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op);

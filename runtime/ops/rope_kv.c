@@ -27,7 +27,7 @@ void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op) {
                                     .constants = {WORKGROUP, op->head_dim, op->bias != 0}},
                             .push = &push,
                             .push_size = sizeof push,
-                            .groups = {divide_up(heads * op->head_dim / 4, WORKGROUP), op->rows, 1},
-                            .work = {.bytes = 8.0 * op->rows * heads * op->head_dim},
+                            .groups = {divide_up(heads * op->head_dim / 4, WORKGROUP), op->rows + op->copies, 1},
+                            .work = {.bytes = 8.0 * (op->rows + op->copies) * heads * op->head_dim},
                         });
 }

@@ -25,6 +25,8 @@ enum {
 typedef struct placed_item {
     const zs_gradient_item *item;
     uint32_t sequence, first_logit;
+    uint32_t begin;    // its first token with a row of its own
+    int64_t first_row; // in the pass, of the token 0, whether or not it has a row
 } placed_item;
 
 struct zs_gradient {
@@ -181,8 +183,8 @@ zs_status zs_gradient_set_expert(zs_gradient *g, const zs_expert *expert, bool t
 
 // ---- passes --------------------------------------------------------------------------------------------------------
 
-/// A pass under construction. An item whose first tokens are those of the one before it has that one's keys and values for them, in whole
-/// pages, and no rows there.
+/// A pass under construction. An item whose first tokens are those of the one before it has that one's keys and values for them, and no
+/// rows there: whole pages are shared, and the page in which it parts has copies.
 typedef struct pass_plan {
     train_pass pass;
     size_t items;
@@ -229,11 +231,11 @@ static uint32_t count_common(const zs_gradient_item *a, const zs_gradient_item *
     return (uint32_t)n;
 }
 
-/// Whole pages of `item` that `other` has too. The row in front of the answer is always an item's own: it predicts.
-static uint32_t count_common_pages(const zs_gradient_item *item, const zs_gradient_item *other) {
+/// First tokens of `item` for which it needs no rows behind `other`. The row in front of the answer is always an item's own: it predicts.
+static uint32_t count_spared(const zs_gradient_item *item, const zs_gradient_item *other) {
     size_t common = count_common(item, other), most = item->prompt_count - 1;
     if (common > item_rows(other)) common = item_rows(other);
-    return (uint32_t)(common < most ? common : most) / KV_PAGE_TOKENS;
+    return (uint32_t)(common < most ? common : most);
 }
 
 /// Whether an item says the same as another one, to which its terms are then added.
@@ -259,11 +261,11 @@ static void add_spans(const zs_gradient *g, train_pass *pass, uint32_t rows) {
     for (uint32_t i = 0; i < 2; i++) pass->spans[i] += cut_spans(w->arrays.spans[i] + pass->spans[i], pass->rows, rows, limits[i]);
 }
 
-/// first_row: in the pass, of the item's token 0, whether or not it has a row.
-static void add_logits(const zs_gradient *g, train_pass *pass, const zs_gradient_item *item, int64_t first_row) {
+static void add_logits(const zs_gradient *g, train_pass *pass, const placed_item *placed) {
     const train_arrays *a = &g->workspace.arrays;
+    const zs_gradient_item *item = placed->item;
     for (uint32_t i = 0; i < item->answer_count; i++) {
-        a->logit_rows[pass->logits] = (uint32_t)(first_row + (int64_t)item->prompt_count - 1 + i);
+        a->logit_rows[pass->logits] = (uint32_t)(placed->first_row + (int64_t)item->prompt_count - 1 + i);
         a->targets[pass->logits] = item->answer[i];
         a->weights[pass->logits] = item->weight;
         a->kl_weights[pass->logits++] = item->kl_weight;
@@ -277,7 +279,8 @@ static void add_again(const zs_gradient *g, pass_plan *plan, const zs_gradient_i
         a->weights[same->first_logit + i] += item->weight;
         a->kl_weights[same->first_logit + i] += item->kl_weight;
     }
-    g->placed[plan->items++] = (placed_item){item, same->sequence, same->first_logit};
+    g->placed[plan->items] = *same;
+    g->placed[plan->items++].item = item;
 }
 
 /// Where the tower has a z, rows of images keep their ids until the pass is complete.
@@ -294,22 +297,42 @@ static bool add_item(const zs_gradient *g, pass_plan *plan, const zs_gradient_it
         add_again(g, plan, item, before);
         return true;
     }
-    uint32_t pages = before ? count_common_pages(item, before->item) : 0, number = plan->sequences, all = item_rows(item);
-    uint32_t begin = pages * KV_PAGE_TOKENS, rows = all - begin;
-    if (pass->rows + rows > w->limits.rows) return false;
+    uint32_t begin = before ? count_spared(item, before->item) : 0, number = plan->sequences, all = item_rows(item);
+    uint32_t rows = all - begin, pages = begin / KV_PAGE_TOKENS, more = (all + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS - pages;
+    if (pass->rows + rows > w->limits.rows || plan->pages + more > train_page_count(&w->limits)) return false;
     for (uint32_t p = begin; p < all; p++)
         a->rows[pass->rows + p - begin] = (Row){.token = row_token(g, item_token(item, p)), .position = p, .sequence = number};
     uint64_t *table = a->pages + (size_t)number * a->page_stride;
-    for (uint32_t i = 0; i * KV_PAGE_TOKENS < all; i++)
+    for (uint32_t i = 0; i < pages + more; i++)
         table[i] = i < pages ? a->pages[before->sequence * a->page_stride + i]
                              : w->pages.address + 4 * train_page_floats(g->model, &w->limits) * plan->pages++;
     add_spans(g, pass, rows);
-    g->placed[plan->items++] = (placed_item){item, number, pass->logits};
-    add_logits(g, pass, item, (int64_t)pass->rows - begin);
+    placed_item *placed = &g->placed[plan->items++];
+    *placed = (placed_item){
+        .item = item, .sequence = number, .first_logit = pass->logits, .begin = begin, .first_row = (int64_t)pass->rows - begin};
+    add_logits(g, pass, placed);
     pass->rows += rows;
     if (all > pass->longest) pass->longest = all;
     plan->sequences++;
     return true;
+}
+
+/// The row of token `at` of the placed item `i`: its own, or that of one of those before it.
+static uint32_t row_of(const zs_gradient *g, size_t i, uint32_t at) {
+    while (at < g->placed[i].begin) i--;
+    return (uint32_t)(g->placed[i].first_row + at);
+}
+
+/// What every item has in the page in which it parts from the one before it.
+static void add_copies(const zs_gradient *g, pass_plan *plan) {
+    train_pass *pass = &plan->pass;
+    for (size_t i = 0; i < plan->items; i++) {
+        const placed_item *placed = &g->placed[i];
+        if (i > 0 && placed->sequence == g->placed[i - 1].sequence) continue;
+        for (uint32_t p = placed->begin / KV_PAGE_TOKENS * KV_PAGE_TOKENS; p < placed->begin; p++)
+            g->workspace.arrays.rows[pass->rows + pass->copies++] =
+                (Row){.token = row_of(g, i, p), .position = p, .sequence = placed->sequence};
+    }
 }
 
 /// An item's log-probabilities and divergences out of the results; has_kl: there are any.
@@ -404,6 +427,7 @@ static zs_status run_passes(zs_gradient *g, const zs_gradient_item *const *order
         if (g->engine) plan.pass.features = plan.pass.reference_features = g->engine->images.features.address;
         if (g->engine) plan.pass.feature_rows = g->engine->images.capacity;
         for (; i < count && add_item(g, &plan, order[i]); i++) done += item_rows(order[i]);
+        add_copies(g, &plan);
         status = run_pass(g, &plan, items, error);
         if (!status && g->progress.report && !g->progress.report(g->progress.user, "gradient", done, total))
             status = zs_error_set(error, ZS_ERROR_CANCELLED, "the gradient was cancelled");

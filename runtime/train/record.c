@@ -102,6 +102,7 @@ static op_rope_kv rope_of(const recording *r, const activation *qkv, uint32_t la
         .head_dim = c->head_dim,
         .layer = train_kept_place(r->w, layer),
         .rows = r->pass->rows,
+        .copies = r->pass->copies,
     };
 }
 

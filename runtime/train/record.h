@@ -7,6 +7,7 @@
 /// One pass; the workspace's arrays hold its rows.
 typedef struct train_pass {
     uint32_t rows;
+    uint32_t copies;             // of keys and values, behind the rows (op_rope_kv)
     uint32_t spans[2];           // of arrays.spans
     uint32_t longest;            // sequence
     uint32_t logits;             // entries of arrays.logit_rows, targets and weights

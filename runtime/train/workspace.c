@@ -27,10 +27,12 @@ typedef struct rest_bytes {
     uint64_t logits, hidden, stats, pages, rope, scales, results, arrays;
 } rest_bytes;
 
-static uint64_t page_count(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + limits->sequences; }
+uint64_t train_page_count(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + limits->sequences; }
 /// Of one layer's keys and values.
 static uint64_t layer_floats(const zs_model *model) { return 2ull * KV_PAGE_TOKENS * model->config.kv_heads * model->config.head_dim; }
 uint64_t train_page_floats(const zs_model *model, const train_limits *limits) { return (limits->kept + 1ull) * layer_floats(model); }
+/// Rows, and copies of rows in front of a sequence's own in its first page.
+static uint64_t row_count(const train_limits *limits) { return limits->rows + (KV_PAGE_TOKENS - 1ull) * limits->sequences; }
 static uint32_t page_stride(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + 1; }
 
 static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
@@ -40,11 +42,12 @@ static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
         .logits = 4ull * limits->logit_rows * pad32(c->vocab),
         .hidden = 4ull * limits->logit_rows * pad32(c->hidden),
         .stats = 8 * rows * c->heads,
-        .pages = 4 * page_count(limits) * train_page_floats(model, limits),
+        .pages = 4 * train_page_count(limits) * train_page_floats(model, limits),
         .rope = model_rope_bytes(model, limits->rows),
         .scales = 4ull * (model->scale_count ? model->scale_count : 1),
         .results = 4ull * model->scale_count + 8 * rows,
-        .arrays = 3 * sizeof(Step) + rows * (sizeof(Row) + 2 * sizeof(Span) + 16) + 8ull * limits->sequences * page_stride(limits),
+        .arrays = 3 * sizeof(Step) + row_count(limits) * sizeof(Row) + rows * (2 * sizeof(Span) + 16) +
+                  8ull * limits->sequences * page_stride(limits),
     };
 }
 
@@ -58,7 +61,7 @@ static uint64_t own_bytes(const train_limits *limits, const uint32_t strides[TRA
 uint64_t train_layer_bytes(const zs_model *model, const train_limits *limits) {
     uint32_t strides[TRAIN_ACTIVATIONS], qkv_offset[3], ffn_offset[2];
     fill_strides(model, strides, qkv_offset, ffn_offset);
-    return 4 * page_count(limits) * layer_floats(model) + own_bytes(limits, strides);
+    return 4 * train_page_count(limits) * layer_floats(model) + own_bytes(limits, strides);
 }
 
 uint32_t train_kept_place(const train_workspace *w, uint32_t layer) {
@@ -82,7 +85,7 @@ static zs_status create_arrays(const zs_model *model, const train_limits *limits
                                          &a->buffer, error);
     if (status) return status;
     // In order of alignment: 16 bytes, 8, 4.
-    uint64_t rows = limits->rows, rows_at = 3 * sizeof(Step), spans_at = rows_at + rows * sizeof(Row),
+    uint64_t rows = limits->rows, rows_at = 3 * sizeof(Step), spans_at = rows_at + row_count(limits) * sizeof(Row),
              pages_at = spans_at + 2 * rows * sizeof(Span);
     a->page_stride = page_stride(limits);
     uint64_t logit_rows_at = pages_at + 8ull * limits->sequences * a->page_stride, targets_at = logit_rows_at + 4 * rows,

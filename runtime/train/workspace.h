@@ -36,7 +36,7 @@ enum {
 typedef struct train_arrays {
     gpu_buffer buffer;
     Step *step;                     // [3]: spans of op_attention, of op_attention_back, and of op_attention under the base model's scales
-    Row *rows;                      // [rows]
+    Row *rows;                      // [rows + copies of (KV_PAGE_TOKENS − 1) · sequences]
     Span *spans[2];                 // [rows]
     uint64_t *pages;                // [sequences, page_stride]
     uint32_t *logit_rows, *targets; // [rows]
@@ -70,7 +70,9 @@ typedef struct train_workspace {
 
 /// Where layer `layer` is among those that are kept, from 1 on; 0: it is not.
 uint32_t train_kept_place(const train_workspace *workspace, uint32_t layer);
-/// Floats of a page of keys and values.
+/// Pages of keys and values that a pass has.
+uint64_t train_page_count(const train_limits *limits);
+/// Floats of one of them.
 uint64_t train_page_floats(const zs_model *model, const train_limits *limits);
 /// Bytes that keeping one more layer takes.
 uint64_t train_layer_bytes(const zs_model *model, const train_limits *limits);

@@ -18,7 +18,7 @@ typedef struct back_case {
     float size; // deviation of q and k
     uint32_t lengths[MAX_SEQUENCES];
     uint32_t window;
-    uint32_t shared; // pages of the first sequence that the others have too
+    uint32_t shared; // positions of the first sequence that are the others' too
     bool whole;
 } back_case;
 
@@ -36,8 +36,10 @@ static const back_case cases[] = {
     {9, 3, 64, 1, {40, 3}, 1, 0, false},
     {9, 3, 64, 1, {70, 12}, 20, 0, false},
     {8, 1, 128, 1, {19}, 100, 0, false},
-    {9, 3, 64, 1, {100, 40, 33, 70}, 0, 1, false},
-    {8, 2, 32, 1, {50, 40, 33}, 20, 1, false},
+    {9, 3, 64, 1, {100, 40, 33, 70}, 0, 32, false},
+    {8, 2, 32, 1, {50, 40, 33}, 20, 32, false},
+    {9, 3, 64, 1, {100, 60, 46, 70}, 0, 45, false},
+    {8, 2, 32, 1, {50, 7, 20}, 20, 6, false},
     {3, 3, 64, 1, {37, 37}, 0, 0, true},
     {4, 4, 32, 1, {1, 1, 1}, 0, 0, true},
     {2, 2, 72, 2, {65}, 0, 0, true},
@@ -69,9 +71,7 @@ static double dot_error(const float *a, const float *b, uint32_t n) {
 }
 
 /// Row that holds position p of the sequence of row t: its own, or the first sequence's.
-static uint32_t key_row(const back_data *d, uint32_t t, uint32_t p) {
-    return p < d->shape.shared * KV_PAGE_TOKENS ? p : t - (d->rows[t].position - p);
-}
+static uint32_t key_row(const back_data *d, uint32_t t, uint32_t p) { return p < d->shape.shared ? p : t - (d->rows[t].position - p); }
 
 /// The position behind the last that row t sees.
 static uint32_t end_of(const back_data *d, uint32_t t) { return d->op.whole ? d->op.whole : d->rows[t].position + 1; }
@@ -192,21 +192,27 @@ static void put_data(harness *h, back_data *d) {
     op->stats = harness_put(h, NULL, 8 * (size_t)d->row_count * c->heads);
 }
 
-static void fill_pages(harness *h, back_data *d) {
+/// Row t's key and value, where `sequence` has them.
+static void fill_page(harness *h, back_data *d, uint32_t t, uint32_t sequence) {
     const back_case *c = &d->shape;
-    for (uint32_t t = 0; t < d->row_count; t++)
-        for (uint32_t head = 0; head < c->kv_heads; head++)
-            for (uint32_t i = 0; i < c->head_dim; i++) {
-                size_t at = (size_t)t * d->v_stride + head * c->head_dim + i;
-                Row row = d->rows[t];
-                kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, false, row.sequence, row.position, head) + i, d->keys[at]);
-                kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, true, row.sequence, row.position, head) + i, d->values[at]);
-            }
+    uint32_t position = d->rows[t].position;
+    for (uint32_t head = 0; head < c->kv_heads; head++)
+        for (uint32_t i = 0; i < c->head_dim; i++) {
+            size_t at = (size_t)t * d->v_stride + head * c->head_dim + i;
+            kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, false, sequence, position, head) + i, d->keys[at]);
+            kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, true, sequence, position, head) + i, d->values[at]);
+        }
+}
+
+static void fill_pages(harness *h, back_data *d) {
+    for (uint32_t t = 0; t < d->row_count; t++) fill_page(h, d, t, d->rows[t].sequence);
+    for (uint32_t s = 1; s < d->sequences; s++)
+        for (uint32_t p = d->shape.shared / KV_PAGE_TOKENS * KV_PAGE_TOKENS; p < d->shape.shared; p++) fill_page(h, d, p, s);
 }
 
 static void make_data(harness *h, const back_case *c, back_data *d) {
     d->shape = *c;
-    uint32_t shared = c->shared * KV_PAGE_TOKENS;
+    uint32_t shared = c->shared;
     for (; d->sequences < MAX_SEQUENCES && c->lengths[d->sequences]; d->sequences++)
         d->row_count += c->lengths[d->sequences] - (d->sequences ? shared : 0);
     d->rows = harness_alloc(h, d->row_count, sizeof *d->rows);
@@ -238,7 +244,7 @@ static void make_data(harness *h, const back_case *c, back_data *d) {
     d->values = random_floats(h, (size_t)d->row_count * kv, 1);
     d->kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, false, c->lengths, d->sequences);
     for (uint32_t s = 1; s < d->sequences; s++) {
-        kv_pages_share(&d->kv, s, 0, 0, c->shared);
+        kv_pages_share(&d->kv, s, 0, 0, c->shared / KV_PAGE_TOKENS);
         // What an earlier step left behind a sequence's end means nothing.
         if (c->shared) kv_pages_share(&d->kv, s, 0, (c->lengths[s] + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS, d->kv.page_stride);
     }
@@ -263,8 +269,8 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 void cases_attention_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const back_case *c = &cases[i];
-        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u, %u pages shared%s", c->heads,
-                          c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window, c->shared,
+        if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u, %u positions shared%s",
+                          c->heads, c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window, c->shared,
                           c->whole ? ", whole" : ""))
             continue;
         back_data d = {0};

@@ -12,13 +12,14 @@ typedef struct rope_case {
     uint32_t sequences, rows; // rows of each sequence in the step
     uint32_t first;           // position of each sequence's first row
     bool bias;
+    uint32_t copies; // of the first sequence's first rows, for one more sequence
 } rope_case;
 
 static const rope_case cases[] = {
-    {9, 3, 64, 1, 1, 0, false},    {9, 3, 64, 1, 100, 0, false}, {9, 3, 64, 3, 5, 30, false},  {4, 4, 32, 2, 33, 31, false},
-    {8, 1, 128, 1, 7, 700, false}, {32, 8, 64, 2, 9, 60, false}, {3, 1, 80, 2, 17, 15, false}, {1, 1, 4, 1, 3, 62, false},
-    {2, 2, 16, 5, 1, 95, false},   {9, 3, 64, 3, 5, 30, true},   {8, 1, 128, 1, 7, 700, true}, {3, 1, 80, 2, 17, 15, true},
-    {1, 1, 4, 1, 3, 62, true},
+    {9, 3, 64, 1, 1, 0, false, 0},    {9, 3, 64, 1, 100, 0, false, 0}, {9, 3, 64, 3, 5, 30, false, 3},  {4, 4, 32, 2, 33, 31, false, 20},
+    {8, 1, 128, 1, 7, 700, false, 1}, {32, 8, 64, 2, 9, 60, false, 0}, {3, 1, 80, 2, 17, 15, false, 0}, {1, 1, 4, 1, 3, 62, false, 0},
+    {2, 2, 16, 5, 1, 95, false, 0},   {9, 3, 64, 3, 5, 30, true, 3},   {8, 1, 128, 1, 7, 700, true, 0}, {3, 1, 80, 2, 17, 15, true, 0},
+    {1, 1, 4, 1, 3, 62, true, 2},
 };
 
 enum { LAYERS = 3, LAYER = 1 };
@@ -73,8 +74,9 @@ static expect stored(const rope_data *d, expect e) {
 static void expect_row(rope_data *d, uint32_t t) {
     const op_rope_kv *op = &d->op;
     Row row = d->rows[t];
-    const float *x = d->qkv + (size_t)t * op->stride;
-    for (uint32_t head = 0; head < op->heads; head++)
+    const bool copy = t >= op->rows;
+    const float *x = d->qkv + (size_t)(copy ? row.token : t) * op->stride;
+    for (uint32_t head = 0; head < op->heads && !copy; head++)
         for (uint32_t i = 0; i < op->head_dim; i++) {
             uint32_t at = op->q_offset + head * op->head_dim;
             d->qkv_expected[(size_t)t * op->stride + at + i] = rotated(d, x, at, row.position, i);
@@ -91,13 +93,18 @@ static void expect_row(rope_data *d, uint32_t t) {
 }
 
 static void run_case(harness *h, const rope_case *c, bool f16) {
-    uint32_t row_count = c->sequences * c->rows, context = c->first + c->rows + 1;
-    uint32_t *lengths = harness_alloc(h, c->sequences, sizeof *lengths);
-    for (uint32_t s = 0; s < c->sequences; s++) lengths[s] = c->first + c->rows;
-    rope_data d = {.shape = c, .kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, f16, lengths, c->sequences)};
+    uint32_t row_count = c->sequences * c->rows, all = row_count + c->copies, context = c->first + c->rows + 1;
+    uint32_t sequences = c->sequences + (c->copies > 0), *lengths = harness_alloc(h, sequences, sizeof *lengths);
+    for (uint32_t s = 0; s < sequences; s++) lengths[s] = c->first + c->rows;
+    rope_data d = {.shape = c, .kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, f16, lengths, sequences)};
     op_rope_kv *op = &d.op;
-    *op =
-        (op_rope_kv){.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .layer = LAYER, .rows = row_count, .kv_f16 = f16};
+    *op = (op_rope_kv){.heads = c->heads,
+                       .kv_heads = c->kv_heads,
+                       .head_dim = c->head_dim,
+                       .layer = LAYER,
+                       .rows = row_count,
+                       .copies = c->copies,
+                       .kv_f16 = f16};
     op->q_offset = 32;
     op->k_offset = op->q_offset + c->heads * c->head_dim + 4;
     op->v_offset = op->k_offset + c->kv_heads * c->head_dim + 8;
@@ -106,23 +113,23 @@ static void run_case(harness *h, const rope_case *c, bool f16) {
     d.qkv = random_floats(h, count, 2);
     d.bias = random_floats(h, op->stride, 1);
     d.table = make_table(h, context, c->head_dim);
-    d.rows = harness_alloc(h, row_count, sizeof *d.rows);
+    d.rows = harness_alloc(h, all, sizeof *d.rows);
     for (uint32_t t = 0; t < row_count; t++) d.rows[t] = (Row){.position = c->first + t / c->sequences, .sequence = t % c->sequences};
+    for (uint32_t i = 0; i < c->copies; i++)
+        d.rows[row_count + i] = (Row){.token = i * c->sequences, .position = c->first + i, .sequence = c->sequences};
     d.qkv_expected = harness_alloc(h, count, sizeof(expect));
     d.page_expected = harness_alloc(h, pages, sizeof(expect));
     for (size_t i = 0; i < count; i++) d.qkv_expected[i] = UNTOUCHED;
     for (size_t i = 0; i < pages; i++) d.page_expected[i] = UNTOUCHED;
-    for (uint32_t t = 0; t < row_count; t++) expect_row(&d, t);
+    for (uint32_t t = 0; t < all; t++) expect_row(&d, t);
 
     op->qkv = harness_put(h, d.qkv, count * sizeof(float));
     if (c->bias) op->bias = harness_put(h, d.bias, op->stride * sizeof(float));
     op->table = harness_put(h, d.table, (size_t)context * c->head_dim * sizeof(float));
-    op->step = put_step(h, &(step_data){.rows = d.rows,
-                                        .row_count = row_count,
-                                        .pages = d.kv.table,
-                                        .page_stride = d.kv.page_stride,
-                                        .page_rows = c->sequences})
-                   .step;
+    op->step =
+        put_step(
+            h, &(step_data){.rows = d.rows, .row_count = all, .pages = d.kv.table, .page_stride = d.kv.page_stride, .page_rows = sequences})
+            .step;
     harness_expect_f32(h, op->qkv, d.qkv_expected, count);
     if (f16)
         harness_expect_f16(h, d.kv.base, d.page_expected, pages);
@@ -135,8 +142,8 @@ void cases_rope_kv(harness *h) {
     for (int f16 = 0; f16 < 2; f16++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const rope_case *c = &cases[i];
-            if (harness_case(h, f16 ? "rope_kv f16" : "rope_kv f32", "heads %u/%u of %u, %u sequences, %u rows each from %u%s", c->heads,
-                             c->kv_heads, c->head_dim, c->sequences, c->rows, c->first, c->bias ? ", bias" : ""))
+            if (harness_case(h, f16 ? "rope_kv f16" : "rope_kv f32", "heads %u/%u of %u, %u sequences, %u rows each from %u%s, %u copies",
+                             c->heads, c->kv_heads, c->head_dim, c->sequences, c->rows, c->first, c->bias ? ", bias" : "", c->copies))
                 run_case(h, c, f16);
         }
 }
