@@ -399,8 +399,7 @@ const sequence *engine_find_prefix(zs_engine *engine, const sequence *seq, const
 zs_status engine_take_prefix(zs_engine *engine, sequence *seq, const uint32_t *tokens, uint32_t count, zs_error *error) {
     uint32_t length;
     const sequence *best = engine_find_prefix(engine, seq, tokens, count, &length);
-    // Less than a page is not worth a copy.
-    if (!best || length < KV_PAGE_TOKENS) return ZS_OK;
+    if (!best || length < ENGINE_WORTH_A_COPY) return ZS_OK;
     engine->stats.cached_tokens += length;
     return engine_share_prefix(engine, best, length, seq, error);
 }

@@ -9,7 +9,14 @@
 
 #include <stdatomic.h>
 
-enum { ENGINE_BRANCHES = 64, ENGINE_LOGIT_ROWS = 64, ENGINE_AHEAD = 2, ENGINE_MEMOS = 256, MAX_SESSIONS = 4096 };
+enum {
+    ENGINE_BRANCHES = 64,
+    ENGINE_LOGIT_ROWS = 64,
+    ENGINE_AHEAD = 2,
+    ENGINE_MEMOS = 256,
+    ENGINE_WORTH_A_COPY = 8, // tokens: for fewer, keys and values of another sequence are not copied, but computed again
+    MAX_SESSIONS = 4096
+};
 
 /// A finished sequence kept for its keys and values.
 typedef struct cached_prefix {

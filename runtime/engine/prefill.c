@@ -35,19 +35,19 @@ static zs_status catch_up(zs_engine *engine, zs_session *session, zs_error *erro
     sequence *seq = &session->seq;
     uint32_t length, count = seq->count;
     const sequence *from = engine_find_prefix(engine, seq, seq->tokens, count, &length);
-    if (!from || length < seq->computed + KV_PAGE_TOKENS) return ZS_OK;
+    if (!from || length < seq->computed + ENGINE_WORTH_A_COPY) return ZS_OK;
     session_forget(session);
     engine->stats.cached_tokens += length;
     return engine_share_prefix(engine, from, length, seq, error);
 }
 
-/// Rows that `session` need not compute if it waits for `leader`; below a page, which is not worth a copy: 0.
+/// Rows that `session` need not compute if it waits for `leader`; 0 where they are not worth a copy.
 static uint32_t rows_in_common(const zs_session *session, const zs_session *leader) {
     const sequence *a = &session->seq, *b = &leader->seq;
     uint32_t common = 0, limit = a->count - 1 < b->count ? a->count - 1 : b->count;
     if (a->expert_serial != b->expert_serial) return 0;
     while (common < limit && a->tokens[common] == b->tokens[common]) common++;
-    return common >= a->computed + KV_PAGE_TOKENS ? common - a->computed : 0;
+    return common >= a->computed + ENGINE_WORTH_A_COPY ? common - a->computed : 0;
 }
 
 /// Marks the sessions that sit a step out because an earlier one is computing what they share; none where that spares too little.
