@@ -4,14 +4,23 @@
 // (as many of each matrix of a pair); its lanes take neighbouring units of eight values, so that a load of all of them is one piece of
 // memory, and the next DEPTH units of every row are on their way while those before are multiplied. x passes through shared memory once for
 // all subgroups, STAGE units of each step row at a time, multiplied by the norm's weights on the way.
+//
+// DOT, for quantised weights m q + c: a unit of x becomes integers X = 256 h + l of 16 bits, its largest value 32512, with a scale e of
+// its own, and Σ W x = m e (256 Σ q h + Σ q l) + c e Σ X by products of bytes. x errs by 2^−16 of the unit's largest value: less than in f16.
+// In 8 bits, as is usual, log-probabilities would be off by 0.04 in the mean (tests/bench/README.md).
 // Memory per output: in · bytes(type) / TOKENS of weights, in · 4 / (subgroups · ROWS) of x.
 //
 // Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 subgroup size · 3 ROWS · 4 TOKENS · 5 FLAGS (shared.h) · 6 number of segments · 7 DEPTH ·
 // 8, 9 the norm's width and eps (bits)
-// Tiers: subgroup.
+// Tiers: subgroup; DOT.
 #version 450
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
+#ifdef DOT
+// What dotPacked4x8EXT becomes, for compilers that do not know it yet: OpSDot with its capabilities.
+#extension GL_EXT_spirv_intrinsics : require
+spirv_instruction(capabilities = [6018, 6019], id = 4450) int dot_bytes(uint a, uint b, spirv_literal int format);
+#endif
 #include "refs.glsl"
 #include "weights.glsl"
 #include "linear.glsl"
@@ -36,7 +45,12 @@ const uint SHARE = 256u / (INPUTS * TOKENS); // 8 KiB of x in all
 const uint STAGE = SHARE > STEP ? SHARE : STEP; // … of a step row in shared memory at a time
 const uint LOADS = PARTS * ROWS * DEPTH;                        // units on their way to a lane
 
+#ifdef DOT
+shared uvec4 stage[INPUTS * TOKENS * STAGE];     // [input][step row][unit] h, 0…3 and 4…7, and l
+shared vec2 stage_scale[INPUTS * TOKENS * STAGE]; // e, e Σ X
+#else
 shared vec4 stage[INPUTS * TOKENS * 2u * STAGE]; // [input][step row][first or last four values][unit]: neighbours in different banks
+#endif
 shared float squares_of[INPUTS * TOKENS * SUBGROUPS];
 
 WeightRow rows[PARTS * ROWS];
@@ -53,6 +67,64 @@ void arrive() {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) here[i] = next[i];
 }
 
+#ifdef DOT
+float largest(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }
+uint pack_bytes(ivec4 v) {
+    uvec4 bytes = uvec4(v) & 255u;
+    return bytes.x | bytes.y << 8 | bytes.z << 16 | bytes.w << 24;
+}
+
+// A unit of x as integers.
+void put_unit(uint at, vec4 a, vec4 b) {
+    float top = max(largest(a), largest(b)), scale = top > 1.0e-30 ? 32512.0 / top : 0.0;
+    ivec4 ia = ivec4(round(a * scale)), ib = ivec4(round(b * scale)), ha = (ia + 128) >> 8, hb = (ib + 128) >> 8;
+    stage[at] = uvec4(pack_bytes(ha), pack_bytes(hb), pack_bytes(ia - (ha << 8)), pack_bytes(ib - (hb << 8)));
+    ivec4 sums = ia + ib;
+    stage_scale[at] = vec2(1, sums.x + sums.y + sums.z + sums.w) * (top * (1.0 / 32512.0));
+}
+
+// `count` units of the step rows, normed but for a row's scale.
+void put_stage(uint s, uint t0, uint from, uint count) {
+    ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
+    [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) {
+        uint row = (min(t0 + j % TOKENS, push.rows - 1u) * push.x_stride + push.x_offset[s + j / TOKENS]) / 4u + 2u * from;
+        for (uint i = gl_LocalInvocationID.x; i < count; i += WORKGROUP) {
+            vec4 a = x.v[row + 2u * i], b = x.v[row + 2u * i + 1u];
+            if (NORM) {
+                squares[j] += dot(a, a) + dot(b, b);
+                a *= norm.v[2u * (from + i)];
+                b *= norm.v[2u * (from + i) + 1u];
+            }
+            put_unit(j * STAGE + i, a, b);
+        }
+    }
+}
+
+// Adds the products of what is here, units unit, unit + SUBGROUP, … below end; x of unit `from` is the first in shared memory.
+void multiply(uint unit, uint from, uint end) {
+    [[unroll]] for (uint d = 0u; d < DEPTH; d++) {
+        uint at = unit + d * SUBGROUP;
+        if (at >= end) continue;
+        uvec2 w[PARTS * ROWS];
+        vec2 scale[PARTS * ROWS];
+        [[unroll]] for (uint r = 0u; r < PARTS * ROWS; r++) {
+            w[r] = weight_integers(here[r * DEPTH + d].values, rows[r], at);
+            scale[r] = weight_integer_scale(weight_scale_of(here[r * DEPTH + d].scale, rows[r], at));
+        }
+        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+            [[unroll]] for (uint j = 0u; j < INPUTS; j++) {
+                uint i = (j * TOKENS + t) * STAGE + at - from;
+                uvec4 x = stage[i];
+                vec2 of = stage_scale[i];
+                [[unroll]] for (uint r = j * ROWS; r < PARTS * ROWS / INPUTS * (j + 1u); r++) {
+                    int high = dot_bytes(w[r].x, x.x, 0) + dot_bytes(w[r].y, x.y, 0), low = dot_bytes(w[r].x, x.z, 0) + dot_bytes(w[r].y, x.w, 0);
+                    sums[r * TOKENS + t] += scale[r].x * of.x * float(256 * high + low) + scale[r].y * of.y;
+                }
+            }
+        }
+    }
+}
+#else
 // `count` units of the step rows, normed but for a row's scale.
 void put_stage(uint s, uint t0, uint from, uint count) {
     ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
@@ -85,6 +157,8 @@ void multiply(uint unit, uint from, uint end) {
         }
     }
 }
+
+#endif
 
 // 1 / √(mean x² + eps) of step row j % TOKENS of input j / TOKENS; 1 without a norm.
 float norm_scale(uint j) {

@@ -7,6 +7,9 @@
 // and in two steps, so that memory can be on its way while something else is calculated:
 //   WeightBits, weight_fetch(r, unit)      a unit and its scale as they lie in memory
 //   weight_unpack(bits, r, unit, a, b)     its values
+// Quantised types also give, for products of integers (DOT),
+//   weight_integers(values, r, unit)       signed bytes q 0…3 and 4…7
+//   weight_integer_scale(scale)            (m, c) with values m q + c
 // Types whose values need nothing but themselves define WEIGHT_QUADS, and
 //   weight_quad(r, quad)                   values 4 · quad + 0…3
 //
@@ -121,6 +124,7 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = signed_bytes_to_vec4(w.x) * scale.x;
     b = signed_bytes_to_vec4(w.y) * scale.x;
 }
+uvec2 weight_integers(Values w, WeightRow r, uint unit) { return w; }
 
 #elif defined(WEIGHT_Q4) || defined(WEIGHT_Q5)
 #define SCALE_UNITS 4u
@@ -171,6 +175,12 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = (bytes_to_vec4(w.x & 0x0f0f0f0fu) + vec4(ha << 4)) * scale.x + scale.y;
     b = (bytes_to_vec4((w.x >> 4) & 0x0f0f0f0fu) + vec4(hb << 4)) * scale.x + scale.y;
 }
+// Four bits to bits 4 of the bytes of a word.
+uint fifth_bits(uint bits) { return ((bits & 15u) * 0x00204081u & 0x01010101u) << 4; }
+uvec2 weight_integers(Values w, WeightRow r, uint unit) {
+    uint high = w.y >> (8u * ((r.unit + unit * WEIGHT_GROUP) & 3u));
+    return uvec2(w.x & 0x0f0f0f0fu, (w.x >> 4) & 0x0f0f0f0fu) | uvec2(fifth_bits(high), fifth_bits(high >> 4));
+}
 #elif defined(WEIGHT_Q4) || defined(WEIGHT_Q4K)
 #define Values uint
 Values weight_values(WeightRow r, uint unit) { return WordRef(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
@@ -178,6 +188,7 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = bytes_to_vec4(w & 0x0f0f0f0fu) * scale.x + scale.y;
     b = bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) * scale.x + scale.y;
 }
+uvec2 weight_integers(Values w, WeightRow r, uint unit) { return uvec2(w, w >> 4) & 0x0f0f0f0fu; }
 #endif
 
 #if defined(WEIGHT_Q6)
@@ -211,11 +222,23 @@ void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out
     a = (bytes_to_vec4(w.x & 0x0f0f0f0fu) + vec4(ha << 4) - 32.0) * scale.x;
     b = (bytes_to_vec4((w.x >> 4) & 0x0f0f0f0fu) + vec4(hb << 4) - 32.0) * scale.x;
 }
+// Four pairs of bits to bits 4, 5 of the bytes of a word.
+uint high_bits(uint bits) { return (bits & 3u) << 4 | (bits & 12u) << 10 | (bits & 48u) << 16 | (bits & 192u) << 22; }
+uvec2 weight_integers(Values w, WeightRow r, uint unit) {
+    uint high = w.y >> (16u * ((r.unit + unit * WEIGHT_GROUP) & 1u));
+    return uvec2(w.x & 0x0f0f0f0fu, (w.x >> 4) & 0x0f0f0f0fu) | uvec2(high_bits(high), high_bits(high >> 8));
+}
 #endif
 
 #if defined(WEIGHT_F32) || defined(WEIGHT_F16) || defined(WEIGHT_BF16)
 uvec2 weight_scale_bits(WeightRow r, uint unit) { return uvec2(0); }
 vec2 weight_scale_of(uvec2 bits, WeightRow r, uint unit) { return vec2(1, 0); }
+#endif
+
+#ifdef WEIGHT_Q6
+vec2 weight_integer_scale(vec2 scale) { return vec2(scale.x, -32.0 * scale.x); }
+#else
+vec2 weight_integer_scale(vec2 scale) { return scale; }
 #endif
 
 vec2 weight_scale(WeightRow r, uint unit) { return weight_scale_of(weight_scale_bits(r, unit), r, unit); }

@@ -118,8 +118,8 @@ static zs_status tune(bench *b, zs_error *error) {
         char name[48];
         snprintf(name, sizeof name, "tuned_%s_%s", t->type, t->kind);
         figures_add_value(&b->figures, name, "GB/s", t->gb_per_s);
-        cli_note(b->common, "%s, %s: %u rows, %u deep, %u subgroups: %.0f GB/s, before %.0f", t->type, t->kind, t->rows, t->depth,
-                 t->subgroups, t->gb_per_s, t->gb_per_s_before);
+        cli_note(b->common, "%s, %s: %u rows, %u deep, %u subgroups%s: %.0f GB/s, before %.0f", t->type, t->kind, t->rows, t->depth,
+                 t->subgroups, t->integers ? ", integers" : "", t->gb_per_s, t->gb_per_s_before);
     }
     free(tuned);
     return ZS_OK;

@@ -23,6 +23,7 @@ SEED = 1
 
 PEOPLE = "Tom Anna Maria Sam Lena Omar Ravi Yuki Ines Paul Noor Kofi Vera Luca Mei Jonas".split()
 THINGS = "apples books coins marbles pens stickers shells cards buttons stamps cups seeds".split()
+ROOMS = "kitchen garden cellar attic bathroom bedroom garage library office hallway".split()
 WORDS = """apple river stone light cloud green table house music paper silver garden winter orange window bottle candle forest
 hammer island jacket kitten ladder market needle ocean pencil rabbit saddle tunnel violet wagon""".split()
 
@@ -120,6 +121,29 @@ def loop_program(rng):
     ]))
 
 
+# ---- reasoning ----
+
+def order(rng):
+    people = rng.sample(PEOPLE, rng.randint(3, 4))
+    more, most, least = rng.choice([("taller", "tallest", "shortest"), ("older", "oldest", "youngest"), ("faster", "fastest", "slowest"),
+                                    ("stronger", "strongest", "weakest"), ("richer", "richest", "poorest")])
+    facts = [f"{a} is {more} than {b}." for a, b in zip(people, people[1:])]
+    rng.shuffle(facts)
+    wanted, answer = rng.choice([(most, people[0]), (least, people[-1])])
+    return f"{' '.join(facts)}\n\nWho is the {wanted}? Answer with the name only.", answer
+
+
+def place(rng):
+    people = rng.sample(PEOPLE, 3)
+    at = {}
+    facts = []
+    for who in people + rng.choices(people, k=rng.randint(0, 2)):
+        at[who] = rng.choice([room for room in ROOMS if room != at.get(who)])
+        facts.append(f"{who} {rng.choice(['goes', 'walks', 'runs', 'moves'])} to the {at[who]}.")
+    who = rng.choice(people)
+    return f"{' '.join(facts)}\n\nWhere is {who} now? Answer with one word.", at[who]
+
+
 # ---- anything else ----
 
 COUNTRIES = """Albania Algeria Angola Argentina Austria Bangladesh Belgium Bolivia Brazil Bulgaria Cambodia Canada Chad Chile China
@@ -154,7 +178,12 @@ SEEN = {
         "words": drawn(word_problem),
     },
     "code": {"numbers": drawn(number_program), "lists": drawn(list_program), "texts": drawn(text_program)},
-    "reasoning": {"syllogisms": gym("syllogism"), "families": gym("family_relationships")},
+    "reasoning": {
+        "syllogisms": gym("syllogism"),
+        "families": gym("family_relationships"),
+        "orders": drawn(order),
+        "places": drawn(place),
+    },
 }
 UNSEEN = {
     "math": {"brackets": gym("basic_arithmetic", number_only, min_terms=2, max_terms=3, min_digits=1, max_digits=1)},

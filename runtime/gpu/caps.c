@@ -150,7 +150,9 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
         tiers |= ZS_TIER_SUBGROUP;
     if (f->v11.storageBuffer16BitAccess && f->v12.storageBuffer8BitAccess) tiers |= ZS_TIER_STORAGE;
     if ((tiers & ZS_TIER_STORAGE) && f->v12.shaderFloat16) tiers |= ZS_TIER_HALF;
-    if (f->v13.shaderIntegerDotProduct && p->v13.integerDotProduct4x8BitPackedSignedAccelerated) tiers |= ZS_TIER_DOT;
+    // On CPU drivers only tests use it.
+    if (f->v13.shaderIntegerDotProduct && (p->v13.integerDotProduct4x8BitPackedSignedAccelerated || physical->info.type == ZS_DEVICE_CPU))
+        tiers |= ZS_TIER_DOT;
     bool half_subgroup = (tiers & ZS_TIER_HALF) && (tiers & ZS_TIER_SUBGROUP);
     if (half_subgroup && f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel && physical->caps.matrix.m &&
         (p->matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))

@@ -123,6 +123,21 @@ static uint32_t linear_module(matrix_type type, bool storage) {
     return type == MATRIX_F16 && storage ? SHADER_linear_f16_storage : modules[type];
 }
 
+/// By products of integers; SHADER_COUNT: the type has none.
+static uint32_t dot_module(matrix_type type) {
+    switch (type) {
+    case MATRIX_Q8: return SHADER_matvec_q8_dot;
+    case MATRIX_Q4: return SHADER_matvec_q4_dot;
+    case MATRIX_Q5: return SHADER_matvec_q5_dot;
+    case MATRIX_Q4K: return SHADER_matvec_q4k_dot;
+    case MATRIX_Q5K: return SHADER_matvec_q5k_dot;
+    case MATRIX_Q6: return SHADER_matvec_q6_dot;
+    default: return SHADER_COUNT;
+    }
+}
+
+bool op_matvec_has_dot(matrix_type type) { return dot_module(type) != SHADER_COUNT; }
+
 static uint32_t matvec_module(matrix_type type) {
     static const uint32_t modules[MATRIX_TYPES] = {
         [MATRIX_F32] = SHADER_matvec_f32, [MATRIX_F16] = SHADER_matvec_f16, [MATRIX_BF16] = SHADER_matvec_bf16,
@@ -284,7 +299,9 @@ static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t s
 /// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have; there are as many as x leaves
 /// shared memory for.
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    op_matvec shape = policy->matvec[op->segments[0].weight->type][class_of(op)];
+    const matrix_type type = op->segments[0].weight->type;
+    op_matvec shape = policy->matvec[type][class_of(op)];
+    bool dot = shape.dot && policy->dot && op_matvec_has_dot(type);
     uint32_t tokens = power_of_two_up_to(op->rows, 8), size = policy->subgroup_size;
     uint32_t most = policy->wide < 256 ? 128 : 256, shared = policy->shared_bytes ? policy->shared_bytes : 16384;
     uint32_t workgroup = shape.subgroups * size < most ? shape.subgroups * size : size < most ? most : size;
@@ -294,7 +311,7 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
     if (tokens > 2 && shape.rows > 2) shape.rows = 2;
     while (tokens > 1 && matvec_shared_bytes(inputs, tokens, size * shape.depth, workgroup / size) > shared) tokens /= 2;
     dispatch->key = (gpu_kernel_key){
-        .module = matvec_module(op->segments[0].weight->type),
+        .module = dot ? dot_module(type) : matvec_module(type),
         .subgroup_size = size,
         .constant_count = 8,
         .constants = {workgroup, op->segments[0].weight->group, size, shape.rows, tokens, flags, op->segment_count, shape.depth},

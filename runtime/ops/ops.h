@@ -8,9 +8,9 @@
 #include "ops/matrix.h"
 
 /// How matvec.comp is specialised: output rows of a subgroup (of each matrix of a pair), units on their way for each of them, subgroups of
-/// a workgroup (of at most 256 invocations).
+/// a workgroup (of at most 256 invocations), products of integers (of quantised types, where op_policy.dot allows it).
 typedef struct op_matvec {
-    uint32_t rows, depth, subgroups;
+    uint32_t rows, depth, subgroups, dot;
 } op_matvec;
 /// What it is chosen by: the rows of all matrices together, or silu_mul.
 typedef enum op_matvec_class { OP_MATVEC_FEW_ROWS, OP_MATVEC_MANY_ROWS, OP_MATVEC_PAIR, OP_MATVEC_CLASSES } op_matvec_class;
@@ -41,6 +41,7 @@ typedef struct op_policy {
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
     uint32_t shared_bytes; // shared memory of a workgroup; 0: 16 KiB, which every device has
     uint32_t wide;         // invocations of a workgroup that takes a long row by itself; 0: 128
+    bool dot;              // decode may take x as 16-bit integers: precision fast, and ZS_TIER_DOT
     bool lanes;            // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
     bool deterministic;    // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
@@ -48,6 +49,8 @@ typedef struct op_policy {
 op_policy op_policy_of(const zs_device *device);
 /// policy.wide of a device: a power of two.
 uint32_t op_wide(const gpu_caps *caps);
+/// Whether a type has products of integers.
+bool op_matvec_has_dot(matrix_type type);
 /// Sets policy->matvec to what serves where nothing was measured; on CPU drivers, which only tests have use it, to what compiles fastest.
 void op_matvec_defaults(op_policy *policy, bool cpu);
 /// Sets it to what op_policy_tune left in the cache folder for this device and driver, if there is anything.

@@ -9,8 +9,10 @@
 enum { SIDE = 4096, LONG_SIDE = 14336, OPERATIONS = 16, RUNS = 2 };
 static const uint64_t pool_bytes = 512u << 20; // more than any cache holds, so that weights come from memory
 static const char extension[] = "matvec";
-static const uint32_t modules[] = {SHADER_matvec_f32, SHADER_matvec_f16, SHADER_matvec_bf16, SHADER_matvec_q8, SHADER_matvec_q4,
-                                   SHADER_matvec_q5,  SHADER_matvec_q4k, SHADER_matvec_q5k,  SHADER_matvec_q6};
+static const uint32_t modules[] = {SHADER_matvec_f32,     SHADER_matvec_f16,     SHADER_matvec_bf16,   SHADER_matvec_q8,
+                                   SHADER_matvec_q4,      SHADER_matvec_q5,      SHADER_matvec_q4k,    SHADER_matvec_q5k,
+                                   SHADER_matvec_q6,      SHADER_matvec_q8_dot,  SHADER_matvec_q4_dot, SHADER_matvec_q5_dot,
+                                   SHADER_matvec_q4k_dot, SHADER_matvec_q5k_dot, SHADER_matvec_q6_dot};
 static const uint32_t rows_tried[] = {1, 2, 4}, depths_tried[] = {1, 2, 4}, subgroups_tried[] = {2, 4, 8};
 enum { CHOICES = 3 };
 
@@ -105,19 +107,21 @@ static zs_status time_operation(trial *t, const op_policy *policy, op_matvec_cla
     return status;
 }
 
-/// The fastest of all shapes; the one in the policy stays where none is faster.
+/// The fastest of all shapes, with products of integers and without; the one in the policy stays where none is faster.
 static zs_status tune_class(trial *t, op_policy *policy, matrix_type type, op_matvec_class class, op_tuned *tuned, zs_error *error) {
     op_matvec *shape = &policy->matvec[type][class], best = *shape;
+    const uint32_t shapes = CHOICES * CHOICES * CHOICES, all = policy->dot && op_matvec_has_dot(type) ? 2 * shapes : shapes;
     *tuned = (op_tuned){.type = type, .class = class};
     zs_status status = time_operation(t, policy, class, type, &tuned->before_ms, error);
     tuned->ms = tuned->before_ms;
-    for (uint32_t i = 0; i < CHOICES * CHOICES * CHOICES && !status; i++) {
+    for (uint32_t i = 0; i < all && !status; i++) {
         double ms;
-        *shape = (op_matvec){rows_tried[i % CHOICES], depths_tried[i / CHOICES % CHOICES], subgroups_tried[i / CHOICES / CHOICES]};
+        *shape = (op_matvec){rows_tried[i % CHOICES], depths_tried[i / CHOICES % CHOICES], subgroups_tried[i / CHOICES / CHOICES % CHOICES],
+                             i / shapes};
         status = time_operation(t, policy, class, type, &ms, error);
         if (status) break;
-        gpu_log(t->device, ZS_LOG_DEBUG, "matvec %s, %s: rows %u, depth %u, subgroups %u: %.4f ms", matrix_type_name(type),
-                op_matvec_class_name(class), shape->rows, shape->depth, shape->subgroups, ms);
+        gpu_log(t->device, ZS_LOG_DEBUG, "matvec %s, %s: rows %u, depth %u, subgroups %u%s: %.4f ms", matrix_type_name(type),
+                op_matvec_class_name(class), shape->rows, shape->depth, shape->subgroups, shape->dot ? ", integers" : "", ms);
         if (ms >= tuned->ms) continue;
         tuned->ms = ms;
         best = *shape;
@@ -135,12 +139,15 @@ zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type,
     if (policy->lanes || !(policy->tiers & ZS_TIER_SUBGROUP) || policy->subgroup_size < 4)
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "this device has no kernels to tune: GPUs with subgroups have");
     trial t = {.device = device};
+    op_policy tried = *policy;
+    tried.dot = (policy->tiers & ZS_TIER_DOT) != 0;
     zs_status status = trial_create(&t, error);
     if (!status) status = check_pool(&t, type, error);
     for (uint32_t class = 0; class < OP_MATVEC_CLASSES && !status; class ++)
-        status = tune_class(&t, policy, type, (op_matvec_class) class, &tuned[class], error);
+        status = tune_class(&t, &tried, type, (op_matvec_class) class, &tuned[class], error);
     trial_destroy(&t);
     if (status) return status;
+    memcpy(policy->matvec, tried.matvec, sizeof tried.matvec);
     finding found;
     memcpy(found.best, policy->matvec, sizeof found.best);
     gpu_setting_write(device, extension, hash(), &found, sizeof found);

@@ -22,7 +22,7 @@ typedef enum region_type { REGION_F32, REGION_F16, REGION_IGNORED } region_type;
 typedef struct region {
     region_type type;
     size_t offset, count;
-    const expect *expected, *half; // half: with matrix units, if not NULL
+    const expect *expected, *half, *dot; // half: with matrix units, dot: with products of integers, if not NULL
 } region;
 
 typedef struct tally {
@@ -105,9 +105,10 @@ static void make_variants(harness *h) {
     }
 }
 
-/// Shapes of matvec.comp beside the one that serves on CPU drivers, the smallest: what serves elsewhere, and the largest.
+/// Shapes of matvec.comp beside the one that serves on CPU drivers, the smallest: what serves elsewhere, the largest, and by products of
+/// integers.
 static void add_matvec_variants(harness *h) {
-    static const op_matvec shapes[] = {{2, 2, 8}, {4, 4, 8}};
+    static const op_matvec shapes[] = {{2, 2, 8, 0}, {4, 4, 8, 0}, {2, 2, 4, 1}};
     const gpu_caps *caps = gpu_device_caps(h->device);
     if (!(caps->tiers & ZS_TIER_SUBGROUP)) return;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -115,7 +116,10 @@ static void add_matvec_variants(harness *h) {
         if (at == MAX_VARIANTS) return;
         add_variant(h, false, caps->tiers, caps->subgroup_size, false);
         variant *v = &h->variants[at];
-        snprintf(v->name, sizeof v->name, "matvec%" PRIu32 "/subgroup%" PRIu32, shapes[i].rows, caps->subgroup_size);
+        if (shapes[i].dot && !(caps->tiers & ZS_TIER_DOT)) continue;
+        snprintf(v->name, sizeof v->name, "matvec%" PRIu32 "%s/subgroup%" PRIu32, shapes[i].rows, shapes[i].dot ? "/integers" : "",
+                 caps->subgroup_size);
+        v->policy.dot = shapes[i].dot;
         for (uint32_t j = 0; j < MATRIX_TYPES * OP_MATVEC_CLASSES; j++)
             v->policy.matvec[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = shapes[i];
         h->variant_count = at + is_wanted(v->name, h->params.variant);
@@ -312,9 +316,10 @@ void harness_expect_f32(harness *h, uint64_t address, const expect *expected, si
     add_region(h, REGION_F32, address, expected, count);
 }
 
-void harness_expect_f32_or_half(harness *h, uint64_t address, const expect *expected, const expect *half, size_t count) {
+void harness_expect_f32_or(harness *h, uint64_t address, const expect *expected, const expect *half, const expect *dot, size_t count) {
     add_region(h, REGION_F32, address, expected, count);
     h->regions[h->region_count - 1].half = half;
+    h->regions[h->region_count - 1].dot = dot;
 }
 
 void harness_expect_f16(harness *h, uint64_t address, const expect *expected, size_t count) {
@@ -350,7 +355,7 @@ static float region_value(const region *r, const uint8_t *bytes, size_t i) {
 
 /// Compares what may have changed and then makes it equal, so that what is left can be compared as a whole.
 static void compare_region(harness *h, const variant *v, uint32_t number, const region *r) {
-    const expect *expected = v->policy.matrix_shape.tile && r->half ? r->half : r->expected;
+    const expect *expected = v->policy.matrix_shape.tile && r->half ? r->half : v->policy.dot && r->dot ? r->dot : r->expected;
     size_t width = r->type == REGION_F32 ? 4 : r->type == REGION_F16 ? 2 : 1;
     for (size_t i = 0; i < r->count && expected; i++) {
         const expect *e = &expected[i];

@@ -80,8 +80,9 @@ void *harness_before(harness *h, uint64_t address);
 const void *harness_after(const harness *h, uint64_t address);
 
 void harness_expect_f32(harness *h, uint64_t address, const expect *expected, size_t count);
-/// Where the kernels go through f16 operands (policy.matrix_shape), `half` is what is expected instead.
-void harness_expect_f32_or_half(harness *h, uint64_t address, const expect *expected, const expect *half, size_t count);
+/// Where the kernels go through f16 operands (policy.matrix_shape), `half` is what is expected instead; through integers (policy.dot),
+/// `dot`.
+void harness_expect_f32_or(harness *h, uint64_t address, const expect *expected, const expect *half, const expect *dot, size_t count);
 void harness_expect_f16(harness *h, uint64_t address, const expect *expected, size_t count);
 /// From a record or check callback: these bytes may be anything in this run (scratch, or looked at by the callback).
 void harness_ignore(harness *h, uint64_t address, size_t bytes);

@@ -33,6 +33,8 @@ static zs_model *load(const char *path) {
     caps->tiers &= ~units;
     zs_model *model = tiny_load(device, path);
     caps->tiers |= units;
+    for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES && gpu_kernels; i++)
+        model->policy.matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES].dot = 1; // which only tuning chooses, for precision fast
     if (!gpu_kernels || !units) return model;
     model->policy.tiers |= units;
     model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix);

@@ -382,6 +382,7 @@ typedef struct zs_tuned {
     const char *type;                 // of the weights; static
     const char *kind;                 // few_rows, many_rows or pair (gate and up together); static
     uint32_t rows, depth, subgroups;  // how the kernel is made: see shaders/matvec.comp
+    bool integers;                    // by products of integers, which serve in precision fast
     double gb_per_s, gb_per_s_before; // weights read, 1e9 bytes a second
 } zs_tuned;
 
