@@ -49,7 +49,7 @@ void main() {
     }
     [[unroll]] for (uint d = 0u; d < SLICE; d++) dk[d] = dv[d] = vec4(0);
 
-    uint sequence = row.sequence, shared_end = ~0u; // positions below it are the span's sequence's own still
+    uint sequence = row.sequence, shared_end = ~0u; // below it, `sequence` still has the keys of the span's sequence
     uint first_query = push.whole > 0u ? span.first_row - first_position : span.first_row;
     for (uint query = first_query; query < push.rows; query++) {
         Row other = RowRef(push.step.v.rows).v[query];

@@ -17,9 +17,7 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #ifdef DOT
-// What dotPacked4x8EXT becomes, for compilers that do not know it yet: OpSDot with its capabilities.
-#extension GL_EXT_spirv_intrinsics : require
-spirv_instruction(capabilities = [6018, 6019], id = 4450) int dot_bytes(uint a, uint b, spirv_literal int format);
+#include "dot.glsl"
 #endif
 #include "refs.glsl"
 #include "weights.glsl"
@@ -41,7 +39,7 @@ const uint PARTS = (FLAGS & LINEAR_SILU_MUL) != 0u ? 2u : 1u; // gate and up
 const uint INPUTS = (FLAGS & LINEAR_TWO_X) != 0u ? 2u : 1u;   // x of gate and of up
 const uint SUBGROUPS = WORKGROUP / SUBGROUP;
 const uint STEP = SUBGROUP * DEPTH;                             // units of a row that a subgroup multiplies at a time
-const uint SHARE = 256u / (INPUTS * TOKENS); // 8 KiB of x in all
+const uint SHARE = 256u / (INPUTS * TOKENS); // 8 KiB of x in all, 6 with DOT
 const uint STAGE = SHARE > STEP ? SHARE : STEP; // … of a step row in shared memory at a time
 const uint LOADS = PARTS * ROWS * DEPTH;                        // units on their way to a lane
 
@@ -68,19 +66,24 @@ void arrive() {
 }
 
 #ifdef DOT
-float largest(vec4 v) { return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w))); }
+// The bits of the largest magnitude, in which infinities and NaN are larger than numbers.
+uint largest(vec4 v) {
+    uvec4 bits = floatBitsToUint(v) & 0x7fffffffu;
+    return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
 uint pack_bytes(ivec4 v) {
     uvec4 bytes = uvec4(v) & 255u;
     return bytes.x | bytes.y << 8 | bytes.z << 16 | bytes.w << 24;
 }
 
-// A unit of x as integers.
+// Puts a unit of x, as integers; its scale is NaN where a value is no number.
 void put_unit(uint at, vec4 a, vec4 b) {
-    float top = max(largest(a), largest(b)), scale = top > 1.0e-30 ? 32512.0 / top : 0.0;
-    ivec4 ia = ivec4(round(a * scale)), ib = ivec4(round(b * scale)), ha = (ia + 128) >> 8, hb = (ib + 128) >> 8;
+    uint bits = max(largest(a), largest(b));
+    float top = uintBitsToFloat(bits), scale = bits < 0x7f800000u && top > 1.0e-30 ? 32512.0 / top : 0.0;
+    ivec4 ia = ivec4(round(a * scale)), ib = ivec4(round(b * scale)), ha = (ia + 128) >> 8, hb = (ib + 128) >> 8, both = ia + ib;
     stage[at] = uvec4(pack_bytes(ha), pack_bytes(hb), pack_bytes(ia - (ha << 8)), pack_bytes(ib - (hb << 8)));
-    ivec4 sums = ia + ib;
-    stage_scale[at] = vec2(1, sums.x + sums.y + sums.z + sums.w) * (top * (1.0 / 32512.0));
+    float e = bits < 0x7f800000u ? top * (1.0 / 32512.0) : uintBitsToFloat(0x7fc00000u);
+    stage_scale[at] = vec2(e, e * float(both.x + both.y + both.z + both.w));
 }
 
 // `count` units of the step rows, normed but for a row's scale.
@@ -117,7 +120,7 @@ void multiply(uint unit, uint from, uint end) {
                 uvec4 x = stage[i];
                 vec2 of = stage_scale[i];
                 [[unroll]] for (uint r = j * ROWS; r < PARTS * ROWS / INPUTS * (j + 1u); r++) {
-                    int high = dot_bytes(w[r].x, x.x, 0) + dot_bytes(w[r].y, x.y, 0), low = dot_bytes(w[r].x, x.z, 0) + dot_bytes(w[r].y, x.w, 0);
+                    int high = dot_bytes(w[r].x, x.x) + dot_bytes(w[r].y, x.y), low = dot_bytes(w[r].x, x.z) + dot_bytes(w[r].y, x.w);
                     sums[r * TOKENS + t] += scale[r].x * of.x * float(256 * high + low) + scale[r].y * of.y;
                 }
             }
@@ -157,7 +160,6 @@ void multiply(uint unit, uint from, uint end) {
         }
     }
 }
-
 #endif
 
 // 1 / √(mean x² + eps) of step row j % TOKENS of input j / TOKENS; 1 without a norm.

@@ -4,6 +4,7 @@
 //   SUBGROUP  subgroup sums and shuffles against each other
 //   STORAGE   in[i] put together again from 16-bit and 8-bit loads
 //   HALF      the product of two small integers in f16
+//   DOT       the product of four signed bytes against what it is made of
 //
 // Grid: x = elements / workgroup size. An invocation takes one element. Reads it once (STORAGE: three times), writes one.
 // Constants: 0 workgroup size
@@ -18,6 +19,9 @@
 #ifdef STORAGE
 #extension GL_EXT_shader_16bit_storage : require
 #extension GL_EXT_shader_8bit_storage : require
+#endif
+#ifdef DOT
+#include "dot.glsl"
 #endif
 #ifdef HALF
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -56,6 +60,15 @@ bool agrees(uint i) {
     uint a = i & 31u, b = (i >> 5) & 31u; // products below 1024 and their sum below 2048 are exact in f16
     float16_t product = float16_t(float(a)) * float16_t(float(b)) + float16_t(float(a));
     return float(product) == float(a * b + a);
+}
+#elif defined(DOT)
+int byte_of(uint word, uint k) { return int(word << (24u - 8u * k)) >> 24; } // −128 … 127
+
+bool agrees(uint i) {
+    uint a = i * 0x9e3779b9u, b = i * 0x85ebca6bu ^ 0x80808080u;
+    int slow = 0;
+    for (uint k = 0u; k < 4u; k++) slow += byte_of(a, k) * byte_of(b, k);
+    return dot_bytes(a, b) == slow;
 }
 #else
 bool agrees(uint i) { return true; }

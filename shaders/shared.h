@@ -25,7 +25,7 @@
 
 // One row of a step: a token of a sequence at a position, under an expert.
 STRUCT(Row) {
-    uint token;    // from the vocabulary's size on: a row of image features
+    uint token;    // from the vocabulary's size on: a row of image features; of a copy (rope_kv.comp): the row it is one of
     uint position; // in its sequence, 0-based; the row attends to positions 0 … position
     uint sequence; // row of the page table
     uint expert;   // row of the scale table; 0 is the base model
@@ -95,7 +95,8 @@ STRUCT(PushLinear) {
     uint x_stride;
     uint y_stride;
 } END(PushLinear)
-#define LINEAR_SCALE 1u
+#define LINEAR_SCALE 1u // but for segments whose scale_offset is LINEAR_NO_SCALE
+#define LINEAR_NO_SCALE 0xffffffffu
 #define LINEAR_RESIDUAL 2u
 #define LINEAR_SILU_MUL 4u
 #define LINEAR_GELU 32u // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu

@@ -121,8 +121,8 @@ zs_status engine_reserve(zs_engine *engine, sequence *seq, uint32_t length, zs_e
 /// The sequence (cached or live, but `seq`) under the same expert with the longest usable prefix of tokens[count] but the last, whose
 /// logits are needed; NULL when there is none.
 const sequence *engine_find_prefix(zs_engine *engine, const sequence *seq, const uint32_t *tokens, uint32_t count, uint32_t *length);
-/// Fills an empty sequence from what engine_find_prefix finds, if that is a page at least. Full pages are shared, a partial one is copied.
-/// `seq` holds no tokens yet.
+/// Fills an empty sequence from what engine_find_prefix finds, if that is ENGINE_WORTH_A_COPY tokens at least. Full pages are shared, a
+/// partial one is copied. `seq` holds no tokens yet.
 zs_status engine_take_prefix(zs_engine *engine, sequence *seq, const uint32_t *tokens, uint32_t count, zs_error *error);
 /// Gives `to` (empty) the first `length` positions of `from`, as above; length ≤ from->computed.
 zs_status engine_share_prefix(zs_engine *engine, const sequence *from, uint32_t length, sequence *to, zs_error *error);

@@ -36,8 +36,8 @@ static zs_status catch_up(zs_engine *engine, zs_session *session, zs_error *erro
     uint32_t length, count = seq->count;
     const sequence *from = engine_find_prefix(engine, seq, seq->tokens, count, &length);
     if (!from || length < seq->computed + ENGINE_WORTH_A_COPY) return ZS_OK;
+    engine->stats.cached_tokens += length - seq->computed;
     session_forget(session);
-    engine->stats.cached_tokens += length;
     return engine_share_prefix(engine, from, length, seq, error);
 }
 

@@ -22,6 +22,7 @@ static const struct {
     {SHADER_probe_subgroup, ZS_TIER_SUBGROUP, "subgroup"},
     {SHADER_probe_storage, ZS_TIER_STORAGE, "storage"},
     {SHADER_probe_half, ZS_TIER_HALF, "half"},
+    {SHADER_probe_dot, ZS_TIER_DOT, "dot"},
 };
 enum { TEST_COUNT = sizeof tests / sizeof tests[0] };
 

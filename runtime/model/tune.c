@@ -23,7 +23,7 @@ static zs_tuned tuned_of(const op_tuned *t) {
                       .rows = t->shape.rows,
                       .depth = t->shape.depth,
                       .subgroups = t->shape.subgroups,
-                      .integers = t->shape.dot,
+                      .integers = t->integers,
                       .gb_per_s = t->bytes / t->ms * 1e-6,
                       .gb_per_s_before = t->bytes / t->before_ms * 1e-6};
 }

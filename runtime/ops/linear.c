@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { MOST_DOT_ROWS = 2 }; // of more, products cost what unpacking weights once saves
+
 /// How linear.comp is specialised for a case.
 typedef struct linear_shape {
     uint32_t workgroup, lanes, rows, tokens;
@@ -64,7 +66,7 @@ static PushLinear push_of(const op_linear *op) {
         push.in_units[s] = segment->weight->padded / 8;
         push.x_offset[s] = segment->x_offset;
         push.y_offset[s] = segment->y_offset;
-        push.scale_offset[s] = segment->scale_offset;
+        push.scale_offset[s] = op->scale ? segment->scale_offset : LINEAR_NO_SCALE;
     }
     return push;
 }
@@ -171,14 +173,15 @@ static void add_norm(const op_linear *op, gpu_kernel_key *key) {
     memcpy(&key->constants[key->constant_count++], &op->norm_eps, sizeof op->norm_eps);
 }
 
-/// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows.
+/// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows. With scales and
+/// without, and for any number of matrices, it is one kernel: each takes their compilers a quarter of a second at the first start.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     const uint32_t tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16, rows = tokens == 16 ? 4 : 2;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
         .constant_count = 6,
-        .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags, op->segment_count},
+        .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags | LINEAR_SCALE, OP_MAX_SEGMENTS},
     };
     dispatch->groups[0] = row_groups(op, policy->subgroup_size * rows);
     dispatch->groups[1] = divide_up(op->rows, tokens);
@@ -300,8 +303,9 @@ static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t s
 /// shared memory for.
 static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     const matrix_type type = op->segments[0].weight->type;
-    op_matvec shape = policy->matvec[type][class_of(op)];
-    bool dot = shape.dot && policy->dot && op_matvec_has_dot(type);
+    const op_matvec *integers = &policy->integers[type][class_of(op)];
+    bool dot = policy->dot && integers->rows && op_matvec_has_dot(type) && op->rows <= MOST_DOT_ROWS;
+    op_matvec shape = dot ? *integers : policy->matvec[type][class_of(op)];
     uint32_t tokens = power_of_two_up_to(op->rows, 8), size = policy->subgroup_size;
     uint32_t most = policy->wide < 256 ? 128 : 256, shared = policy->shared_bytes ? policy->shared_bytes : 16384;
     uint32_t workgroup = shape.subgroups * size < most ? shape.subgroups * size : size < most ? most : size;

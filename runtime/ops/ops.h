@@ -8,9 +8,9 @@
 #include "ops/matrix.h"
 
 /// How matvec.comp is specialised: output rows of a subgroup (of each matrix of a pair), units on their way for each of them, subgroups of
-/// a workgroup (of at most 256 invocations), products of integers (of quantised types, where op_policy.dot allows it).
+/// a workgroup (of at most 256 invocations).
 typedef struct op_matvec {
-    uint32_t rows, depth, subgroups, dot;
+    uint32_t rows, depth, subgroups;
 } op_matvec;
 /// What it is chosen by: the rows of all matrices together, or silu_mul.
 typedef enum op_matvec_class { OP_MATVEC_FEW_ROWS, OP_MATVEC_MANY_ROWS, OP_MATVEC_PAIR, OP_MATVEC_CLASSES } op_matvec_class;
@@ -39,11 +39,12 @@ typedef struct op_policy {
     op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
     gpu_matrix_units matrix;
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
-    uint32_t shared_bytes; // shared memory of a workgroup; 0: 16 KiB, which every device has
-    uint32_t wide;         // invocations of a workgroup that takes a long row by itself; 0: 128
-    bool dot;              // decode may take x as 16-bit integers: precision fast, and ZS_TIER_DOT
-    bool lanes;            // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
-    bool deterministic;    // one kernel and order of summation for any number of rows, prefill and decode alike
+    op_matvec integers[MATRIX_TYPES][OP_MATVEC_CLASSES]; // by products of integers, where dot allows it; rows 0: not
+    uint32_t shared_bytes;                               // shared memory of a workgroup; 0: 16 KiB, which every device has
+    uint32_t wide;                                       // invocations of a workgroup that takes a long row by itself; 0: 128
+    bool dot;                                            // decode may take x as 16-bit integers: precision fast, and ZS_TIER_DOT
+    bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
+    bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
 op_policy op_policy_of(const zs_device *device);
@@ -52,8 +53,9 @@ uint32_t op_wide(const gpu_caps *caps);
 /// Whether a type has products of integers.
 bool op_matvec_has_dot(matrix_type type);
 /// Sets policy->matvec to what serves where nothing was measured; on CPU drivers, which only tests have use it, to what compiles fastest.
+/// Products of integers do not serve then.
 void op_matvec_defaults(op_policy *policy, bool cpu);
-/// Sets it to what op_policy_tune left in the cache folder for this device and driver, if there is anything.
+/// Sets it and policy->integers to what op_policy_tune left in the cache folder for this device and driver, if there is anything.
 void op_matvec_recall(zs_device *device, op_policy *policy);
 
 /// What op_policy_tune found for a class of operations of a type.
@@ -61,10 +63,12 @@ typedef struct op_tuned {
     matrix_type type;
     op_matvec_class class;
     op_matvec shape;
+    bool integers;        // it is the one by products of integers
     double bytes;         // of weights that an operation reads
     double before_ms, ms; // an operation under the policy as it was, and under the shape found
 } op_tuned;
-/// Measures every shape of matvec.comp for a type, sets policy->matvec to the fastest and keeps them in the cache folder. Takes some
+/// Measures every shape of matvec.comp for a type, sets policy->matvec to the fastest, policy->integers to the fastest by products of
+/// integers where that is faster still, and keeps them in the cache folder. Takes some
 /// seconds, mostly the driver's compiler's. Errors: ZS_ERROR_UNSUPPORTED on CPU drivers and without subgroups, ZS_ERROR_DEVICE_MEMORY where
 /// its weights find no room.
 zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error);
@@ -313,8 +317,9 @@ void op_record_layer_norm_back(const op_recorder *recorder, const op_layer_norm_
 /// Turns gradients by rotated q and k back, in place; v, bias, kv_f16 and layer are not used.
 void op_record_rope_back(const op_recorder *recorder, const op_rope_kv *op);
 
-/// The gradients of op_attention by q, k (both after their rotation) and v, from d_out = that by out. Every position of a sequence is a
-/// row of the step, in order; keys and values are read from f32 pages. Two dispatches; no row of probabilities is kept.
+/// The gradients of op_attention by q, k (both after their rotation) and v, from d_out = that by out. A sequence's positions are rows of
+/// the step, in order; where its first row is not at position 0, those in front are the positions of the sequence just before it, whose
+/// keys get gradients from both. Keys and values are read from f32 pages. Two dispatches; no row of probabilities is kept.
 typedef struct op_attention_back {
     uint64_t step, q, out, d_out; // out as op_attention left it; d_out lies like it
     uint64_t d_qkv;               // [rows, d_stride]: dq, dk, dv at their offsets

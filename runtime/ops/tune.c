@@ -18,7 +18,7 @@ enum { CHOICES = 3 };
 
 /// What the cache folder keeps.
 typedef struct finding {
-    op_matvec best[MATRIX_TYPES][OP_MATVEC_CLASSES];
+    op_matvec floats[MATRIX_TYPES][OP_MATVEC_CLASSES], integers[MATRIX_TYPES][OP_MATVEC_CLASSES];
 } finding;
 
 typedef struct trial {
@@ -31,7 +31,9 @@ static uint64_t hash(void) { return gpu_setting_hash(modules, sizeof modules / s
 
 void op_matvec_recall(zs_device *device, op_policy *policy) {
     finding found;
-    if (gpu_setting_read(device, extension, hash(), &found, sizeof found)) memcpy(policy->matvec, found.best, sizeof found.best);
+    if (!gpu_setting_read(device, extension, hash(), &found, sizeof found)) return;
+    memcpy(policy->matvec, found.floats, sizeof found.floats);
+    memcpy(policy->integers, found.integers, sizeof found.integers);
 }
 
 static zs_status trial_create(trial *t, zs_error *error) {
@@ -107,31 +109,42 @@ static zs_status time_operation(trial *t, const op_policy *policy, op_matvec_cla
     return status;
 }
 
-/// The fastest of all shapes, with products of integers and without; the one in the policy stays where none is faster.
-static zs_status tune_class(trial *t, op_policy *policy, matrix_type type, op_matvec_class class, op_tuned *tuned, zs_error *error) {
-    op_matvec *shape = &policy->matvec[type][class], best = *shape;
-    const uint32_t shapes = CHOICES * CHOICES * CHOICES, all = policy->dot && op_matvec_has_dot(type) ? 2 * shapes : shapes;
-    *tuned = (op_tuned){.type = type, .class = class};
-    zs_status status = time_operation(t, policy, class, type, &tuned->before_ms, error);
-    tuned->ms = tuned->before_ms;
-    for (uint32_t i = 0; i < all && !status; i++) {
+/// The fastest of all shapes that *shape, a part of the policy, may have; what it was stays where none is faster than *best_ms.
+static zs_status try_shapes(trial *t, const op_policy *policy, op_matvec *shape, op_tuned *tuned, double *best_ms, zs_error *error) {
+    op_matvec best = *shape;
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < CHOICES * CHOICES * CHOICES && !status; i++) {
         double ms;
-        *shape = (op_matvec){rows_tried[i % CHOICES], depths_tried[i / CHOICES % CHOICES], subgroups_tried[i / CHOICES / CHOICES % CHOICES],
-                             i / shapes};
-        status = time_operation(t, policy, class, type, &ms, error);
+        *shape = (op_matvec){rows_tried[i % CHOICES], depths_tried[i / CHOICES % CHOICES], subgroups_tried[i / CHOICES / CHOICES]};
+        status = time_operation(t, policy, tuned->class, tuned->type, &ms, error);
         if (status) break;
-        gpu_log(t->device, ZS_LOG_DEBUG, "matvec %s, %s: rows %u, depth %u, subgroups %u%s: %.4f ms", matrix_type_name(type),
-                op_matvec_class_name(class), shape->rows, shape->depth, shape->subgroups, shape->dot ? ", integers" : "", ms);
-        if (ms >= tuned->ms) continue;
-        tuned->ms = ms;
+        gpu_log(t->device, ZS_LOG_DEBUG, "matvec %s, %s%s: rows %u, depth %u, subgroups %u: %.4f ms", matrix_type_name(tuned->type),
+                op_matvec_class_name(tuned->class), policy->dot ? ", integers" : "", shape->rows, shape->depth, shape->subgroups, ms);
+        if (ms >= *best_ms) continue;
+        *best_ms = ms;
         best = *shape;
     }
     *shape = best;
+    return status;
+}
+
+/// First in floats, which serve in precision exact too, then in integers, which serve where they are faster than those.
+static zs_status tune_class(trial *t, op_policy *policy, matrix_type type, op_matvec_class class, op_tuned *tuned, zs_error *error) {
+    op_matvec *floats = &policy->matvec[type][class], *integers = &policy->integers[type][class];
+    *tuned = (op_tuned){.type = type, .class = class};
+    *integers = (op_matvec){0};
+    policy->dot = false;
+    zs_status status = time_operation(t, policy, class, type, &tuned->before_ms, error);
+    tuned->ms = tuned->before_ms;
+    if (!status) status = try_shapes(t, policy, floats, tuned, &tuned->ms, error);
+    policy->dot = (policy->tiers & ZS_TIER_DOT) && op_matvec_has_dot(type);
+    if (!status && policy->dot) status = try_shapes(t, policy, integers, tuned, &tuned->ms, error);
     matrix weights[2];
     uint64_t bytes = 0;
     operation(t, class, type, weights, &bytes);
     tuned->bytes = (double)bytes;
-    tuned->shape = best;
+    tuned->integers = integers->rows > 0;
+    tuned->shape = tuned->integers ? *integers : *floats;
     return status;
 }
 
@@ -140,16 +153,15 @@ zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type,
         return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "this device has no kernels to tune: GPUs with subgroups have");
     trial t = {.device = device};
     op_policy tried = *policy;
-    tried.dot = (policy->tiers & ZS_TIER_DOT) != 0;
     zs_status status = trial_create(&t, error);
     if (!status) status = check_pool(&t, type, error);
     for (uint32_t class = 0; class < OP_MATVEC_CLASSES && !status; class ++)
         status = tune_class(&t, &tried, type, (op_matvec_class) class, &tuned[class], error);
     trial_destroy(&t);
     if (status) return status;
-    memcpy(policy->matvec, tried.matvec, sizeof tried.matvec);
     finding found;
-    memcpy(found.best, policy->matvec, sizeof found.best);
+    memcpy(found.floats, memcpy(policy->matvec, tried.matvec, sizeof tried.matvec), sizeof found.floats);
+    memcpy(found.integers, memcpy(policy->integers, tried.integers, sizeof tried.integers), sizeof found.integers);
     gpu_setting_write(device, extension, hash(), &found, sizeof found);
     return ZS_OK;
 }

@@ -125,7 +125,7 @@ static void record_nothing(struct VolkDeviceTable *vk) {
 /// What the device itself is tried with.
 static zs_status compile_probes(zs_device *device, zs_error *error) {
     static const uint32_t probes[] = {SHADER_probe,     SHADER_probe_subgroup, SHADER_probe_storage, SHADER_probe_half,
-                                      SHADER_peak_read, SHADER_peak_fma,       SHADER_peak_matrix};
+                                      SHADER_probe_dot, SHADER_peak_read,      SHADER_peak_fma,      SHADER_peak_matrix};
     zs_status status = ZS_OK;
     for (size_t i = 0; i < sizeof probes / sizeof probes[0] && !status; i++) {
         const gpu_kernel *kernel;

@@ -38,7 +38,7 @@ static op_policy policy_of(zs_device *device, const compile_shape *s) {
     op_policy policy = op_policy_of(device);
     const op_matrix_shape largest = {8 * policy.matrix.m, 8, 8};
     for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES; i++)
-        policy.matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES].dot = 1; // as tuning may choose
+        policy.integers[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES] = policy.matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES];
     if (!(policy.tiers & ZS_TIER_MATRIX)) return policy;
     bool large = s->hidden >= 2048 && op_matrix_divides(&largest, &policy.matrix, policy.subgroup_size);
     policy.matrix_shape = large ? largest : op_matrix_smallest(&policy.matrix);
@@ -114,7 +114,7 @@ zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_t
         record_step(&model, &workspace, command, MAX_ROWS, false);
         for (uint32_t rows = 1; rows <= 16; rows *= 2) record_step(&model, &workspace, command, rows, true);
         workspace.policy.dot = kv_f16 && (workspace.policy.tiers & ZS_TIER_DOT); // by products of integers too
-        for (uint32_t rows = 1; rows <= 8 && workspace.policy.dot; rows *= 2) record_step(&model, &workspace, command, rows, true);
+        for (uint32_t rows = 1; rows <= 2 && workspace.policy.dot; rows *= 2) record_step(&model, &workspace, command, rows, true);
         status = gpu_command_end(command, error);
     }
     gpu_command_destroy(&command);

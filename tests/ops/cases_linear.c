@@ -77,6 +77,8 @@ static const linear_case cases[] = {
     // rows that f16 cannot hold
     {{192}, {66}, 1, .rows = 33, .loud = true},
     {{192}, {130}, 1, .rows = 70, .norm = true, .loud = true},
+    {{192}, {66}, 1, .rows = 1, .decode = true, .loud = true},
+    {{192}, {66}, 1, .rows = 2, .decode = true, .norm = true, .loud = true},
     {{192, 192}, {65, 65}, 2, .rows = 3, .decode = true, .one_x = true, .silu_mul = true, .gelu = true},
     {{192, 192}, {65, 65}, 2, .rows = 70, .one_x = true, .silu_mul = true, .gelu = true, .norm = true},
     // matrices in parts: more of them than a dispatch takes, one short at the end, one whole beside others

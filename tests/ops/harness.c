@@ -108,20 +108,26 @@ static void make_variants(harness *h) {
 /// Shapes of matvec.comp beside the one that serves on CPU drivers, the smallest: what serves elsewhere, the largest, and by products of
 /// integers.
 static void add_matvec_variants(harness *h) {
-    static const op_matvec shapes[] = {{2, 2, 8, 0}, {4, 4, 8, 0}, {2, 2, 4, 1}};
+    static const struct {
+        op_matvec shape;
+        bool dot;
+    } choices[] = {{{2, 2, 8}, false}, {{4, 4, 8}, false}, {{2, 2, 4}, true}};
     const gpu_caps *caps = gpu_device_caps(h->device);
     if (!(caps->tiers & ZS_TIER_SUBGROUP)) return;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        const op_matvec *shape = &choices[i].shape;
         uint32_t at = h->variant_count;
+        if (choices[i].dot && !(caps->tiers & ZS_TIER_DOT)) continue;
         if (at == MAX_VARIANTS) return;
         add_variant(h, false, caps->tiers, caps->subgroup_size, false);
         variant *v = &h->variants[at];
-        if (shapes[i].dot && !(caps->tiers & ZS_TIER_DOT)) continue;
-        snprintf(v->name, sizeof v->name, "matvec%" PRIu32 "%s/subgroup%" PRIu32, shapes[i].rows, shapes[i].dot ? "/integers" : "",
+        snprintf(v->name, sizeof v->name, "matvec%" PRIu32 "%s/subgroup%" PRIu32, shape->rows, choices[i].dot ? "/integers" : "",
                  caps->subgroup_size);
-        v->policy.dot = shapes[i].dot;
-        for (uint32_t j = 0; j < MATRIX_TYPES * OP_MATVEC_CLASSES; j++)
-            v->policy.matvec[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = shapes[i];
+        v->policy.dot = choices[i].dot;
+        for (uint32_t j = 0; j < MATRIX_TYPES * OP_MATVEC_CLASSES; j++) {
+            v->policy.matvec[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = *shape;
+            if (choices[i].dot) v->policy.integers[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = *shape;
+        }
         h->variant_count = at + is_wanted(v->name, h->params.variant);
     }
 }

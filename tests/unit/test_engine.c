@@ -34,7 +34,7 @@ static zs_model *load(const char *path) {
     zs_model *model = tiny_load(device, path);
     caps->tiers |= units;
     for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES && gpu_kernels; i++)
-        model->policy.matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES].dot = 1; // which only tuning chooses, for precision fast
+        model->policy.integers[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES] = (op_matvec){2, 1, 2}; // which only tuning chooses
     if (!gpu_kernels || !units) return model;
     model->policy.tiers |= units;
     model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix);

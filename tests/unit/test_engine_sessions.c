@@ -219,6 +219,33 @@ static void test_prefix_between_scores_and_sessions(void **state) {
     zs_engine_destroy(&fresh);
 }
 
+/// A new prompt that begins like a session's last one, and more like another's: it takes the longer beginning, and that counts once.
+static void test_longer_prefix_of_others(void **state) {
+    (void)state;
+    enum { OWN = 20, OTHERS = 60, PROMPT = 75 };
+    uint32_t ids[PROMPT];
+    zs_error error;
+    zs_engine *engine = open_engine((zs_engine_params){0});
+    tiny_ids(ids, PROMPT, 1);
+    zs_session *other = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, 4);
+    ids[OWN] = (ids[OWN] + 1) % VOCAB;
+    zs_session *session = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, 4);
+    tiny_run(engine);
+    ids[OWN] = (ids[OWN] + VOCAB - 1) % VOCAB;
+    ids[OTHERS] = (ids[OTHERS] + 1) % VOCAB;
+    zs_engine_reset_stats(engine);
+    tiny_need(zs_session_set_prompt(session, ids, PROMPT, &error), &error);
+    tiny_need(zs_session_generate(session, 4, &error), &error);
+    tiny_run(engine);
+    assert_int_equal(cached_tokens(engine), OTHERS);
+    assert_int_equal(zs_engine_get_stats(engine)->prefill_tokens, PROMPT - OTHERS);
+    expect_reference(session, NULL);
+    zs_session_destroy(&other);
+    zs_session_destroy(&session);
+    expect_no_page_lost(engine);
+    zs_engine_destroy(&engine);
+}
+
 /// A chat: each turn adds to the history, which is not computed again; going back to an earlier point is right as well.
 static void test_history_grows(void **state) {
     (void)state;
@@ -681,6 +708,7 @@ static int close_all(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_longer_prefix_of_others),
         cmocka_unit_test(test_prefix_is_of_one_expert),
         cmocka_unit_test(test_prompts_in_common),
         cmocka_unit_test(test_prefix_between_scores_and_sessions),

@@ -16,7 +16,7 @@
 static const char dense_path[] = TEST_OUTPUT "/train.gguf", factored_path[] = TEST_OUTPUT "/train-factored.gguf";
 static zs_device *device;
 
-enum { VOCAB = TINY_VOCAB, MOST_ITEMS = 8 };
+enum { VOCAB = TINY_VOCAB, MOST_ITEMS = 60 };
 
 /// Steps of z for central differences. Their error, h² / 6 of the third derivative over the first, is about 1e-5 here.
 static const float step = 1.0f / 256;
@@ -377,6 +377,24 @@ static void test_shared(void **state) {
     close_subject(&s);
 }
 
+/// Items that need more pages than rows, for which a pass ends: each has two rows of its own, on both sides of a page's end.
+static void test_pages_run_out(void **state) {
+    (void)state;
+    subject s;
+    uint32_t passes = 0;
+    const zs_gradient_params params = {.max_rows = 152, .progress = {count_pass, &passes}};
+    tiny_files(&(tiny_model_params){.seed = 4}, dense_path, ZS_FACTOR_F32, factored_path);
+    open_subject(&s, &(tiny_expert_params){.seed = 3}, params);
+    for (uint32_t i = 0; i < MOST_ITEMS; i++) {
+        add_item_like(&s, 0, i ? 31 : 0, 32, 2, 1 - (float)(i % 5), NULL);
+        s.ids[i][31] = i;
+    }
+    run(&s);
+    assert_int_equal(passes, 2); // of 33 + 59 · 2 rows, for which there are 152 / 32 + 77 pages
+    check_apart(&s);
+    close_subject(&s);
+}
+
 /// Rewarded answers held to the base model, both ways; an item without weight and one without divergence too.
 static void test_divergence(void **state) {
     (void)state;
@@ -487,7 +505,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_value), cmocka_unit_test(test_kept_layers), cmocka_unit_test(test_types),
         cmocka_unit_test(test_sequences),   cmocka_unit_test(test_refused),     cmocka_unit_test(test_saved),
-        cmocka_unit_test(test_divergence),  cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_divergence),  cmocka_unit_test(test_shared),      cmocka_unit_test(test_pages_run_out),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -83,7 +83,7 @@ typedef enum zs_tier {
     ZS_TIER_SUBGROUP = 1 << 0, // arithmetic subgroup operations, size control
     ZS_TIER_STORAGE = 1 << 1,  // 16- and 8-bit storage
     ZS_TIER_HALF = 1 << 2,     // fp16 arithmetic
-    ZS_TIER_DOT = 1 << 3,      // accelerated integer dot product
+    ZS_TIER_DOT = 1 << 3,      // integer dot product, accelerated but on CPU devices
     ZS_TIER_MATRIX = 1 << 4,   // VK_KHR_cooperative_matrix
     ZS_TIER_MATRIX2 = 1 << 5,  // VK_NV_cooperative_matrix2
     ZS_TIER_ALL = (1 << 6) - 1,
@@ -297,7 +297,7 @@ zs_status zs_expert_set_shuffle(zs_expert_set *set, uint64_t seed, zs_error *err
 typedef enum zs_precision {
     ZS_PRECISION_DEFAULT = 0, // fast on GPUs, exact on CPU devices
     ZS_PRECISION_EXACT,       // f32 activations and KV
-    ZS_PRECISION_FAST,        // f16 where it is safe
+    ZS_PRECISION_FAST,        // f16, and integers of 16 bits, where it is safe
 } zs_precision;
 
 typedef enum zs_kv_type { ZS_KV_DEFAULT = 0 /* by precision */, ZS_KV_F32, ZS_KV_F16 } zs_kv_type;
