@@ -25,7 +25,7 @@ float linear_rms(float squares, uint width, uint eps) { return inversesqrt(squar
 
 // y[t, o] of segment s from its sum; FLAGS as in shared.h.
 void linear_store(uint s, uint t, uint o, float value, uint flags) {
-    if ((flags & LINEAR_SCALE) != 0u && push.scale_offset[s] != LINEAR_NO_SCALE) {
+    if ((flags & LINEAR_SCALE) != 0u) {
         uint expert = RowRef(push.step.v.rows).v[t].expert;
         value *= FloatRef(push.step.v.scales).v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
     }

@@ -95,8 +95,7 @@ STRUCT(PushLinear) {
     uint x_stride;
     uint y_stride;
 } END(PushLinear)
-#define LINEAR_SCALE 1u // but for segments whose scale_offset is LINEAR_NO_SCALE
-#define LINEAR_NO_SCALE 0xffffffffu
+#define LINEAR_SCALE 1u
 #define LINEAR_RESIDUAL 2u
 #define LINEAR_SILU_MUL 4u
 #define LINEAR_GELU 32u // gelu's tanh approximation in the place of LINEAR_SILU_MUL's silu

@@ -66,7 +66,7 @@ static PushLinear push_of(const op_linear *op) {
         push.in_units[s] = segment->weight->padded / 8;
         push.x_offset[s] = segment->x_offset;
         push.y_offset[s] = segment->y_offset;
-        push.scale_offset[s] = op->scale ? segment->scale_offset : LINEAR_NO_SCALE;
+        push.scale_offset[s] = segment->scale_offset;
     }
     return push;
 }
@@ -173,15 +173,14 @@ static void add_norm(const op_linear *op, gpu_kernel_key *key) {
     memcpy(&key->constants[key->constant_count++], &op->norm_eps, sizeof op->norm_eps);
 }
 
-/// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows. With scales and
-/// without, and for any number of matrices, it is one kernel: each takes their compilers a quarter of a second at the first start.
+/// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     const uint32_t tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16, rows = tokens == 16 ? 4 : 2;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
         .constant_count = 6,
-        .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags | LINEAR_SCALE, OP_MAX_SEGMENTS},
+        .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags, op->segment_count},
     };
     dispatch->groups[0] = row_groups(op, policy->subgroup_size * rows);
     dispatch->groups[1] = divide_up(op->rows, tokens);

@@ -7,11 +7,7 @@ import program
 
 class Accuracy(program.RealTest):
     def test_within_two_questions_of_what_was_measured(self):
-        folder = self.path("starters")  # two of them no longer ship
-        os.mkdir(folder)
-        former = os.path.join(program.SOURCE, "tests", "golden", "experts")
-        for source, name in ((former, "code"), (program.EXPERTS, "reasoning"), (former, "math")):
-            os.symlink(os.path.join(source, name + ".safetensors"), os.path.join(folder, name + ".safetensors"))
+        folder = os.path.join(program.SOURCE, "tests", "golden", "experts")
         golden = os.environ.get("ZSIGMA_GOLDEN_EXPERTS", os.path.join(program.SOURCE, "build", "tests", "golden_experts"))
         self.assertEqual(subprocess.run([golden, self.factored, folder]).returncode, 0)
 
