@@ -159,9 +159,11 @@ zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type,
         status = tune_class(&t, &tried, type, (op_matvec_class) class, &tuned[class], error);
     trial_destroy(&t);
     if (status) return status;
+    memcpy(policy->matvec, tried.matvec, sizeof tried.matvec);
+    memcpy(policy->integers, tried.integers, sizeof tried.integers);
     finding found;
-    memcpy(found.floats, memcpy(policy->matvec, tried.matvec, sizeof tried.matvec), sizeof found.floats);
-    memcpy(found.integers, memcpy(policy->integers, tried.integers, sizeof tried.integers), sizeof found.integers);
+    memcpy(found.floats, tried.matvec, sizeof tried.matvec);
+    memcpy(found.integers, tried.integers, sizeof tried.integers);
     gpu_setting_write(device, extension, hash(), &found, sizeof found);
     return ZS_OK;
 }
