@@ -190,9 +190,10 @@ typedef struct zs_gradient_item {
 } zs_gradient_item;
 
 /// Adds d Σ (weight · log π(answer | prompt) − kl_weight · Σ KL) / dz. Items go together in passes of up to max_rows tokens, alike ones
-/// next to each other: what they have in common at their beginning is computed once, and so are items that are the same altogether. Errors: ZS_ERROR_CONTEXT (an item of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty,
-/// an id out of range), ZS_ERROR_NUMERIC (a log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two
-/// the gradient is that of a part.
+/// next to each other: what they have in common at their beginning is computed once, and so are items that are the same altogether. Errors:
+/// ZS_ERROR_CONTEXT (an item of more tokens than the model's context or max_rows), ZS_ERROR_ARGUMENT (empty, an id out of range),
+/// ZS_ERROR_NUMERIC (a log-probability or a gradient that is no number), ZS_ERROR_CANCELLED; after one of the last two the gradient is that
+/// of a part.
 zs_status zs_gradient_add(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
 /// Only fills the items' logprobs, by the same path forwards; the gradient stays as it is, and no divergence is taken.
 zs_status zs_gradient_score(zs_gradient *gradient, const zs_gradient_item *items, size_t count, zs_error *error);
