@@ -228,6 +228,7 @@ static void check_tower(const char *folder, uint32_t rows, uint32_t expected) {
     assert_true(w.kl[0] > 1e-5f);
     tiny_need(zs_engine_encode_prompt(w.engine, &asked, &again, &again_count, &error), &error);
     check_scores(&w, again, id);
+    free(again);
 
     // All images, or none.
     w.item.image_count--;
