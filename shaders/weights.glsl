@@ -169,12 +169,6 @@ Values weight_values(WeightRow r, uint unit) {
     uint i = r.unit + unit * WEIGHT_GROUP;
     return uvec2(WordRef(r.words).v[i], WordRef(r.words).v[r.plane + i / 4u]);
 }
-void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uint high = w.y >> (8u * ((r.unit + unit * WEIGHT_GROUP) & 3u));
-    uvec4 ha = (uvec4(high) >> uvec4(0, 1, 2, 3)) & 1u, hb = (uvec4(high) >> uvec4(4, 5, 6, 7)) & 1u;
-    a = (bytes_to_vec4(w.x & 0x0f0f0f0fu) + vec4(ha << 4)) * scale.x + scale.y;
-    b = (bytes_to_vec4((w.x >> 4) & 0x0f0f0f0fu) + vec4(hb << 4)) * scale.x + scale.y;
-}
 // Four bits to bits 4 of the bytes of a word.
 uint fifth_bits(uint bits) { return ((bits & 15u) * 0x00204081u & 0x01010101u) << 4; }
 uvec2 weight_integers(Values w, WeightRow r, uint unit) {
@@ -184,11 +178,15 @@ uvec2 weight_integers(Values w, WeightRow r, uint unit) {
 #elif defined(WEIGHT_Q4) || defined(WEIGHT_Q4K)
 #define Values uint
 Values weight_values(WeightRow r, uint unit) { return WordRef(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
-void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    a = bytes_to_vec4(w & 0x0f0f0f0fu) * scale.x + scale.y;
-    b = bytes_to_vec4((w >> 4) & 0x0f0f0f0fu) * scale.x + scale.y;
-}
 uvec2 weight_integers(Values w, WeightRow r, uint unit) { return uvec2(w, w >> 4) & 0x0f0f0f0fu; }
+#endif
+
+#if defined(WEIGHT_Q4) || defined(WEIGHT_Q4K) || defined(WEIGHT_Q5) || defined(WEIGHT_Q5K)
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    uvec2 q = weight_integers(w, r, unit);
+    a = bytes_to_vec4(q.x) * scale.x + scale.y;
+    b = bytes_to_vec4(q.y) * scale.x + scale.y;
+}
 #endif
 
 #if defined(WEIGHT_Q6)
@@ -214,19 +212,16 @@ Values weight_values(WeightRow r, uint unit) {
     uint i = r.unit + unit * WEIGHT_GROUP;
     return uvec2(WordRef(r.words).v[i], WordRef(r.words).v[r.plane + i / 2u]);
 }
-// Two bits of eight values: spread to bits 4, 5 of the bytes of two words.
-void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
-    uint high = w.y >> (16u * ((r.unit + unit * WEIGHT_GROUP) & 1u));
-    uvec4 ha = (uvec4(high) >> uvec4(0, 2, 4, 6)) & 3u;
-    uvec4 hb = (uvec4(high) >> uvec4(8, 10, 12, 14)) & 3u;
-    a = (bytes_to_vec4(w.x & 0x0f0f0f0fu) + vec4(ha << 4) - 32.0) * scale.x;
-    b = (bytes_to_vec4((w.x >> 4) & 0x0f0f0f0fu) + vec4(hb << 4) - 32.0) * scale.x;
-}
 // Four pairs of bits to bits 4, 5 of the bytes of a word.
 uint high_bits(uint bits) { return (bits & 3u) << 4 | (bits & 12u) << 10 | (bits & 48u) << 16 | (bits & 192u) << 22; }
 uvec2 weight_integers(Values w, WeightRow r, uint unit) {
     uint high = w.y >> (16u * ((r.unit + unit * WEIGHT_GROUP) & 1u));
     return uvec2(w.x & 0x0f0f0f0fu, (w.x >> 4) & 0x0f0f0f0fu) | uvec2(high_bits(high), high_bits(high >> 8));
+}
+void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
+    uvec2 q = weight_integers(w, r, unit);
+    a = (bytes_to_vec4(q.x) - 32.0) * scale.x;
+    b = (bytes_to_vec4(q.y) - 32.0) * scale.x;
 }
 #endif
 
