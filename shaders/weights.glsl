@@ -30,6 +30,9 @@ uint weight_plane(uint rows, uint count) { return (rows + WEIGHT_GROUP - 1u) / W
 
 vec4 bytes_to_vec4(uint w) { return vec4(w & 255u, (w >> 8) & 255u, (w >> 16) & 255u, w >> 24); }
 
+// Bytes 0…3 and 4…7 of a word of nibbles.
+uvec2 nibbles(uint w) { return uvec2(w, w >> 4) & 0x0f0f0f0fu; }
+
 // Signed bytes: an arithmetic shift brings each one down.
 vec4 signed_bytes_to_vec4(uint w) {
     int i = int(w);
@@ -173,12 +176,12 @@ Values weight_values(WeightRow r, uint unit) {
 uint fifth_bits(uint bits) { return ((bits & 15u) * 0x00204081u & 0x01010101u) << 4; }
 uvec2 weight_integers(Values w, WeightRow r, uint unit) {
     uint high = w.y >> (8u * ((r.unit + unit * WEIGHT_GROUP) & 3u));
-    return uvec2(w.x & 0x0f0f0f0fu, (w.x >> 4) & 0x0f0f0f0fu) | uvec2(fifth_bits(high), fifth_bits(high >> 4));
+    return nibbles(w.x) | uvec2(fifth_bits(high), fifth_bits(high >> 4));
 }
 #elif defined(WEIGHT_Q4) || defined(WEIGHT_Q4K)
 #define Values uint
 Values weight_values(WeightRow r, uint unit) { return WordRef(r.words).v[r.unit + unit * WEIGHT_GROUP]; }
-uvec2 weight_integers(Values w, WeightRow r, uint unit) { return uvec2(w, w >> 4) & 0x0f0f0f0fu; }
+uvec2 weight_integers(Values w, WeightRow r, uint unit) { return nibbles(w); }
 #endif
 
 #if defined(WEIGHT_Q4) || defined(WEIGHT_Q4K) || defined(WEIGHT_Q5) || defined(WEIGHT_Q5K)
@@ -216,7 +219,7 @@ Values weight_values(WeightRow r, uint unit) {
 uint high_bits(uint bits) { return (bits & 3u) << 4 | (bits & 12u) << 10 | (bits & 48u) << 16 | (bits & 192u) << 22; }
 uvec2 weight_integers(Values w, WeightRow r, uint unit) {
     uint high = w.y >> (16u * ((r.unit + unit * WEIGHT_GROUP) & 1u));
-    return uvec2(w.x & 0x0f0f0f0fu, (w.x >> 4) & 0x0f0f0f0fu) | uvec2(high_bits(high), high_bits(high >> 8));
+    return nibbles(w.x) | uvec2(high_bits(high), high_bits(high >> 8));
 }
 void weight_decode(Values w, WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) {
     uvec2 q = weight_integers(w, r, unit);

@@ -101,9 +101,7 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
     uint32_t own = sequence_common(seq, ids, (uint32_t)count - 1, engine->params.deterministic);
     // A page shared with others must not be written again.
     if (own % KV_PAGE_TOKENS && engine->pool.references[seq->pages[own / KV_PAGE_TOKENS]] > 1) own -= own % KV_PAGE_TOKENS;
-    uint32_t others = 0;
-    if (own >= ENGINE_WORTH_A_COPY) engine_find_prefix(engine, seq, ids, (uint32_t)count, &others);
-    if (own < ENGINE_WORTH_A_COPY || others >= own + ENGINE_WORTH_A_COPY) own = 0;
+    if (own < ENGINE_WORTH_A_COPY) own = 0;
     zs_status status = engine_drain(engine, error);
     if (status) return status;
     sequence_truncate(seq, &engine->pool, own);

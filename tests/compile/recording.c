@@ -4,6 +4,7 @@
 #include "train/record.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_ROWS = 64, CONTEXT = 2048, SOMEWHERE = 0x10000 };
 
@@ -37,8 +38,7 @@ static void fill_layer(model_layer *layer, const compile_shape *s, matrix_type t
 static op_policy policy_of(zs_device *device, const compile_shape *s) {
     op_policy policy = op_policy_of(device);
     const op_matrix_shape largest = {8 * policy.matrix.m, 8, 8};
-    for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES; i++)
-        policy.integers[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES] = policy.matvec[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES];
+    memcpy(policy.integers, policy.matvec, sizeof policy.integers);
     if (!(policy.tiers & ZS_TIER_MATRIX)) return policy;
     bool large = s->hidden >= 2048 && op_matrix_divides(&largest, &policy.matrix, policy.subgroup_size);
     policy.matrix_shape = large ? largest : op_matrix_smallest(&policy.matrix);
