@@ -111,6 +111,8 @@ KERNEL(attention_lanes_f32_subgroup, "attention_lanes.comp", "-DSUBGROUP", ZS_TI
 KERNEL(attention_lanes_f16_subgroup, "attention_lanes.comp", "-DKV_F16 -DSUBGROUP", ZS_TIER_SUBGROUP, PushAttention)
 KERNEL(attention_tiles_f32, "attention_tiles.comp", "", 0, PushAttention)
 KERNEL(attention_tiles_f16, "attention_tiles.comp", "-DKV_F16", 0, PushAttention)
+KERNEL(attention_matrix, "attention_matrix.comp", "", ZS_TIER_SUBGROUP | ZS_TIER_HALF | ZS_TIER_MATRIX, PushAttention)
+KERNEL(attention_matrix2, "attention_matrix.comp", "-DMATRIX2", ZS_TIER_SUBGROUP | ZS_TIER_HALF | ZS_TIER_MATRIX | ZS_TIER_MATRIX2, PushAttention)
 KERNEL(attention_combine, "attention_combine.comp", "", 0, PushAttentionCombine)
 KERNEL(sample, "sample.comp", "", 0, PushSample)
 KERNEL(logprobs, "logprobs.comp", "", 0, PushLogprobs)

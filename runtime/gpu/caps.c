@@ -113,6 +113,13 @@ static bool can_require_sizes(const properties *p) { return p->v13.requiredSubgr
 
 static bool divides_32(uint32_t n) { return n > 0 && n <= 32 && 32 % n == 0; }
 
+/// Matrices of f16 with sums of a type, of sizes that kernels can use.
+static bool multiplies_halves(const VkCooperativeMatrixPropertiesKHR *k, VkComponentTypeKHR sums) {
+    return k->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && k->BType == VK_COMPONENT_TYPE_FLOAT16_KHR && k->CType == sums &&
+           k->ResultType == sums && k->scope == VK_SCOPE_SUBGROUP_KHR && divides_32(k->MSize) && divides_32(k->NSize) &&
+           divides_32(k->KSize);
+}
+
 /// The largest of the driver's matrices that the kernels can use, the squarest of equals; zeros when there is none.
 static gpu_matrix_units choose_matrix_units(const gpu_instance *instance, const gpu_physical *physical) {
     enum { MAX_KINDS = 128 };
@@ -125,15 +132,15 @@ static gpu_matrix_units choose_matrix_units(const gpu_instance *instance, const 
     if (instance->vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical->handle, &count, kinds) < VK_SUCCESS) return best;
     for (uint32_t i = 0; i < count; i++) {
         const VkCooperativeMatrixPropertiesKHR *k = &kinds[i];
-        if (k->AType != VK_COMPONENT_TYPE_FLOAT16_KHR || k->BType != VK_COMPONENT_TYPE_FLOAT16_KHR ||
-            k->CType != VK_COMPONENT_TYPE_FLOAT32_KHR || k->ResultType != VK_COMPONENT_TYPE_FLOAT32_KHR ||
-            k->scope != VK_SCOPE_SUBGROUP_KHR || !divides_32(k->MSize) || !divides_32(k->NSize) || !divides_32(k->KSize))
-            continue;
+        if (!multiplies_halves(k, VK_COMPONENT_TYPE_FLOAT32_KHR)) continue;
         uint32_t size = k->MSize * k->NSize * k->KSize, best_size = best.m * best.n * best.k;
         uint32_t longest = k->MSize > k->NSize ? k->MSize : k->NSize, best_longest = best.m > best.n ? best.m : best.n;
         if (size > best_size || (size == best_size && longest < best_longest))
             best = (gpu_matrix_units){.m = k->MSize, .n = k->NSize, .k = k->KSize};
     }
+    for (uint32_t i = 0; i < count; i++)
+        best.half_sums |= multiplies_halves(&kinds[i], VK_COMPONENT_TYPE_FLOAT16_KHR) && kinds[i].MSize == best.m &&
+                          kinds[i].NSize == best.n && kinds[i].KSize == best.k;
     return best;
 }
 
@@ -157,8 +164,11 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
     if (half_subgroup && f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel && physical->caps.matrix.m &&
         (p->matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))
         tiers |= ZS_TIER_MATRIX;
-    if ((tiers & ZS_TIER_MATRIX) && f->matrix2.cooperativeMatrixWorkgroupScope && f->matrix2.cooperativeMatrixTensorAddressing)
+#ifdef ZSIGMA_MATRIX2 // glslc could make its kernels
+    if ((tiers & ZS_TIER_MATRIX) && f->matrix2.cooperativeMatrixReductions && f->matrix2.cooperativeMatrixConversions &&
+        f->matrix2.cooperativeMatrixPerElementOperations)
         tiers |= ZS_TIER_MATRIX2;
+#endif
     return tiers;
 }
 

@@ -13,6 +13,7 @@
 /// The cooperative matrices that are used: f16 [m, k] · f16 [k, n] summed in f32, by a subgroup. All of them divide 32; zeros: none.
 typedef struct gpu_matrix_units {
     uint32_t m, n, k;
+    bool half_sums; // sums can be f16 as well
 } gpu_matrix_units;
 
 typedef struct gpu_caps {

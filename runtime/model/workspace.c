@@ -68,6 +68,7 @@ static op_policy policy_of(const zs_model *model, const model_workspace_params *
     op_policy policy = model->policy;
     policy.deterministic = params->deterministic;
     if (!params->fast) policy.matrix_shape.tile = 0;
+    if (!params->fast || !params->kv_f16) policy.matrix_attention = 0;
     policy.dot = params->fast && (policy.tiers & ZS_TIER_DOT);
     return policy;
 }

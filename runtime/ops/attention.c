@@ -7,15 +7,47 @@ enum {
     LANES_STATE = 448, // floats of an invocation's queries at most, where that leaves it one
     TILES_WORKGROUP = 128,
     TILES_SPLITS = 8,
+    MATRIX_SUBGROUPS = 4,
+    MATRIX_HEAD_DIM = 128, // of more, a subgroup's sums and queries do not fit its registers
 };
 
 /// Queries a workgroup of attention_tiles holds: shared memory stays below 16 KiB.
 static uint32_t tile_queries(uint32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
 
+/// Shared memory of a workgroup of attention_matrix with chunks of so many keys.
+static uint32_t matrix_shared_bytes(const op_policy *policy, uint32_t head_dim, uint32_t keys) {
+    const gpu_matrix_units *units = &policy->matrix;
+    uint32_t widest = units->n > units->k ? units->n : units->k, queries = MATRIX_SUBGROUPS * units->m;
+    uint32_t rows = keys > queries ? keys : queries, pitch = 2 * widest * divide_up(head_dim, widest) + 16;
+    return rows * pitch + queries * (4 * units->n + 16) + (policy->matrix_attention == ZS_TIER_MATRIX2 ? 0 : queries * (2 * keys + 16));
+}
+
+/// What the kernels need of a device's matrices: sums become operands by themselves (ZS_TIER_MATRIX2), or through shared memory.
+static bool matrix_suits(const op_policy *policy) {
+    return policy->matrix_attention == ZS_TIER_MATRIX2 ? policy->matrix.n == policy->matrix.k : policy->matrix.half_sums;
+}
+
+/// Keys of a chunk; 0: attention does without matrix units.
+static uint32_t matrix_keys(const op_policy *policy, uint32_t group, uint32_t head_dim) {
+    const gpu_matrix_units *units = &policy->matrix;
+    uint32_t shared = policy->shared_bytes ? policy->shared_bytes : 16384;
+    if (!policy->matrix_attention || !matrix_suits(policy) || policy->deterministic || head_dim % 8 || head_dim > MATRIX_HEAD_DIM ||
+        group > MATRIX_SUBGROUPS * units->m)
+        return 0;
+    for (uint32_t keys = 64; keys >= 32; keys /= 2)
+        if (matrix_shared_bytes(policy, head_dim, keys) <= shared) return keys;
+    return 0;
+}
+
+bool op_attention_on_matrix(const op_policy *policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
+    return !policy->lanes && matrix_keys(policy, heads / kv_heads, head_dim) > 0;
+}
+
 uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
     if (policy.lanes) return op_lanes_rows(&policy);
-    uint32_t rows = tile_queries(head_dim) / (heads / kv_heads);
-    return rows ? rows : 1;
+    uint32_t group = heads / kv_heads, queries = tile_queries(head_dim);
+    if (matrix_keys(&policy, group, head_dim)) queries = MATRIX_SUBGROUPS * policy.matrix.m;
+    return queries > group ? queries / group : 1;
 }
 
 static bool is_split(const op_policy *policy, bool decode) { return !policy->lanes && decode && !policy->deterministic; }
@@ -79,6 +111,22 @@ static void record_tiles(const op_recorder *recorder, const op_attention *op, op
     if (split) record_combine(recorder, op);
 }
 
+static void record_matrix(const op_recorder *recorder, const op_attention *op, uint32_t keys, op_dispatch *dispatch) {
+    const op_policy *policy = &recorder->policy;
+    if (!op->kv_f16) {
+        op_fail(recorder, "attention on matrix units takes keys and values as f16");
+        return;
+    }
+    dispatch->key = (gpu_kernel_key){
+        .module = policy->matrix_attention == ZS_TIER_MATRIX2 ? SHADER_attention_matrix2 : SHADER_attention_matrix,
+        .subgroup_size = policy->subgroup_size,
+        .constant_count = 8,
+        .constants = {MATRIX_SUBGROUPS * policy->subgroup_size, op->head_dim, op->heads / op->kv_heads, policy->subgroup_size,
+                      policy->matrix.m, policy->matrix.n, policy->matrix.k, keys},
+    };
+    op_record(recorder, dispatch);
+}
+
 void op_record_attention(const op_recorder *recorder, const op_attention *op) {
     if (op->kv_heads == 0 || op->heads % op->kv_heads || op->head_dim % 4 || op->head_dim > 256) {
         op_fail(recorder, "attention: %u heads over %u KV heads of %u", op->heads, op->kv_heads, op->head_dim);
@@ -104,8 +152,11 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .groups = {op->spans, op->kv_heads, 1},
         .work = {.bytes = pairs * op->kv_heads * op->head_dim * (op->kv_f16 ? 4.0 : 8.0), .flops = 4.0 * pairs * op->heads * op->head_dim},
     };
+    uint32_t keys = op->decode ? 0 : matrix_keys(&recorder->policy, op->heads / op->kv_heads, op->head_dim);
     if (recorder->policy.lanes)
         record_lanes(recorder, op, &dispatch);
+    else if (keys)
+        record_matrix(recorder, op, keys, &dispatch);
     else
         record_tiles(recorder, op, &dispatch);
 }

@@ -37,6 +37,8 @@ typedef struct op_policy {
     uint32_t weight_group;        // how new matrices are laid out (matrix.h)
     uint64_t part_limit;          // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
     op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
+    uint32_t matrix_attention;    // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
+                                  // keys and values are f16 then; 0: not
     gpu_matrix_units matrix;
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
     op_matvec integers[MATRIX_TYPES][OP_MATVEC_CLASSES]; // by products of integers, where dot allows it; rows 0: not
@@ -73,7 +75,7 @@ typedef struct op_tuned {
 /// its weights find no room.
 zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error);
 /// Whether the device's matrix units are worth using: right, and faster than the kernels without them. Measured once per device and
-/// driver, and kept in the cache folder. Sets policy->matrix_shape.
+/// driver, and kept in the cache folder. Sets policy->matrix_shape and policy->matrix_attention.
 zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error);
 
 typedef struct op_recorder {
@@ -219,6 +221,8 @@ typedef struct op_attention {
     uint64_t partials; // scratch of op_attention_partials(…) bytes; used by decode on GPUs, which takes a second dispatch
 } op_attention;
 void op_record_attention(const op_recorder *recorder, const op_attention *op);
+/// Whether policy.matrix_attention serves such heads.
+bool op_attention_on_matrix(const op_policy *policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Longest span in rows.
 uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Bytes of scratch for a decode step of `rows` rows; 0 where none is used.

@@ -42,6 +42,7 @@ static op_policy policy_of(zs_device *device, const compile_shape *s) {
     if (!(policy.tiers & ZS_TIER_MATRIX)) return policy;
     bool large = s->hidden >= 2048 && op_matrix_divides(&largest, &policy.matrix, policy.subgroup_size);
     policy.matrix_shape = large ? largest : op_matrix_smallest(&policy.matrix);
+    policy.matrix_attention = policy.tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
     return policy;
 }
 
@@ -76,7 +77,7 @@ static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool det
         .policy = model->policy,
     };
     made.policy.deterministic = deterministic;
-    if (!kv_f16) made.policy.matrix_shape.tile = 0; // as without ZS_PRECISION_FAST
+    if (!kv_f16) made.policy.matrix_shape.tile = made.policy.matrix_attention = 0; // as without ZS_PRECISION_FAST
     workspace_strides(model, &made);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
     made.logits.address = made.logit_hidden.address = made.partials.address = made.operands.address = made.rope.address = SOMEWHERE;

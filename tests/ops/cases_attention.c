@@ -145,7 +145,7 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
     return d;
 }
 
-static expect *make_expected(harness *h, const attention_data *d) {
+static expect *make_expected(harness *h, const attention_data *d, bool half) {
     const attention_case *c = &d->shape;
     size_t count = (size_t)d->row_count * d->op.out_stride;
     expect *expected = harness_alloc(h, count, sizeof *expected);
@@ -165,7 +165,7 @@ static expect *make_expected(harness *h, const attention_data *d) {
             }
             for (uint32_t i = 0; i < c->head_dim; i++)
                 q[i] = d->q[(size_t)t * d->op.q_stride + head * c->head_dim + i] * (c->window ? 2.0f : 1.0f);
-            reference_attention(q, keys, values, row.position + 1 - first, c->head_dim, out, bound);
+            reference_attention(q, keys, values, row.position + 1 - first, c->head_dim, half, out, bound);
             for (uint32_t i = 0; i < c->head_dim; i++)
                 expected[(size_t)t * d->op.out_stride + head * c->head_dim + i] = (expect){out[i], bound[i]};
         }
@@ -195,12 +195,20 @@ static uint64_t offer_partials(harness *h, attention_data *d, op_policy policy) 
     return bytes ? d->partials : 0;
 }
 
-static void record(harness *h, const op_recorder *recorder, void *user) {
+/// As a workspace has it: matrix units only for keys and values in f16.
+static op_recorder recorder_of(const op_recorder *recorder, const attention_data *d) {
+    op_recorder made = *recorder;
+    if (!d->op.kv_f16) made.policy.matrix_attention = 0;
+    return made;
+}
+
+static void record(harness *h, const op_recorder *given, void *user) {
     attention_data *d = user;
-    uint32_t limit = d->op.decode ? 1 : op_span_rows(recorder->policy, d->op.heads, d->op.kv_heads, d->op.head_dim);
+    const op_recorder recorder = recorder_of(given, d);
+    uint32_t limit = d->op.decode ? 1 : op_span_rows(recorder.policy, d->op.heads, d->op.kv_heads, d->op.head_dim);
     d->op.spans = cut_spans(d, 0, d->row_count, limit, harness_before(h, d->spans));
-    d->op.partials = offer_partials(h, d, recorder->policy);
-    op_record_attention(recorder, &d->op);
+    d->op.partials = offer_partials(h, d, recorder.policy);
+    op_record_attention(&recorder, &d->op);
 }
 
 void cases_attention(harness *h) {
@@ -214,7 +222,8 @@ void cases_attention(harness *h) {
                               c->window == WHOLE ? 0 : c->window, c->window == WHOLE ? ", whole" : ""))
                 continue;
             attention_data d = make_data(h, c, f16);
-            harness_expect_f32(h, d.op.out, make_expected(h, &d), (size_t)d.row_count * d.op.out_stride);
+            harness_expect_f32_or(h, d.op.out, make_expected(h, &d, false), f16 && !c->decode ? make_expected(h, &d, true) : NULL, NULL,
+                                  (size_t)d.row_count * d.op.out_stride);
             harness_run(h, record, NULL, &d);
         }
 }
@@ -238,9 +247,10 @@ static void put_single_spans(harness *h, const attention_data *d, uint64_t *span
     *step = harness_put(h, &copy, sizeof copy);
 }
 
-static void record_rows(harness *h, const op_recorder *recorder, void *user) {
+static void record_rows(harness *h, const op_recorder *given, void *user) {
     rows_data *d = user;
     attention_data *all = &d->all;
+    const op_recorder made = recorder_of(given, all), *recorder = &made;
     size_t bytes = (size_t)all->row_count * all->op.out_stride * sizeof(float);
     all->op.decode = false;
     record(h, recorder, all);

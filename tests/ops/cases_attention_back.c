@@ -141,7 +141,7 @@ static void attend(harness *h, back_data *d, uint32_t t, uint32_t head, uint32_t
         keys[i] = d->keys + (size_t)row * d->v_stride + kv_head * size;
         values[i] = d->values + (size_t)row * d->v_stride + kv_head * size;
     }
-    reference_attention(d->q + (size_t)t * d->op.q_stride + head * size, keys, values, count, size, out, bound);
+    reference_attention(d->q + (size_t)t * d->op.q_stride + head * size, keys, values, count, size, false, out, bound);
     for (uint32_t c = 0; c < size; c++) d->out[(size_t)t * d->op.out_stride + head * size + c] = (float)out[c];
 }
 

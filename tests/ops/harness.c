@@ -132,20 +132,24 @@ static void add_matvec_variants(harness *h) {
     }
 }
 
-/// Matrix units, where the device has them, on the kernels for GPUs: the smallest tiles and the largest.
+/// Matrix units, where the device has them, on the kernels for GPUs: the smallest tiles, and the largest with what
+/// VK_NV_cooperative_matrix2 adds.
 static void add_matrix_variants(harness *h) {
     const gpu_caps *caps = gpu_device_caps(h->device);
     if (!(caps->tiers & ZS_TIER_MATRIX)) return;
     for (uint32_t tile = 4 * caps->matrix.m; tile <= 8 * caps->matrix.m; tile *= 2) {
         uint32_t at = h->variant_count;
-        add_variant(h, false, caps->tiers, caps->subgroup_size, false);
+        uint32_t twice = tile / (4 * caps->matrix.m); // 1 or 2: the smallest of everything and the largest
+        uint32_t tiers = twice == 1 ? caps->tiers & ~(uint32_t)ZS_TIER_MATRIX2 : caps->tiers;
+        add_variant(h, false, tiers, caps->subgroup_size, false);
         if (at == MAX_VARIANTS) return;
         variant *v = &h->variants[at];
-        snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile, caps->matrix.m,
-                 caps->matrix.n, caps->matrix.k, caps->subgroup_size);
-        uint32_t twice = tile / (4 * caps->matrix.m); // 1 or 2: the smallest of everything and the largest
+        snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "%s/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile,
+                 tiers & ZS_TIER_MATRIX2 ? "/2" : "", caps->matrix.m, caps->matrix.n, caps->matrix.k, caps->subgroup_size);
         v->policy.matrix_shape = (op_matrix_shape){tile, 4 * twice, 4 * twice};
+        v->policy.matrix_attention = tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
         v->policy.matrix = caps->matrix;
+        v->policy.shared_bytes = caps->shared_bytes;
         h->variant_count = at + is_wanted(v->name, h->params.variant);
     }
 }

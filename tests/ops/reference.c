@@ -31,16 +31,18 @@ double reference_log_sum(const float *x, size_t n) {
 ///   rescaling when the maximum grows (the |x| add up to the whole; changes are few): (32 + 3|x|) 2u relative in all;
 ///   in the sums over positions by √count u of their magnitudes.
 /// Numerator and denominator both err so: Σ p_i (|v_i| + |out|) r_i + (√count + 8) u Σ p_i |v_i|.
-void reference_attention(const float *q, const float *const *keys, const float *const *values, uint32_t count, uint32_t head_dim,
+void reference_attention(const float *q, const float *const *keys, const float *const *values, uint32_t count, uint32_t head_dim, bool half,
                          double *out, double *bound) {
-    const double u = 1.0 / (1 << 24), root = sqrt((double)head_dim);
+    const double u = 1.0 / (1 << 24), h = half ? 1.0 / (1 << 11) : 0, root = sqrt((double)head_dim);
     double *scores = calloc(count, sizeof *scores), *errors = calloc(count, sizeof *errors);
     if (scores == NULL || errors == NULL) abort();
     double top = -INFINITY, total = 0;
     for (uint32_t i = 0; i < count; i++) {
         reference_sum s = reference_dot(q, keys[i], head_dim);
         scores[i] = s.value / root;
-        errors[i] = (root + 4) * u * s.magnitude / root;
+        double squares = 0; // q in f16: roundings walk at random, or all of them shorten
+        for (uint32_t d = 0; d < head_dim; d++) squares += pow((double)q[d] * (double)keys[i][d], 2);
+        errors[i] = ((root + 4) * u * s.magnitude + h * (4 * sqrt(squares) + 2 * fabs(s.value))) / root;
         top = fmax(top, scores[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -50,15 +52,17 @@ void reference_attention(const float *q, const float *const *keys, const float *
         total += scores[i];
     }
     for (uint32_t d = 0; d < head_dim; d++) {
-        double value = 0, spread = 0, magnitude = 0;
+        double value = 0, spread = 0, magnitude = 0, rough = 0;
         for (uint32_t i = 0; i < count; i++) value += scores[i] / total * (double)values[i][d];
         for (uint32_t i = 0; i < count; i++) {
             double p = scores[i] / total, v = fabs((double)values[i][d]);
             spread += p * (v + fabs(value)) * errors[i];
             magnitude += p * v;
+            rough += v;
         }
         out[d] = value;
         bound[d] = spread + (sqrt((double)count) + 8) * u * magnitude;
+        bound[d] += h * (2 * magnitude + ldexp(rough, -13) / total); // weights in f16, of which the smallest are multiples of 2^−24
     }
     free(scores);
     free(errors);

@@ -20,8 +20,8 @@ double reference_silu(double x);
 double reference_rms_scale(const float *x, size_t n, double eps);
 
 /// Attention of one query over `count` keys and values, key i at keys[i] and value i at values[i], each [head_dim].
-/// out[head_dim]; bound[head_dim]: what f32 may make of it (see reference.c).
-void reference_attention(const float *q, const float *const *keys, const float *const *values, uint32_t count, uint32_t head_dim,
+/// out[head_dim]; bound[head_dim]: what f32 may make of it (see reference.c), or (half) products of q and weights in f16.
+void reference_attention(const float *q, const float *const *keys, const float *const *values, uint32_t count, uint32_t head_dim, bool half,
                          double *out, double *bound);
 
 /// log Σ exp x

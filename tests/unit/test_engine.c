@@ -38,6 +38,7 @@ static zs_model *load(const char *path) {
     if (!gpu_kernels || !units) return model;
     model->policy.tiers |= units;
     model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix);
+    model->policy.matrix_attention = caps->tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
     return model;
 }
 
