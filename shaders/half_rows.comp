@@ -15,11 +15,17 @@ layout(constant_id = 3) const uint NORM_EPS = 0;
 layout(push_constant, std430) uniform Push { PushHalfRows push; };
 #include "reduce.glsl"
 
+// The i-th four values of this workgroup's row.
+vec4 x_quad(uint i) {
+    uvec4 at = 4u * i + uvec4(0u, 1u, 2u, 3u);
+    return mix(vec4(0.0), push.x.v[gl_WorkGroupID.x * push.x_stride / 4u + i], lessThan(at, uvec4(push.end)));
+}
+
 void main() {
-    uint id = gl_LocalInvocationID.x, quads = push.width / 4u, from = gl_WorkGroupID.x * push.x_stride / 4u;
+    uint id = gl_LocalInvocationID.x, quads = push.width / 4u;
     float largest = 0.0, squares = 0.0;
     for (uint i = id; i < quads; i += WORKGROUP) {
-        vec4 x = push.x.v[from + i];
+        vec4 x = x_quad(i);
         squares += dot(x, x);
         vec4 size = abs(NORM ? x * push.norm.v[i] : x);
         largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
@@ -32,7 +38,7 @@ void main() {
     if (NORM) down *= inversesqrt(workgroup_sum(squares) / float(NORM_WIDTH) + uintBitsToFloat(NORM_EPS));
     if (id == 0u) push.undo.v[gl_WorkGroupID.x] = down;
     for (uint i = id; i < quads; i += WORKGROUP) {
-        vec4 x = push.x.v[from + i] * up;
+        vec4 x = x_quad(i) * up;
         if (NORM) x *= push.norm.v[i];
         push.h.v[gl_WorkGroupID.x * quads + i] = uvec2(packHalf2x16(x.xy), packHalf2x16(x.zw));
     }

@@ -110,7 +110,9 @@ STRUCT(PushHalfRows) {
     REF(Uint2Ref) h;   // f16 [rows, width]
     REF(FloatRef) undo; // [rows]
     uint width;         // a multiple of 32
+    uint end;           // x has values up to here; zeros stand for what lies behind
     uint x_stride;
+    uint pad0;
 } END(PushHalfRows)
 
 // rms_norm.comp
@@ -413,7 +415,7 @@ static_assert(sizeof(Step) == 48, "matches GLSL");
 static_assert(sizeof(Sampler) == 64, "matches GLSL");
 static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushLinear) == 128, "matches GLSL");
-static_assert(sizeof(PushHalfRows) == 40, "matches GLSL");
+static_assert(sizeof(PushHalfRows) == 48, "matches GLSL");
 static_assert(sizeof(PushRmsNorm) == 56, "matches GLSL");
 static_assert(sizeof(PushLayerNorm) == 48, "matches GLSL");
 static_assert(sizeof(PushGelu) == 24, "matches GLSL");

@@ -143,7 +143,7 @@ static void fill_info(zs_engine *e) {
         .mode = engine_mode_name(p->mode, p->composed),
         .kv_bytes = e->pool.page_bytes * e->pool.page_count,
         .workspace_bytes = model_workspace_bytes(e->running, &w),
-        .composed_bytes = e->composer ? model_composer_bytes(e->model, composed_types[p->composed].type, NULL) : 0,
+        .composed_bytes = e->composer ? model_composer_bytes(e->model, composed_types[p->composed].type, w.fast, NULL) : 0,
         .decode_dispatches_per_layer = model_layer_dispatches(e->running, e->workspace, true),
     };
 }
@@ -182,14 +182,15 @@ static zs_status check_params(const zs_model *model, const zs_engine_params *p, 
 
 static zs_status create_composer(zs_engine *e, zs_error *error) {
     matrix_type type = composed_types[e->params.composed].type;
-    uint64_t bytes = model_composer_bytes(e->model, type, NULL), free_bytes = gpu_device_memory_free(e->model->device);
+    bool fast = e->params.precision == ZS_PRECISION_FAST;
+    uint64_t bytes = model_composer_bytes(e->model, type, fast, NULL), free_bytes = gpu_device_memory_free(e->model->device);
     if (bytes > free_bytes)
         return zs_error_set(
             error, ZS_ERROR_DEVICE_MEMORY,
             "composed weights as %s need %.0f MB and %.0f MB are free: use a smaller type, or keep the factors in host memory "
             "or in the file",
             matrix_type_name(type), (double)bytes / 1e6, (double)free_bytes / 1e6);
-    zs_status status = model_composer_create(e->model, type, &e->composer, error);
+    zs_status status = model_composer_create(e->model, type, fast, &e->composer, error);
     if (!status) e->running = model_composed(e->composer);
     return status;
 }

@@ -55,7 +55,9 @@ static zs_status fill_bytes(const planning *p, zs_error *error) {
                  least = model_weight_bytes(&p->policy, p->file, ZS_PLACE_FILE, &unused);
         if (composed) model_shape_compose(running, engine_composed_type(plan->composed));
         engine_bytes engine = engine_sizes(model, running, &p->engine);
-        uint64_t made = composed ? model_composer_bytes(model, engine_composed_type(plan->composed), &scratch) : 0;
+        uint64_t made =
+            composed ? model_composer_bytes(model, engine_composed_type(plan->composed), p->engine.precision == ZS_PRECISION_FAST, &scratch)
+                     : 0;
         plan->weight_bytes = least;
         plan->factor_bytes = plan->factors == ZS_PLACE_DEVICE ? most - least : 0;
         plan->host_bytes = plan->factors == ZS_PLACE_HOST ? most - least : 0;

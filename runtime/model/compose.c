@@ -14,6 +14,7 @@ struct model_composer {
     uint32_t buffer_count;
     uint32_t block;   // rows that are made at once
     gpu_buffer a, y;  // scratch: f32 [block, r], [block, in]
+    gpu_buffer half;  // scratch: a as operands of matrix units; none where they do not serve
     gpu_buffer rows;  // Step [blocks], then Row [blocks · block] whose tokens count up
     factor_slot slot; // where factors are brought to that do not lie on the device
     gpu_command *command;
@@ -58,7 +59,19 @@ static uint64_t y_bytes(const extent *e) { return 4ull * block_rows(e) * round_u
 static uint64_t steps_bytes(const extent *e) { return (blocks_of(e) * sizeof(Step) + 255) / 256 * 256; }
 static uint64_t rows_bytes(const extent *e) { return steps_bytes(e) + (uint64_t)blocks_of(e) * block_rows(e) * sizeof(Row); }
 
-uint64_t model_composer_bytes(const zs_model *model, matrix_type type, uint64_t *scratch) {
+/// Matrix units only where less than f32 is asked for.
+static op_policy policy_of(const zs_model *model, bool fast) {
+    op_policy policy = model->policy;
+    if (!fast) policy.matrix_shape.tile = 0;
+    return policy;
+}
+
+static uint64_t half_bytes(const op_policy *policy, const extent *e) {
+    return op_linear_operands(policy, block_rows(e), round_up(e->rank, 32));
+}
+
+uint64_t model_composer_bytes(const zs_model *model, matrix_type type, bool fast, uint64_t *scratch) {
+    const op_policy policy = policy_of(model, fast);
     uint32_t group = model->policy.weight_group;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->config.layers; i++) {
@@ -69,7 +82,7 @@ uint64_t model_composer_bytes(const zs_model *model, matrix_type type, uint64_t 
         }
     }
     extent e = extent_of(model);
-    uint64_t rest = bytes ? a_bytes(&e) + y_bytes(&e) + rows_bytes(&e) + factor_slot_bytes(model) : 0;
+    uint64_t rest = bytes ? a_bytes(&e) + y_bytes(&e) + half_bytes(&policy, &e) + rows_bytes(&e) + factor_slot_bytes(model) : 0;
     if (scratch) *scratch = rest;
     return bytes + rest;
 }
@@ -135,16 +148,18 @@ static zs_status create_weights(model_composer *c, matrix_type type, zs_error *e
     return status;
 }
 
-zs_status model_composer_create(zs_model *model, matrix_type type, model_composer **out, zs_error *error) {
+zs_status model_composer_create(zs_model *model, matrix_type type, bool fast, model_composer **out, zs_error *error) {
     model_composer *c = calloc(1, sizeof *c);
     if (!c) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for composed weights");
     extent e = extent_of(model);
     c->model = model;
-    c->policy = model->policy;
+    c->policy = policy_of(model, fast);
     c->block = block_rows(&e);
     zs_status status = create_weights(c, type, error);
     if (!status) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, a_bytes(&e), false, "compose a", &c->a, error);
     if (!status) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, y_bytes(&e), false, "compose y", &c->y, error);
+    uint64_t half = half_bytes(&c->policy, &e);
+    if (!status && half) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, half, false, "compose operands", &c->half, error);
     if (!status) status = create_rows(c, &e, error);
     if (!status) status = factor_slot_create(model, &c->slot, error);
     if (!status) status = gpu_command_create(model->device, "compose", &c->command, error);
@@ -161,7 +176,7 @@ void model_composer_destroy(model_composer **composer) {
     *composer = NULL;
     zs_device *device = c->model->device;
     for (uint32_t i = 0; i < c->buffer_count; i++) gpu_buffer_destroy(device, &c->buffers[i]);
-    gpu_buffer *const scratch[] = {&c->a, &c->y, &c->rows};
+    gpu_buffer *const scratch[] = {&c->a, &c->y, &c->half, &c->rows};
     for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++) gpu_buffer_destroy(device, scratch[i]);
     factor_slot_destroy(&c->slot);
     gpu_command_destroy(&c->command);
@@ -187,6 +202,7 @@ static void record_weight(model_composer *c, const matrix *u, const matrix *vt, 
                                          .step = c->rows.address + i * sizeof(Step),
                                          .a = c->a.address,
                                          .y = c->y.address,
+                                         .operands = c->half.address,
                                          .first = first,
                                          .rows = to->out - first < c->block ? to->out - first : c->block,
                                      });

@@ -8,12 +8,12 @@ typedef struct model_composer model_composer;
 
 /// Bytes on the device: W' of every factored matrix, and the scratch that makes them (with one matrix' factors where the model keeps
 /// them elsewhere). scratch may be NULL.
-uint64_t model_composer_bytes(const zs_model *model, matrix_type type, uint64_t *scratch);
+uint64_t model_composer_bytes(const zs_model *model, matrix_type type, bool fast, uint64_t *scratch);
 /// Floating-point operations of one model_compose.
 double model_compose_flops(const zs_model *model);
 
-/// type: F16, Q8 or Q4. The model outlives it. What the weights are is open until model_compose.
-zs_status model_composer_create(zs_model *model, matrix_type type, model_composer **composer, zs_error *error);
+/// type: F16, Q8 or Q4. fast: products of factors may go through f16, on matrix units (ZS_PRECISION_FAST). The model outlives it. What the weights are is open until model_compose.
+zs_status model_composer_create(zs_model *model, matrix_type type, bool fast, model_composer **composer, zs_error *error);
 void model_composer_destroy(model_composer **composer);
 /// Makes W' from a row of scales, device address of f32 [scale_count], matrix by matrix, and waits for it; nothing submitted may be using
 /// the old one. After a failure the weights are a mixture.

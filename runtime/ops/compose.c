@@ -85,6 +85,7 @@ void op_record_compose(const op_recorder *recorder, const op_compose *op) {
                                                       .segment_count = 1,
                                                       .x = op->a,
                                                       .y = op->y,
+                                                      .operands = op->operands,
                                                       .x_stride = u->padded,
                                                       .y_stride = vt->padded,
                                                       .rows = op->rows});

@@ -167,12 +167,6 @@ static uint32_t matrix_module(matrix_type type) {
     return modules[type];
 }
 
-/// The constants of a norm, behind all others.
-static void add_norm(const op_linear *op, gpu_kernel_key *key) {
-    key->constants[key->constant_count++] = op->norm_width;
-    memcpy(&key->constants[key->constant_count++], &op->norm_eps, sizeof op->norm_eps);
-}
-
 /// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     const uint32_t tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16, rows = tokens == 16 ? 4 : 2;
@@ -210,22 +204,30 @@ uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t str
 }
 
 static uint32_t operand_width(const op_linear *op) { return op->norm ? op->segments[0].weight->padded : op->x_stride; }
-static uint64_t operand_undo(const op_linear *op) { return op->operands + 2ull * operand_width(op) * op->rows; }
 
-/// x[T, width], of the stride, in f16 to op->operands, what undoes its scaling behind it, [T]; normed where there is a norm.
-static void record_half_rows(const op_recorder *recorder, const op_linear *op) {
-    uint32_t width = operand_width(op);
+/// The constants of a norm, behind all others.
+static void add_norm(uint32_t width, float eps, gpu_kernel_key *key) {
+    key->constants[key->constant_count++] = width;
+    memcpy(&key->constants[key->constant_count++], &eps, sizeof eps);
+}
+
+void op_record_half_rows(const op_recorder *recorder, const op_half_rows *op) {
     gpu_command_barrier(recorder->command); // the operation before may read its operands still, where the caller has no barrier between
-    PushHalfRows push = {
-        .x = op->x, .norm = op->norm, .h = op->operands, .undo = operand_undo(op), .width = width, .x_stride = op->x_stride};
+    PushHalfRows push = {.x = op->x,
+                         .norm = op->norm,
+                         .h = op->operands,
+                         .undo = op->operands + 2ull * op->width * op->rows,
+                         .width = op->width,
+                         .end = op->end,
+                         .x_stride = op->x_stride};
     op_dispatch dispatch = {
         .key = {.module = SHADER_half_rows, .constant_count = 2, .constants = {128, op->norm != 0}},
         .push = &push,
         .push_size = sizeof push,
         .groups = {op->rows, 1, 1},
-        .work = {.bytes = 10.0 * op->rows * width},
+        .work = {.bytes = 10.0 * op->rows * op->width},
     };
-    if (op->norm) add_norm(op, &dispatch.key);
+    if (op->norm) add_norm(op->norm_width, op->norm_eps, &dispatch.key);
     op_record(recorder, &dispatch);
     gpu_command_barrier(recorder->command);
 }
@@ -253,23 +255,31 @@ bool op_matrix_divides(const op_matrix_shape *shape, const gpu_matrix_units *uni
 
 uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_units *units) {
     uint32_t pitch = 16 * shape->units + 16, sums = 4 * units->m * units->n; // bytes of a tile's row; of a subgroup's matrix on its way out
-    return 2 * shape->tile * pitch + shape->subgroups * sums * (shape->tile > 4 * units->m ? 1 : 2);
+    uint32_t turned = 8 * shape->units * (2 * shape->tile + 16);             // of weights in linear_back
+    return shape->tile * pitch + (turned > shape->tile * pitch ? turned : shape->tile * pitch) +
+           shape->subgroups * sums * (shape->tile > 4 * units->m ? 1 : 2);
 }
 
-/// GPUs with matrix units, many rows: tiles through shared memory as f16, where record_half_rows has brought x.
+gpu_kernel_key op_matrix_key(const op_policy *policy, const op_matrix_shape *shape, uint32_t module, const matrix *weight, uint32_t flags,
+                             uint32_t segments) {
+    return (gpu_kernel_key){
+        .module = module,
+        .subgroup_size = policy->subgroup_size,
+        .constant_count = 10,
+        .constants = {shape->subgroups * policy->subgroup_size, weight->group, flags, segments, policy->subgroup_size, policy->matrix.m,
+                      policy->matrix.n, policy->matrix.k, shape->tile, shape->units},
+    };
+}
+
+/// GPUs with matrix units, many rows: tiles through shared memory as f16, where op_record_half_rows has brought x.
 static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
     op_matrix_shape shape = policy->matrix_shape;
     uint32_t width = operand_width(op);
     if (op->silu_mul) shape = pair_shape(&shape, &policy->matrix, policy->subgroup_size);
     push->x = op->operands;
     push->x_stride = width;
-    dispatch->key = (gpu_kernel_key){
-        .module = matrix_module(op->segments[0].weight->type),
-        .subgroup_size = policy->subgroup_size,
-        .constant_count = 10,
-        .constants = {shape.subgroups * policy->subgroup_size, op->segments[0].weight->group, flags & ~LINEAR_NORM, op->segment_count,
-                      policy->subgroup_size, policy->matrix.m, policy->matrix.n, policy->matrix.k, shape.tile, shape.units},
-    };
+    dispatch->key = op_matrix_key(policy, &shape, matrix_module(op->segments[0].weight->type), op->segments[0].weight, flags & ~LINEAR_NORM,
+                                  op->segment_count);
     dispatch->groups[0] = row_groups(op, shape.tile);
     dispatch->groups[1] = divide_up(op->rows, shape.tile);
 }
@@ -341,7 +351,7 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
         choose_matvec(op, policy, flags, &dispatch);
     else
         choose_linear(op, policy, flags, &dispatch);
-    if (op->norm && !operands) add_norm(op, &dispatch.key);
+    if (op->norm && !operands) add_norm(op->norm_width, op->norm_eps, &dispatch.key);
     op_record(recorder, &dispatch);
 }
 
@@ -390,7 +400,16 @@ uint32_t op_linear_dispatches(const op_linear *op) {
 
 void op_record_linear(const op_recorder *recorder, const op_linear *op) {
     if (!segments_fit(recorder, op)) return;
-    if (takes_operands(op, &recorder->policy)) record_half_rows(recorder, op);
+    if (takes_operands(op, &recorder->policy))
+        op_record_half_rows(recorder, &(op_half_rows){.x = op->x,
+                                                      .operands = op->operands,
+                                                      .norm = op->norm,
+                                                      .norm_width = op->norm_width,
+                                                      .norm_eps = op->norm_eps,
+                                                      .width = operand_width(op),
+                                                      .end = operand_width(op),
+                                                      .x_stride = op->x_stride,
+                                                      .rows = op->rows});
     bool split = false;
     for (uint32_t s = 0; s < op->segment_count; s++) split |= op->segments[s].weight->part_rows != 0;
     if (!split)

@@ -79,6 +79,22 @@ static uint32_t tiles_module(matrix_type type) {
     return modules[type];
 }
 
+/// On matrix units, for types of factors; SHADER_COUNT: there is none. Of f32, half of the digits would be lost.
+static uint32_t matrix_module(matrix_type type) {
+    switch (type) {
+    case MATRIX_F16: return SHADER_matmul_back_matrix_f16;
+    case MATRIX_Q8: return SHADER_matmul_back_matrix_q8;
+    default: return SHADER_COUNT;
+    }
+}
+
+static bool takes_operands(const op_linear_back *op, const op_policy *policy) {
+    bool aligned = true; // operands are read by eights
+    for (uint32_t s = 0; s < op->segment_count; s++) aligned &= op->segments[s].x_offset % 8 == 0;
+    return !policy->lanes && !policy->deterministic && policy->matrix_shape.tile && op->operands && op->x_stride % 32 == 0 && aligned &&
+           matrix_module(op->segments[0].weight->type) != SHADER_COUNT;
+}
+
 /// Units that an invocation of linear_back.comp takes, as a share of a workgroup's invocations: types that can be read by fours
 /// (weights.glsl) are.
 static uint32_t lanes_units(matrix_type type, uint32_t workgroup) {
@@ -136,6 +152,15 @@ static void choose_tiles(const op_linear_back *op, uint32_t flags, op_dispatch *
     dispatch->groups[1] = divide_up(op->rows, TILE);
 }
 
+/// GPUs with matrix units, where op_record_half_rows has brought x.
+static void choose_matrix(const op_linear_back *op, const op_policy *policy, uint32_t flags, PushLinearBack *push, op_dispatch *dispatch) {
+    const matrix *weight = op->segments[0].weight;
+    push->x = op->operands;
+    dispatch->key = op_matrix_key(policy, &policy->matrix_shape, matrix_module(weight->type), weight, flags, op->segment_count);
+    dispatch->groups[0] = unit_groups(op, policy->matrix_shape.tile / 8);
+    dispatch->groups[1] = divide_up(op->rows, policy->matrix_shape.tile);
+}
+
 /// Every matrix is in one part.
 static void record_whole(const op_recorder *recorder, const op_linear_back *op) {
     uint32_t flags = (op->residual ? LINEAR_RESIDUAL : 0) | (op->sum ? LINEAR_SUM : 0);
@@ -145,8 +170,22 @@ static void record_whole(const op_recorder *recorder, const op_linear_back *op) 
         record_blocks(recorder, op, flags, &push, &dispatch);
         return;
     }
-    choose_tiles(op, flags, &dispatch);
+    if (takes_operands(op, &recorder->policy))
+        choose_matrix(op, &recorder->policy, flags, &push, &dispatch);
+    else
+        choose_tiles(op, flags, &dispatch);
     op_record(recorder, &dispatch);
+}
+
+static void record_operands(const op_recorder *recorder, const op_linear_back *op) {
+    uint32_t end = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        uint32_t of_segment = op->segments[s].x_offset + op->segments[s].weight->out;
+        end = of_segment > end ? of_segment : end;
+    }
+    op_record_half_rows(
+        recorder, &(op_half_rows){
+                      .x = op->x, .operands = op->operands, .width = op->x_stride, .end = end, .x_stride = op->x_stride, .rows = op->rows});
 }
 
 void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op) {
@@ -156,6 +195,7 @@ void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op
         uint32_t of_segment = matrix_part_count(op->segments[s].weight);
         parts = of_segment > parts ? of_segment : parts;
     }
+    if (takes_operands(op, &recorder->policy)) record_operands(recorder, op);
     // y is a sum over the rows of W: the parts behind the first add to it.
     for (uint32_t p = 0; p < parts; p++) {
         matrix matrices[OP_MAX_SEGMENTS];

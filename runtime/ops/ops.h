@@ -37,8 +37,8 @@ typedef struct op_policy {
     uint32_t weight_group;        // how new matrices are laid out (matrix.h)
     uint64_t part_limit;          // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
     op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
-    uint32_t matrix_attention;    // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
-                                  // keys and values are f16 then; 0: not
+    uint32_t matrix_attention; // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
+                               // keys and values are f16 then; 0: not
     gpu_matrix_units matrix;
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
     op_matvec integers[MATRIX_TYPES][OP_MATVEC_CLASSES]; // by products of integers, where dot allows it; rows 0: not
@@ -130,6 +130,9 @@ typedef struct op_linear_back {
     uint32_t rows;               // T
     bool sum;                    // matrices of one inner size: their products are added, at segment 0's y_offset
     bool residual;               // y += result instead of y = result
+    // Scratch of op_linear_operands bytes for rows of x_stride floats, in which x may become f16 for matrix units: what lies between
+    // segments is numbers then. 0: none.
+    uint64_t operands;
 } op_linear_back;
 void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op);
 /// Of segments of several matrix types, each run of one a dispatch of its own. Where they are summed, those behind the first add to it.
@@ -257,14 +260,15 @@ void op_record_pack(const op_recorder *recorder, const op_pack *op);
 /// Rows that are packed together: no word of the matrix is shared with others.
 uint32_t op_pack_rows(const matrix *to);
 
-/// Rows first … of W' = U diag(s) Vᵀ: a = those rows of U ⊙ s; y = a Vᵀ; packed. f32 up to the packing. Four operations with barriers
-/// between them.
+/// Rows first … of W' = U diag(s) Vᵀ: a = those rows of U ⊙ s; y = a Vᵀ; packed. f32 up to the packing (with operands as op_linear_back).
+/// Four operations with barriers between them.
 typedef struct op_compose {
     const matrix *u, *vt; // [out, r], [r, in]
     const matrix *to;     // [out, in]: F16, Q8 or Q4
     uint64_t scales;      // f32 [r]: s = σ ⊙ z
     uint64_t step;        // a Step whose rows[i].token is first + i
     uint64_t a, y;        // scratch: f32 [rows, r padded to 32], [rows, in padded to 32]
+    uint64_t operands;    // scratch as op_linear_back's, for a; 0: none
     uint32_t first, rows; // as op_pack's
 } op_compose;
 void op_record_compose(const op_recorder *recorder, const op_compose *op);

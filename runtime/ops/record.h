@@ -27,6 +27,20 @@ uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Workgroups for a row of columns, of which an invocation takes every so-many-th: on a CPU, where starting one costs as much as a hundred
 /// values, a single one.
 uint32_t op_column_groups(const op_recorder *recorder, uint32_t columns, uint32_t workgroup);
+/// x[rows, width] as operands of matmul_matrix.comp: f16, and behind it what undoes its scaling, f32 [rows] (half_rows.comp).
+typedef struct op_half_rows {
+    uint64_t x, operands;
+    uint64_t norm; // as op_linear.norm; 0: none
+    uint32_t norm_width;
+    float norm_eps;
+    uint32_t width, x_stride, rows; // in floats; width: of operands, a multiple of 32
+    uint32_t end;                   // of x's values in a row: operands behind it are zeros
+} op_half_rows;
+/// With a barrier before it, and behind it.
+void op_record_half_rows(const op_recorder *recorder, const op_half_rows *op);
+/// Groups and constants that all kernels of matmul_matrix.comp start with; `shape` divides (op_matrix_divides).
+gpu_kernel_key op_matrix_key(const op_policy *policy, const op_matrix_shape *shape, uint32_t module, const matrix *weight, uint32_t flags,
+                             uint32_t segments);
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch);
 /// Remembers a caller's mistake.
 void op_fail(const op_recorder *recorder, const char *format, ...)

@@ -124,7 +124,7 @@ zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_t
 
 zs_status compile_record_compose(zs_device *device, const compile_shape *shape, matrix_type type, zs_error *error) {
     static const matrix_type types[] = {MATRIX_F16, MATRIX_Q8, MATRIX_Q4};
-    const op_policy policy = op_policy_of(device);
+    const op_policy policy = policy_of(device, shape);
     const matrix u = matrix_somewhere(type, shape->ffn, shape->hidden, policy.weight_group),
                  vt = matrix_somewhere(type, shape->hidden, shape->hidden, policy.weight_group);
     gpu_command *command = NULL;
@@ -139,6 +139,7 @@ zs_status compile_record_compose(zs_device *device, const compile_shape *shape, 
                                                                                               .step = SOMEWHERE,
                                                                                               .a = SOMEWHERE,
                                                                                               .y = SOMEWHERE,
+                                                                                              .operands = SOMEWHERE,
                                                                                               .rows = op_pack_rows(&to)});
     }
     if (!status) status = gpu_command_end(command, error);
