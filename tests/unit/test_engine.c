@@ -249,11 +249,13 @@ static void test_score_items(void **state) {
 
 // ---- precision fast (DESIGN.md §6) ---------------------------------------------------------------------------------
 
-static void check_fast(const char *path) {
+static void check_fast(const char *path, zs_mode mode) {
     enum { PROMPTS = 4, LENGTH = 100 };
     zs_model *model = load(path);
-    zs_engine *exact = tiny_engine(model, (zs_engine_params){0}),
-              *fast = tiny_engine(model, (zs_engine_params){.precision = ZS_PRECISION_FAST});
+    const zs_engine_params params = {.mode = mode, .composed = ZS_COMPOSED_F16};
+    zs_engine_params faster = params;
+    faster.precision = ZS_PRECISION_FAST;
+    zs_engine *exact = tiny_engine(model, params), *fast = tiny_engine(model, faster);
     assert_int_equal(zs_engine_get_info(fast)->kv, ZS_KV_F16);
     assert_true(zs_engine_get_info(fast)->kv_bytes * 2 == zs_engine_get_info(exact)->kv_bytes);
     double total = 0, largest = 0;
@@ -277,7 +279,8 @@ static void check_fast(const char *path) {
     }
     double count = PROMPTS * (LENGTH - 1);
     if (total / count > 0.01 || largest > 0.1 || same < 0.99 * count)
-        fail_msg("%s: mean %g, max %g, same top token %u of %g", path, total / count, largest, same, count);
+        fail_msg("%s, %s: mean %g, max %g, same top token %u of %g", path, zs_engine_get_info(fast)->mode, total / count, largest, same,
+                 count);
     assert_true(largest > 0); // f16 keys and values show
     zs_engine_destroy(&exact);
     zs_engine_destroy(&fast);
@@ -287,8 +290,9 @@ static void check_fast(const char *path) {
 static void test_fast(void **state) {
     (void)state;
     tiny_files(&(tiny_model_params){.weight_type = TENSOR_Q8_0}, dense_path, ZS_FACTOR_F16, factored_path);
-    check_fast(dense_path);
-    check_fast(factored_path);
+    check_fast(dense_path, ZS_MODE_DEFAULT);
+    check_fast(factored_path, ZS_MODE_DEFAULT);
+    check_fast(factored_path, ZS_MODE_COMPOSED);
 }
 
 static int open_device(void **state) {
