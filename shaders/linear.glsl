@@ -23,6 +23,9 @@ uvec2 linear_segment(uint group, uint tile, uint segments) {
 // 1 / √(mean x² + eps) from a row's Σ x²; `width` and the bits of eps are constants of the kernel.
 float linear_rms(float squares, uint width, uint eps) { return inversesqrt(squares / float(width) + uintBitsToFloat(eps)); }
 
+// Where shares of sums begin in the scratch of operands, in floats: behind what undoes their scaling, on 16 bytes.
+uint matrix_shares(uint undo, uint rows) { return (undo + rows + 3u) / 4u * 4u; }
+
 // y[t, o] of segment s from its sum; FLAGS as in shared.h.
 void linear_store(uint s, uint t, uint o, float value, uint flags) {
     if ((flags & LINEAR_SCALE) != 0u) {

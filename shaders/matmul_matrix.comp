@@ -3,12 +3,15 @@
 //
 // BACK: y[t, i] = Σ_o W[o, i] x[t, o], the gradient by the input, of each segment or (LINEAR_SUM) of all together.
 //
-// Grid: x = output rows (BACK: columns) of all segments / TILE, y = step rows / TILE. The 2 × COLUMNS subgroups of a workgroup each make TILE/2 × TILE/COLUMNS
-// values of y, in matrices of M × N. The inner dimension goes in chunks; the next one is on its way while one is multiplied.
-// Memory per output: in / TILE of a weight, in / TILE of an x.
+// Grid: x = output rows (BACK: columns) of all segments / TILE, y = step rows / X_TILE, z = SPLITS. The LINES × COLUMNS subgroups of a
+// workgroup each make TILE/LINES × X_TILE/COLUMNS values of y, in matrices of M × N. The inner dimension goes in chunks; the next one is on
+// its way while one is multiplied. With SPLITS > 1 a workgroup takes a share of the chunks and leaves its sums behind `undo`, as
+// [split][part][row, y_stride], for matmul_combine.comp.
+// Memory per output: in / X_TILE of a weight, in / TILE of an x.
 //
-// Constants: 0 workgroup size (2 · COLUMNS subgroups) · 1 WEIGHT_GROUP · 2 FLAGS (shared.h; no norm; BACK: RESIDUAL, SUM) · 3 number of segments · 4 subgroup size ·
-// 5, 6, 7 M, N, K of the device's matrices · 8 TILE · 9 UNITS of eight values in a chunk (4 or 8)
+// Constants: 0 workgroup size (LINES · COLUMNS subgroups) · 1 WEIGHT_GROUP · 2 FLAGS (shared.h; no norm; BACK: RESIDUAL, SUM) · 3 number of
+// segments · 4 subgroup size · 5, 6, 7 M, N, K of the device's matrices · 8 TILE · 9 UNITS of eight values in a chunk (4 or 8) · 10 X_TILE,
+// at least N and a subgroup's share of it · 11 SPLITS
 // Tiers: subgroup, half, matrix.
 #version 450
 #extension GL_KHR_cooperative_matrix : require
@@ -33,12 +36,16 @@ layout(constant_id = 6) const uint N = 16;
 layout(constant_id = 7) const uint K = 16;
 layout(constant_id = 8) const uint TILE = 64;
 layout(constant_id = 9) const uint UNITS = 4;
+layout(constant_id = 10) const uint X_TILE = 64;
+layout(constant_id = 11) const uint SPLITS = 1;
 
-const uint SUBGROUPS = WORKGROUP / SUBGROUP, COLUMNS = SUBGROUPS / 2u;
+const uint SUBGROUPS = WORKGROUP / SUBGROUP;
+const uint COLUMNS = SUBGROUPS / 2u < X_TILE / N ? SUBGROUPS / 2u : X_TILE / N, LINES = SUBGROUPS / COLUMNS;
 const uint CHUNK = 8u * UNITS;                             // of the inner dimension
 const uint PITCH = CHUNK / 4u + 2u;                        // of a tile's row, in vec4s: off each other's banks
-const uint LOADS = TILE * UNITS / WORKGROUP;               // units of W, and of x, that an invocation brings
-const uint OUT = TILE / 2u / M, ROWS = TILE / COLUMNS / N; // matrices of a subgroup
+const uint LOADS = TILE * UNITS / WORKGROUP;               // units of W that an invocation brings, and of x
+const uint X_LOADS = (X_TILE * UNITS + WORKGROUP - 1u) / WORKGROUP;
+const uint OUT = TILE / LINES / M, ROWS = X_TILE / COLUMNS / N; // matrices of a subgroup
 #ifdef BACK
 const uint PARTS = 1u;
 shared float16_t w_tile[4u * TILE * PITCH]; // [column][k]
@@ -47,14 +54,14 @@ const bool SILU_MUL = (FLAGS & LINEAR_SILU_MUL) != 0u;
 const uint PARTS = SILU_MUL ? 2u : 1u;
 shared f16vec4 w_tile[TILE * PITCH]; // [output row][k]
 #endif
-shared f16vec4 x_tile[TILE * PITCH]; // [step row][k]
+shared f16vec4 x_tile[X_TILE * PITCH]; // [step row][k]
 shared float y_tile[SUBGROUPS * PARTS * M * N];
 
 #define Sums coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 
 // What is on its way, as it lies in memory: to convert it would be to wait for it.
 WeightBits bring_w[LOADS];
-uvec4 bring_x[LOADS];
+uvec4 bring_x[X_LOADS];
 
 f16vec4 halves(uvec2 bits) { return f16vec4(unpackFloat2x16(bits.x), unpackFloat2x16(bits.y)); }
 
@@ -98,8 +105,11 @@ WeightRow load_row(uint s, uint o) { return weight_row(push.weights[s], push.out
 
 void fetch(uint s, uint tile, uint t_tile, uint chunk) {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
-        uvec2 from = weight_from(s, tile, chunk, i), at = load_place(i);
+        uvec2 from = weight_from(s, tile, chunk, i);
         bring_w[i] = weight_fetch(load_row(s, from.x), from.y);
+    }
+    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
+        uvec2 at = load_place(i);
         uint x_row = (min(t_tile + at.x, push.rows - 1u) * push.x_stride + push.x_offset[s]) / 8u;
         bring_x[i] = Word4Ref(push.x).v[x_row + min(chunk + at.y, inner_units(s) - 1u)];
     }
@@ -124,13 +134,15 @@ void put(uint s, uint tile, uint chunk) {
             w_tile[(8u * at.y + c) * 4u * PITCH + at.x] = first[c];
             w_tile[(8u * at.y + 4u + c) * 4u * PITCH + at.x] = second[c];
         }
-        at = load_place(i);
-        uint to = at.x * PITCH + 2u * at.y;
 #else
-        uint to = at.x * PITCH + 2u * at.y;
-        w_tile[to] = first;
-        w_tile[to + 1u] = second;
+        w_tile[at.x * PITCH + 2u * at.y] = first;
+        w_tile[at.x * PITCH + 2u * at.y + 1u] = second;
 #endif
+    }
+    [[unroll]] for (uint i = 0u; i < X_LOADS; i++) {
+        uvec2 at = load_place(i);
+        uint to = at.x * PITCH + 2u * at.y;
+        if (at.x >= X_TILE) continue;
         if (chunk + at.y >= inner_units(s)) bring_x[i] = uvec4(0);
         x_tile[to] = halves(bring_x[i].xy);
         x_tile[to + 1u] = halves(bring_x[i].zw);
@@ -142,10 +154,11 @@ Sums sums[PARTS * OUT * ROWS];
 
 // sums[p][i][j] += W[o0 + i · M, :] · x[t0 + j · N, :]ᵀ of segment s; BACK: Wᵀ in W's place
 void multiply(uint p, uint s, uint tile, uint t_tile) {
-    uint o_part = gl_SubgroupID % 2u * TILE / 2u, t_part = gl_SubgroupID / 2u * TILE / COLUMNS, units = inner_units(s);
-    uint last = (units - 1u) / UNITS * UNITS;
-    fetch(s, tile, t_tile, 0u);
-    for (uint chunk = 0u; chunk < units; chunk += UNITS) {
+    uint o_part = gl_SubgroupID % LINES * (TILE / LINES), t_part = gl_SubgroupID / LINES * (X_TILE / COLUMNS), units = inner_units(s);
+    uint share = ((units + UNITS - 1u) / UNITS + SPLITS - 1u) / SPLITS * UNITS, begin = gl_WorkGroupID.z * share, end = min(units, begin + share);
+    uint last = (max(end, 1u) - 1u) / UNITS * UNITS;
+    fetch(s, tile, t_tile, min(begin, last));
+    for (uint chunk = begin; chunk < end; chunk += UNITS) {
         barrier();
         put(s, tile, chunk);
         barrier();
@@ -170,23 +183,31 @@ void multiply(uint p, uint s, uint tile, uint t_tile) {
     }
 }
 
-// y[t, o] of segment s, whose sum lies in y_tile.
-void store(uint s, uint part, uint t, uint o, float undo) {
-    float value = y_tile[part] * undo;
+// y[t, o] of segment s, whose sum lies in y_tile, or its share.
+void store(uint s, uint part, uint t, uint o) {
+    uint undo = push.x_stride / 2u * push.rows; // the floats behind all rows of h
 #ifdef BACK
     if (o >= 8u * push.in_units[s]) return;
+    float value = y_tile[part] * FloatRef(push.x).v[undo + t];
     uint to = t * push.y_stride + push.y_offset[s] + o;
     if ((FLAGS & LINEAR_RESIDUAL) != 0u) value += FloatRef(push.y).v[to];
     FloatRef(push.y).v[to] = value;
 #else
     if (o >= push.out_rows[s]) return;
-    if (SILU_MUL) value = linear_gate(value, FLAGS) * (y_tile[part + M * N] * undo);
+    if (SPLITS > 1u) {
+        uint to = matrix_shares(undo, push.rows) + (gl_WorkGroupID.z * PARTS * push.rows + t) * push.y_stride + push.y_offset[s] + o;
+        FloatRef(push.x).v[to] = y_tile[part];
+        if (SILU_MUL) FloatRef(push.x).v[to + push.rows * push.y_stride] = y_tile[part + M * N];
+        return;
+    }
+    float value = y_tile[part] * FloatRef(push.x).v[undo + t];
+    if (SILU_MUL) value = linear_gate(value, FLAGS) * (y_tile[part + M * N] * FloatRef(push.x).v[undo + t]);
     linear_store(s, t, o, value, FLAGS);
 #endif
 }
 
 void main() {
-    uint t_tile = gl_WorkGroupID.y * TILE;
+    uint t_tile = gl_WorkGroupID.y * X_TILE;
     [[unroll]] for (uint i = 0u; i < PARTS * OUT * ROWS; i++) sums[i] = Sums(0.0);
 #ifdef BACK
     const bool together = (FLAGS & LINEAR_SUM) != 0u;
@@ -207,10 +228,11 @@ void main() {
         if (SILU_MUL) coopMatStore(sums[OUT * ROWS + i], y_tile, part + M * N, M, gl_CooperativeMatrixLayoutColumnMajor);
 #endif
         barrier();
-        uint o0 = at.y + gl_SubgroupID % 2u * TILE / 2u + i / ROWS * M, t0 = t_tile + gl_SubgroupID / 2u * TILE / COLUMNS + i % ROWS * N;
+        uint o0 = at.y + gl_SubgroupID % LINES * (TILE / LINES) + i / ROWS * M;
+        uint t0 = t_tile + gl_SubgroupID / LINES * (X_TILE / COLUMNS) + i % ROWS * N;
         for (uint e = gl_SubgroupInvocationID; e < M * N; e += SUBGROUP) {
             uint t = t0 + e / M;
-            if (t < push.rows) store(at.x, part + e, t, o0 + e % M, FloatRef(push.x).v[push.x_stride / 2u * push.rows + t]);
+            if (t < push.rows) store(at.x, part + e, t, o0 + e % M);
         }
         barrier();
     }

@@ -67,7 +67,7 @@ static op_policy policy_of(const zs_model *model, bool fast) {
 }
 
 static uint64_t half_bytes(const op_policy *policy, const extent *e) {
-    return op_linear_operands(policy, block_rows(e), round_up(e->rank, 32));
+    return op_linear_back_operands(policy, block_rows(e), round_up(e->rank, 32));
 }
 
 uint64_t model_composer_bytes(const zs_model *model, matrix_type type, bool fast, uint64_t *scratch) {

@@ -2,7 +2,13 @@
 
 #include <string.h>
 
-enum { MOST_DOT_ROWS = 2 }; // of more, products cost what unpacking weights once saves
+enum {
+    MOST_DOT_ROWS = 2, // of more, products cost what unpacking weights once saves
+    MOST_SPLITS = 8,
+    SPLIT_CHUNKS = 4,       // of the inner dimension, at least, in a split
+    SPLIT_BYTES = 16 << 20, // of sums that splits leave, at most
+    COMBINE_WORKGROUP = 128,
+};
 
 /// How linear.comp is specialised for a case.
 typedef struct linear_shape {
@@ -199,8 +205,15 @@ static bool takes_operands(const op_linear *op, const op_policy *policy) {
            op->segments[0].weight->type != MATRIX_F32;
 }
 
+/// f16 rows, what undoes their scaling, and up to 16 bytes.
+static uint64_t half_bytes(uint32_t rows, uint32_t stride) { return (((uint64_t)stride * 2 + 4) * rows + 15) / 16 * 16; }
+
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride) {
-    return policy->matrix_shape.tile ? ((uint64_t)stride * 2 + 4) * rows : 0;
+    return policy->matrix_shape.tile ? half_bytes(rows, stride) + (policy->matrix_fill ? SPLIT_BYTES : 0) : 0;
+}
+
+uint64_t op_linear_back_operands(const op_policy *policy, uint32_t rows, uint32_t stride) {
+    return policy->matrix_shape.tile ? half_bytes(rows, stride) : 0;
 }
 
 static uint32_t operand_width(const op_linear *op) { return op->norm ? op->segments[0].weight->padded : op->x_stride; }
@@ -261,27 +274,76 @@ uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_u
 }
 
 gpu_kernel_key op_matrix_key(const op_policy *policy, const op_matrix_shape *shape, uint32_t module, const matrix *weight, uint32_t flags,
-                             uint32_t segments) {
+                             uint32_t segments, uint32_t x_tile, uint32_t splits) {
     return (gpu_kernel_key){
         .module = module,
         .subgroup_size = policy->subgroup_size,
-        .constant_count = 10,
+        .constant_count = 12,
         .constants = {shape->subgroups * policy->subgroup_size, weight->group, flags, segments, policy->subgroup_size, policy->matrix.m,
-                      policy->matrix.n, policy->matrix.k, shape->tile, shape->units},
+                      policy->matrix.n, policy->matrix.k, shape->tile, shape->units, x_tile, splits},
     };
 }
 
-/// GPUs with matrix units, many rows: tiles through shared memory as f16, where op_record_half_rows has brought x.
-static void choose_matrix(const op_linear *op, const op_policy *policy, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
-    op_matrix_shape shape = policy->matrix_shape;
-    uint32_t width = operand_width(op);
-    if (op->silu_mul) shape = pair_shape(&shape, &policy->matrix, policy->subgroup_size);
+/// Step rows of a tile: all there are, if each subgroup still has a matrix.
+static uint32_t step_tile(const op_matrix_shape *shape, const gpu_matrix_units *units, uint32_t rows) {
+    uint32_t lines = shape->tile / units->m, columns = shape->subgroups > lines ? shape->subgroups / lines : 1, tile = units->n * columns;
+    while (tile < rows && tile < shape->tile) tile *= 2;
+    return tile < shape->tile ? tile : shape->tile;
+}
+
+/// Shares that the inner dimension is cut into, a power of two: workgroups that `groups` leave the device room for.
+static uint32_t splits_of(const op_linear *op, const op_policy *policy, uint32_t unit_chunk, uint32_t groups) {
+    uint32_t chunks = UINT32_MAX, splits = 1;
+    for (uint32_t s = 0; s < op->segment_count; s++) {
+        uint32_t of_segment = divide_up(op->segments[s].weight->padded / 8, unit_chunk);
+        chunks = of_segment < chunks ? of_segment : chunks;
+    }
+    uint64_t share = 4ull * (op->silu_mul ? 2 : 1) * op->rows * op->y_stride;
+    while (2 * splits <= MOST_SPLITS && 2 * splits * groups <= policy->matrix_fill && 2 * splits * SPLIT_CHUNKS <= chunks &&
+           2 * splits * share <= SPLIT_BYTES)
+        splits *= 2;
+    return splits;
+}
+
+/// Of few rows, where reading weights is what takes time, the smallest tiles, so that there are more of them; gate and up take no others.
+static op_matrix_shape shape_for(const op_policy *policy, uint32_t rows, bool pair) {
+    op_matrix_shape small = pair_shape(&policy->matrix_shape, &policy->matrix, policy->subgroup_size);
+    return pair || rows <= small.tile ? small : policy->matrix_shape;
+}
+
+uint32_t op_matrix_groups(const op_policy *policy, uint32_t out, uint32_t rows) {
+    op_matrix_shape shape = shape_for(policy, rows, false);
+    return divide_up(out, shape.tile) * divide_up(rows, step_tile(&shape, &policy->matrix, rows));
+}
+
+/// GPUs with matrix units, many rows: tiles through shared memory as f16, where op_record_half_rows has brought x. Returns the shares
+/// that are to be combined.
+static uint32_t choose_matrix(const op_linear *op, const op_policy *policy, uint32_t flags, PushLinear *push, op_dispatch *dispatch) {
+    const op_matrix_shape shape = shape_for(policy, op->rows, op->silu_mul);
+    uint32_t x_tile = step_tile(&shape, &policy->matrix, op->rows);
     push->x = op->operands;
-    push->x_stride = width;
-    dispatch->key = op_matrix_key(policy, &shape, matrix_module(op->segments[0].weight->type), op->segments[0].weight, flags & ~LINEAR_NORM,
-                                  op->segment_count);
+    push->x_stride = operand_width(op);
     dispatch->groups[0] = row_groups(op, shape.tile);
-    dispatch->groups[1] = divide_up(op->rows, shape.tile);
+    dispatch->groups[1] = divide_up(op->rows, x_tile);
+    dispatch->groups[2] = splits_of(op, policy, shape.units, dispatch->groups[0] * dispatch->groups[1]);
+    dispatch->key = op_matrix_key(policy, &shape, matrix_module(op->segments[0].weight->type), op->segments[0].weight, flags & ~LINEAR_NORM,
+                                  op->segment_count, x_tile, dispatch->groups[2]);
+    return dispatch->groups[2];
+}
+
+static void record_combine(const op_recorder *recorder, const op_linear *op, uint32_t flags, uint32_t splits, const PushLinear *push) {
+    uint32_t outputs = 0;
+    for (uint32_t s = 0; s < op->segment_count; s++) outputs += op->segments[s].weight->out;
+    gpu_command_barrier(recorder->command);
+    op_record(recorder, &(op_dispatch){
+                            .key = {.module = SHADER_matmul_combine,
+                                    .constant_count = 4,
+                                    .constants = {COMBINE_WORKGROUP, flags & ~LINEAR_NORM, op->segment_count, splits}},
+                            .push = push,
+                            .push_size = sizeof *push,
+                            .groups = {row_groups(op, COMBINE_WORKGROUP), op->rows, 1},
+                            .work = {.bytes = 4.0 * (splits + 1) * op->rows * outputs},
+                        });
 }
 
 static void choose_linear(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
@@ -341,10 +403,11 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
     bool operands = takes_operands(op, policy);
+    uint32_t splits = 1;
     if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
         choose_lanes(op, policy, flags, &dispatch);
     else if (operands)
-        choose_matrix(op, policy, flags, &push, &dispatch);
+        splits = choose_matrix(op, policy, flags, &push, &dispatch);
     else if (takes_tiles(op, policy))
         choose_tiles(op, flags, &dispatch);
     else if (!policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
@@ -353,6 +416,7 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
         choose_linear(op, policy, flags, &dispatch);
     if (op->norm && !operands) add_norm(op->norm_width, op->norm_eps, &dispatch.key);
     op_record(recorder, &dispatch);
+    if (splits > 1) record_combine(recorder, op, flags, splits, &push);
 }
 
 /// The rows of part `index` of a segment as a segment; `part` holds the matrix.

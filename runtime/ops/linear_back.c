@@ -156,7 +156,8 @@ static void choose_tiles(const op_linear_back *op, uint32_t flags, op_dispatch *
 static void choose_matrix(const op_linear_back *op, const op_policy *policy, uint32_t flags, PushLinearBack *push, op_dispatch *dispatch) {
     const matrix *weight = op->segments[0].weight;
     push->x = op->operands;
-    dispatch->key = op_matrix_key(policy, &policy->matrix_shape, matrix_module(weight->type), weight, flags, op->segment_count);
+    dispatch->key = op_matrix_key(policy, &policy->matrix_shape, matrix_module(weight->type), weight, flags, op->segment_count,
+                                  policy->matrix_shape.tile, 1);
     dispatch->groups[0] = unit_groups(op, policy->matrix_shape.tile / 8);
     dispatch->groups[1] = divide_up(op->rows, policy->matrix_shape.tile);
 }

@@ -18,6 +18,8 @@ enum {
     PAGES = ROWS / KV_PAGE_TOKENS,
     RUNS = 3,
     SHAPES = 6,
+    FEW_ROWS = 64,
+    MOST_SPLITS = 8,
 };
 static const char extension[] = "matrix";
 
@@ -25,7 +27,9 @@ static const char extension[] = "matrix";
 typedef struct finding {
     op_matrix_shape best; // tile 0: none
     float plain_ms, best_ms;
-    uint32_t attention; // op_policy.matrix_attention
+    uint32_t fill;             // op_policy.matrix_fill
+    float few_ms, few_best_ms; // of FEW_ROWS rows in one dispatch, and at best
+    uint32_t attention;        // op_policy.matrix_attention
     float attention_plain_ms, attention_ms;
 } finding;
 
@@ -97,7 +101,7 @@ static zs_status trial_create(trial *t, uint64_t bytes, zs_error *error) {
 static void record_linear(const op_recorder *recorder, const trial *t) { op_record_linear(recorder, &t->linear); }
 
 static zs_status create_linear(trial *t, zs_error *error) {
-    const op_policy any = {.matrix_shape.tile = 1};
+    const op_policy any = {.matrix_shape.tile = 1, .matrix_fill = 1};
     const uint64_t rows_bytes = 4ull * ROWS * SIDE;
     t->record = record_linear;
     t->weight = matrix_of(MATRIX_F16, SIDE, SIDE, 1); // rows of plain f16 values
@@ -215,6 +219,25 @@ static zs_status try_policy(trial *t, const op_policy *tried, const char *name, 
     return ZS_OK;
 }
 
+/// How many workgroups the device wants of few rows: as many as the fastest way to split their sums makes of the tiles.
+static zs_status measure_fill(trial *t, const op_policy *policy, finding *found, zs_error *error) {
+    op_policy tried = *policy;
+    char name[64];
+    bool won;
+    t->linear.rows = FEW_ROWS;
+    tried.matrix_shape = found->best;
+    tried.matrix_fill = 0;
+    zs_status status = run(t, &tried, t->plain, &found->few_ms, error); // the kernel that was found right
+    found->few_best_ms = found->few_ms;
+    for (uint32_t splits = 2; splits <= MOST_SPLITS && !status; splits *= 2) {
+        tried.matrix_fill = splits * op_matrix_groups(&tried, SIDE, FEW_ROWS);
+        snprintf(name, sizeof name, "%u rows, sums in %u shares", FEW_ROWS, splits);
+        status = try_policy(t, &tried, name, &found->few_best_ms, &won, error);
+        if (!status && won) found->fill = tried.matrix_fill;
+    }
+    return status;
+}
+
 static zs_status measure_linear(zs_device *device, const op_policy *policy, finding *found, zs_error *error) {
     const uint32_t m = policy->matrix.m;
     const op_matrix_shape shapes[SHAPES] = {{4 * m, 4, 4}, {4 * m, 8, 4}, {4 * m, 4, 8}, {8 * m, 4, 4}, {8 * m, 4, 8}, {8 * m, 8, 8}};
@@ -238,6 +261,7 @@ static zs_status measure_linear(zs_device *device, const op_policy *policy, find
         status = try_policy(&t, &tried, name, &found->best_ms, &won, error);
         if (!status && won) found->best = shapes[i];
     }
+    if (!status && found->best.tile) status = measure_fill(&t, policy, found, error);
     trial_destroy(&t);
     return status;
 }
@@ -268,10 +292,11 @@ static zs_status measure_attention(zs_device *device, const op_policy *policy, f
 
 zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error) {
     policy->matrix_shape.tile = 0;
+    policy->matrix_fill = 0;
     policy->matrix_attention = 0;
     if (!policy->lanes) op_matvec_recall(device, policy);
     if (policy->lanes || !(policy->tiers & ZS_TIER_MATRIX)) return ZS_OK;
-    const uint32_t modules[] = {SHADER_matmul_f16,          SHADER_half_rows,        SHADER_matmul_matrix_f16,
+    const uint32_t modules[] = {SHADER_matmul_f16,          SHADER_half_rows,        SHADER_matmul_matrix_f16, SHADER_matmul_combine,
                                 SHADER_attention_tiles_f16, SHADER_attention_matrix, SHADER_attention_matrix2};
     finding found = {0};
     uint64_t hash = gpu_setting_hash(modules, sizeof modules / sizeof *modules);
@@ -282,11 +307,14 @@ zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *erro
         if (status) return status;
         gpu_log(device, ZS_LOG_INFO, "matmul 512 × 4096 × 4096: %.3f ms, at best %.3f ms on matrix units: tiles of %u × %u by %u subgroups",
                 (double)found.plain_ms, (double)found.best_ms, found.best.tile, 8 * found.best.units, found.best.subgroups);
+        gpu_log(device, ZS_LOG_INFO, "matmul 64 × 4096 × 4096: %.3f ms, at best %.3f ms with split sums", (double)found.few_ms,
+                (double)found.few_best_ms);
         gpu_log(device, ZS_LOG_INFO, "attention of 512 rows: %.3f ms, at best %.3f ms on matrix units", (double)found.attention_plain_ms,
                 (double)found.attention_ms);
         gpu_setting_write(device, extension, hash, &found, sizeof found);
     }
     policy->matrix_shape = found.best;
+    policy->matrix_fill = found.fill;
     policy->matrix_attention = found.attention;
     return ZS_OK;
 }

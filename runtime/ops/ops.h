@@ -37,6 +37,7 @@ typedef struct op_policy {
     uint32_t weight_group;        // how new matrices are laid out (matrix.h)
     uint64_t part_limit;          // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
     op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
+    uint32_t matrix_fill;         // workgroups that fill the device: of fewer, sums are split between several; 0: never
     uint32_t matrix_attention; // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
                                // keys and values are f16 then; 0: not
     gpu_matrix_units matrix;
@@ -48,6 +49,9 @@ typedef struct op_policy {
     bool lanes;         // kernels for CPU drivers: an invocation works alone, no shared memory in the inner loops
     bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
+
+/// Workgroups that a linear operation on matrix units has for so many outputs and rows, before sums are split.
+uint32_t op_matrix_groups(const op_policy *policy, uint32_t out, uint32_t rows);
 
 op_policy op_policy_of(const zs_device *device);
 /// policy.wide of a device: a power of two.
@@ -130,10 +134,12 @@ typedef struct op_linear_back {
     uint32_t rows;               // T
     bool sum;                    // matrices of one inner size: their products are added, at segment 0's y_offset
     bool residual;               // y += result instead of y = result
-    // Scratch of op_linear_operands bytes for rows of x_stride floats, in which x may become f16 for matrix units: what lies between
+    // Scratch of op_linear_back_operands bytes for rows of x_stride floats, in which x may become f16 for matrix units: what lies between
     // segments is numbers then. 0: none.
     uint64_t operands;
 } op_linear_back;
+/// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
+uint64_t op_linear_back_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op);
 /// Of segments of several matrix types, each run of one a dispatch of its own. Where they are summed, those behind the first add to it.
 void op_record_linear_back_mixed(const op_recorder *recorder, const op_linear_back *op);

@@ -38,9 +38,9 @@ typedef struct op_half_rows {
 } op_half_rows;
 /// With a barrier before it, and behind it.
 void op_record_half_rows(const op_recorder *recorder, const op_half_rows *op);
-/// Groups and constants that all kernels of matmul_matrix.comp start with; `shape` divides (op_matrix_divides).
+/// A kernel of matmul_matrix.comp; `shape` divides (op_matrix_divides).
 gpu_kernel_key op_matrix_key(const op_policy *policy, const op_matrix_shape *shape, uint32_t module, const matrix *weight, uint32_t flags,
-                             uint32_t segments);
+                             uint32_t segments, uint32_t x_tile, uint32_t splits);
 void op_record(const op_recorder *recorder, const op_dispatch *dispatch);
 /// Remembers a caller's mistake.
 void op_fail(const op_recorder *recorder, const char *format, ...)

@@ -42,6 +42,7 @@ static op_policy policy_of(zs_device *device, const compile_shape *s) {
     if (!(policy.tiers & ZS_TIER_MATRIX)) return policy;
     bool large = s->hidden >= 2048 && op_matrix_divides(&largest, &policy.matrix, policy.subgroup_size);
     policy.matrix_shape = large ? largest : op_matrix_smallest(&policy.matrix);
+    policy.matrix_fill = large ? 4096 : 0;
     policy.matrix_attention = policy.tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
     return policy;
 }

@@ -172,7 +172,7 @@ static void run_case(harness *h, const compose_case *c, uint32_t from, uint32_t 
     d->op.step = put_step(h, &(step_data){.rows = rows, .row_count = c->rows}).step;
     d->op.a = harness_put(h, NULL, (size_t)c->rows * d->u.shape.padded * sizeof(float));
     d->op.y = harness_put(h, NULL, (size_t)c->rows * d->to.padded * sizeof(float));
-    d->operand_bytes = (size_t)op_linear_operands(&(op_policy){.matrix_shape.tile = 64}, c->rows, d->u.shape.padded);
+    d->operand_bytes = (size_t)op_linear_back_operands(&(op_policy){.matrix_shape.tile = 64}, c->rows, d->u.shape.padded);
     d->op.operands = harness_put(h, NULL, d->operand_bytes);
     harness_expect_f32_or(h, d->op.y, expect_y(h, d, false), from == TENSOR_F32 ? NULL : expect_y(h, d, true), NULL,
                           (size_t)c->rows * d->to.padded);

@@ -257,7 +257,7 @@ static void put_data(harness *h, linear_data *d) {
     if (d->bias) d->op.bias = harness_put(h, d->bias, d->op.y_stride * sizeof *d->bias);
     d->op.x = harness_put(h, d->x, (size_t)d->shape.rows * d->op.x_stride * sizeof *d->x);
     d->op.y = harness_put(h, d->y, (size_t)d->shape.rows * d->op.y_stride * sizeof *d->y);
-    d->operand_bytes = (size_t)op_linear_operands(&(op_policy){.matrix_shape.tile = 64}, d->shape.rows, d->op.x_stride);
+    d->operand_bytes = (size_t)op_linear_operands(&(op_policy){.matrix_shape.tile = 64, .matrix_fill = 1}, d->shape.rows, d->op.x_stride);
     d->op.operands = harness_put(h, NULL, d->operand_bytes);
     step_data step = {
         .rows = d->rows, .row_count = d->shape.rows, .scales = d->scales, .scale_stride = d->scale_stride, .scale_rows = EXPERTS};

@@ -140,7 +140,7 @@ static void run_case(harness *h, const back_case *c, uint32_t type) {
     for (uint32_t s = 0; s < c->segments; s++) weights_put(h, &d->w[s]);
     d->op.x = harness_put(h, d->x, (size_t)c->rows * d->op.x_stride * sizeof *d->x);
     d->op.y = harness_put(h, d->y, (size_t)c->rows * d->op.y_stride * sizeof *d->y);
-    d->operand_bytes = (size_t)op_linear_operands(&(op_policy){.matrix_shape.tile = 64}, c->rows, d->op.x_stride);
+    d->operand_bytes = (size_t)op_linear_back_operands(&(op_policy){.matrix_shape.tile = 64}, c->rows, d->op.x_stride);
     d->op.operands = harness_put(h, NULL, d->operand_bytes);
     bool halved = type == TENSOR_F16 || type == TENSOR_Q8_0; // the types of factors that matrix units take
     harness_expect_f32_or(h, d->op.y, make_expected(h, d, false), halved ? make_expected(h, d, true) : NULL, NULL,

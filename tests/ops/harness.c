@@ -147,6 +147,7 @@ static void add_matrix_variants(harness *h) {
         snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "%s/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile,
                  tiers & ZS_TIER_MATRIX2 ? "/2" : "", caps->matrix.m, caps->matrix.n, caps->matrix.k, caps->subgroup_size);
         v->policy.matrix_shape = (op_matrix_shape){tile, 4 * twice, 4 * twice};
+        v->policy.matrix_fill = twice == 2 ? 1024 : 0; // sums are split, or not
         v->policy.matrix_attention = tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
         v->policy.matrix = caps->matrix;
         v->policy.shared_bytes = caps->shared_bytes;
