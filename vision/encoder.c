@@ -87,6 +87,17 @@ static zs_status create_activations(vision_encoder *e, zs_error *error) {
     return status;
 }
 
+/// Scratch for whatever a linear operation reads.
+static zs_status create_operands(vision_encoder *e, zs_error *error) {
+    const uint32_t rows = e->params.tiles * e->positions, features = e->params.tiles * e->features;
+    uint64_t most = op_linear_operands(&e->policy, rows, e->patch_stride);
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) {
+        uint64_t bytes = op_linear_operands(&e->policy, is_of_features(i) ? features : rows, e->activations[i].stride);
+        most = bytes > most ? bytes : most;
+    }
+    return most ? gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, most, false, "tower operands", &e->operands, error) : ZS_OK;
+}
+
 /// What only gradients need.
 static zs_status create_inputs(vision_encoder *e, zs_error *error) {
     const vision_config *c = &e->tower->config;
@@ -208,7 +219,7 @@ zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, co
     e->device = device;
     e->tower = tower;
     e->params = *params;
-    e->policy = op_policy_of(device);
+    e->policy = params->policy;
     e->positions = vision_positions(c);
     e->features = vision_config_features(c);
     e->patch_stride = tower->patch.padded;
@@ -220,6 +231,7 @@ zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, co
     fill_strides(e);
     uint64_t page_bytes = 2ull * KV_PAGE_TOKENS * c->hidden * (params->kv_f16 ? 2 : 4);
     zs_status status = create_activations(e, error);
+    if (!status) status = create_operands(e, error);
     if (!status) status = create_inputs(e, error);
     if (!status)
         status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, page_bytes * e->pages_per_tile * params->tiles, true, "tower pages",
@@ -242,6 +254,7 @@ void vision_encoder_destroy(vision_encoder **handle) {
     for (uint32_t l = 0; e->inputs && l <= e->tower->config.layers; l++) gpu_buffer_destroy(e->device, &e->inputs[l]);
     free(e->inputs);
     gpu_buffer_destroy(e->device, &e->stats);
+    gpu_buffer_destroy(e->device, &e->operands);
     gpu_buffer_destroy(e->device, &e->pages);
     gpu_buffer_destroy(e->device, &e->arrays.buffer);
     free(e);
@@ -311,7 +324,8 @@ static void record_group(const encoder_recording *r, const encoder_group *g, con
     const activation *a = &e->activations[ACTIVATION_A], *of_v = g->kept ? g->kept : a;
     op_linear dense = {.x = p->x, .y = p->y, .x_stride = p->x_stride, .y_stride = p->y_stride, .rows = p->rows, .residual = p->residual};
     dense.bias = g->weights[0].bias;
-    op_linear u = dense, v = {.x = p->x, .x_stride = p->x_stride, .rows = p->rows, .scale = !g->kept};
+    dense.operands = e->operands.address;
+    op_linear u = dense, v = {.x = p->x, .x_stride = p->x_stride, .rows = p->rows, .scale = !g->kept, .operands = dense.operands};
     v.y = of_v->buffer.address;
     u.x = a->buffer.address;
     v.y_stride = u.x_stride = of_v->stride;
@@ -390,6 +404,7 @@ static void record_embedding(const encoder_recording *r) {
                                   .x_stride = e->patch_stride,
                                   .y_stride = x->stride,
                                   .rows = r->rows,
+                                  .operands = e->operands.address,
                                   .residual = true,
                               });
     barrier(r);

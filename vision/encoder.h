@@ -4,6 +4,7 @@
 #define VISION_ENCODER_H
 
 #include "gpu/command.h"
+#include "ops/ops.h"
 #include "vision/preprocess.h"
 #include "vision/tower.h"
 
@@ -14,6 +15,7 @@ typedef struct vision_encoder_params {
     uint32_t tiles; // at a time; more go in turns
     bool kv_f16;
     bool gradients; // vision_encoder_record_back may follow; every layer's input is kept. Without kv_f16
+    op_policy policy;
 } vision_encoder_params;
 
 /// Tiles that are worth taking at a time when there are `tiles`, in up to so many rows (0: as many as are usual), but one at least.

@@ -60,6 +60,7 @@ struct vision_encoder {
     activation activations[ACTIVATION_COUNT];
     gpu_buffer *inputs; // [layers + 1], with gradients: every layer's input, and the last one's output
     gpu_buffer stats;   // with gradients: of op_attention_back
+    gpu_buffer operands; // of op_linear, where there are matrix units
     gpu_buffer pages;
     encoder_arrays arrays;
     uint64_t scales; // the row of them that the tiles are encoded under

@@ -130,6 +130,7 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     zs_device *device = engine->model->device;
     const vision_tower *tower = engine->model->tower;
     uint32_t turn = vision_encoder_tiles(tower, tiles, 0);
+    const bool kv_f16 = engine->params.kv == ZS_KV_F16, fast = engine->params.precision == ZS_PRECISION_FAST;
     store->stride = vision_stride(tower->config.text_hidden);
     store->capacity = engine->params.kv_tokens;
     zs_status status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity),
@@ -137,8 +138,10 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
     if (!status && store->encoder && vision_encoder_capacity(store->encoder) < turn) vision_encoder_destroy(&store->encoder);
     if (!status && !store->encoder)
-        status = vision_encoder_create(device, tower, &(vision_encoder_params){.tiles = turn, .kv_f16 = engine->params.kv == ZS_KV_F16},
-                                       &store->encoder, error);
+        status = vision_encoder_create(
+            device, tower,
+            &(vision_encoder_params){.tiles = turn, .kv_f16 = kv_f16, .policy = op_policy_within(&engine->model->policy, fast, kv_f16)},
+            &store->encoder, error);
     uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1;
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_SHARED, 4ull * (tokens + 1), "image rows", &store->index, error);

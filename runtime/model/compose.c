@@ -59,19 +59,12 @@ static uint64_t y_bytes(const extent *e) { return 4ull * block_rows(e) * round_u
 static uint64_t steps_bytes(const extent *e) { return (blocks_of(e) * sizeof(Step) + 255) / 256 * 256; }
 static uint64_t rows_bytes(const extent *e) { return steps_bytes(e) + (uint64_t)blocks_of(e) * block_rows(e) * sizeof(Row); }
 
-/// Matrix units only where less than f32 is asked for.
-static op_policy policy_of(const zs_model *model, bool fast) {
-    op_policy policy = model->policy;
-    if (!fast) policy.matrix_shape.tile = 0;
-    return policy;
-}
-
 static uint64_t half_bytes(const op_policy *policy, const extent *e) {
     return op_linear_back_operands(policy, block_rows(e), round_up(e->rank, 32));
 }
 
 uint64_t model_composer_bytes(const zs_model *model, matrix_type type, bool fast, uint64_t *scratch) {
-    const op_policy policy = policy_of(model, fast);
+    const op_policy policy = op_policy_within(&model->policy, fast, false);
     uint32_t group = model->policy.weight_group;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->config.layers; i++) {
@@ -153,7 +146,7 @@ zs_status model_composer_create(zs_model *model, matrix_type type, bool fast, mo
     if (!c) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for composed weights");
     extent e = extent_of(model);
     c->model = model;
-    c->policy = policy_of(model, fast);
+    c->policy = op_policy_within(&model->policy, fast, false);
     c->block = block_rows(&e);
     zs_status status = create_weights(c, type, error);
     if (!status) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, a_bytes(&e), false, "compose a", &c->a, error);

@@ -63,13 +63,9 @@ void workspace_strides(const zs_model *model, model_workspace *workspace) {
     workspace->logits_stride = pad32(model->config.vocab);
 }
 
-/// Matrix units and products of integers only where less than f32 is asked for.
 static op_policy policy_of(const zs_model *model, const model_workspace_params *params) {
-    op_policy policy = model->policy;
+    op_policy policy = op_policy_within(&model->policy, params->fast, params->kv_f16);
     policy.deterministic = params->deterministic;
-    if (!params->fast) policy.matrix_shape.tile = 0;
-    if (!params->fast || !params->kv_f16) policy.matrix_attention = 0;
-    policy.dot = params->fast && (policy.tiers & ZS_TIER_DOT);
     return policy;
 }
 

@@ -54,6 +54,9 @@ typedef struct op_policy {
 uint32_t op_matrix_groups(const op_policy *policy, uint32_t out, uint32_t rows);
 
 op_policy op_policy_of(const zs_device *device);
+/// The policy under a precision: matrix units and products of integers only where less than f32 is asked for (fast), and in attention only
+/// for keys and values in f16.
+op_policy op_policy_within(const op_policy *policy, bool fast, bool kv_f16);
 /// policy.wide of a device: a power of two.
 uint32_t op_wide(const gpu_caps *caps);
 /// Whether a type has products of integers.

@@ -41,3 +41,11 @@ op_policy op_policy_of(const zs_device *device) {
     op_matvec_defaults(&policy, caps->cpu);
     return policy;
 }
+
+op_policy op_policy_within(const op_policy *policy, bool fast, bool kv_f16) {
+    op_policy within = *policy;
+    if (!fast) within.matrix_shape.tile = 0;
+    if (!fast || !kv_f16) within.matrix_attention = 0;
+    within.dot = fast && (policy->tiers & ZS_TIER_DOT);
+    return within;
+}

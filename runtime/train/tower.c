@@ -129,7 +129,10 @@ static zs_status prepare(train_tower *t, zs_error *error) {
     uint32_t turn = vision_encoder_tiles(tower, t->tiles, t->rows);
     if (t->encoder && vision_encoder_capacity(t->encoder) < turn) vision_encoder_destroy(&t->encoder);
     if (t->encoder) return ZS_OK;
-    return vision_encoder_create(t->model->device, tower, &(vision_encoder_params){.tiles = turn, .gradients = true}, &t->encoder, error);
+    return vision_encoder_create(
+        t->model->device, tower,
+        &(vision_encoder_params){.tiles = turn, .gradients = true, .policy = op_policy_within(&t->model->policy, false, false)},
+        &t->encoder, error);
 }
 
 /// Puts tiles first … first + count − 1 into the encoder.

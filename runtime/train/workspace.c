@@ -142,8 +142,8 @@ static zs_status create_activations(train_workspace *w, zs_error *error) {
 }
 
 zs_status train_workspace_layout(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
-    *w = (train_workspace){.model = model, .limits = *limits, .policy = model->policy, .logits_stride = pad32(model->config.vocab)};
-    w->policy.matrix_attention = 0; // keys and values are f32
+    *w = (train_workspace){.model = model, .limits = *limits, .logits_stride = pad32(model->config.vocab)};
+    w->policy = op_policy_within(&model->policy, false, false);
     uint32_t strides[TRAIN_ACTIVATIONS], layers = model->config.layers;
     fill_strides(model, strides, w->qkv_offset, w->ffn_offset);
     w->inputs = calloc(layers + 1u, sizeof *w->inputs);

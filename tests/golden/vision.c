@@ -1,9 +1,12 @@
 /// Models that see images against transformers: token counts, log-probabilities of an answer.
 ///
-///     golden_vision MODEL GOLDEN.json IMAGES [BOUND [MMPROJ]]
+///     golden_vision [--fast] MODEL GOLDEN.json IMAGES [BOUND [MMPROJ]]
+///
+/// --fast: in precision fast, by the kernels for GPUs and on matrix units where the device has them.
 ///
 /// Weights are f16 computed in f32 on both sides, so the bound of DESIGN.md §6 (2e-3) pays for the images' two resampling back ends too:
 /// transformers' own differ by up to 5e-4. The device is Vulkan's choice (VK_DRIVER_FILES).
+#include "support/gpu_kernels.h"
 #include "zsigma/zsigma.h"
 
 #include <jansson.h>
@@ -79,8 +82,11 @@ static void check_case(run *r, const json_t *golden) {
 }
 
 int main(int argc, char **argv) {
+    const bool fast = argc > 1 && strcmp(argv[1], "--fast") == 0;
+    argc -= fast;
+    argv += fast;
     if (argc < 4) {
-        fprintf(stderr, "usage: golden_vision MODEL GOLDEN.json IMAGES [BOUND [MMPROJ]]\n");
+        fprintf(stderr, "usage: golden_vision [--fast] MODEL GOLDEN.json IMAGES [BOUND [MMPROJ]]\n");
         return 2;
     }
     json_error_t problem;
@@ -95,8 +101,11 @@ int main(int argc, char **argv) {
     run r = {.images = argv[3], .bound = argc > 4 ? strtod(argv[4], NULL) : 2e-3};
     const zs_model_params params = {.mmproj = argc > 5 ? argv[5] : NULL};
     need(zs_device_create(NULL, &device, &error), &error);
-    need(zs_model_load(device, argv[1], &params, &model, &error), &error);
-    need(zs_engine_create(model, &(zs_engine_params){.precision = ZS_PRECISION_EXACT, .context = 2048}, &r.engine, &error), &error);
+    if (fast) gpu_kernels_use(device);
+    need(fast ? gpu_kernels_load(device, argv[1], &params, &model, &error) : zs_model_load(device, argv[1], &params, &model, &error),
+         &error);
+    const zs_engine_params engine = {.precision = fast ? ZS_PRECISION_FAST : ZS_PRECISION_EXACT, .context = 2048};
+    need(zs_engine_create(model, &engine, &r.engine, &error), &error);
     size_t i;
     json_t *entry;
     json_array_foreach(golden, i, entry) check_case(&r, entry);

@@ -4,6 +4,7 @@
 #include "gpu/device.h"
 #include "loader/model_file.h"
 #include "model/model.h"
+#include "support/gpu_kernels.h"
 #include "support/reference_model.h"
 #include "support/tiny_runtime.h"
 
@@ -27,18 +28,12 @@ static const double exact_bound = 4e-5;
 enum { VOCAB = TINY_VOCAB };
 
 static zs_model *load(const char *path) {
-    // A model's start measures whether matrix units are worth it: a CPU driver takes minutes to find that they are not.
-    gpu_caps *caps = (gpu_caps *)(uintptr_t)gpu_device_caps(device);
-    const uint32_t units = caps->tiers & ZS_TIER_MATRIX;
-    caps->tiers &= ~units;
-    zs_model *model = tiny_load(device, path);
-    caps->tiers |= units;
-    for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES && gpu_kernels; i++)
+    if (!gpu_kernels) return tiny_load(device, path);
+    zs_model *model = NULL;
+    zs_error error;
+    tiny_need(gpu_kernels_load(device, path, NULL, &model, &error), &error);
+    for (uint32_t i = 0; i < MATRIX_TYPES * OP_MATVEC_CLASSES; i++)
         model->policy.integers[i / OP_MATVEC_CLASSES][i % OP_MATVEC_CLASSES] = (op_matvec){2, 1, 2}; // which only tuning chooses
-    if (!gpu_kernels || !units) return model;
-    model->policy.tiers |= units;
-    model->policy.matrix_shape = op_matrix_smallest(&model->policy.matrix);
-    model->policy.matrix_attention = caps->tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
     return model;
 }
 
@@ -298,7 +293,7 @@ static void test_fast(void **state) {
 static int open_device(void **state) {
     (void)state;
     device = tiny_device((zs_log){0});
-    if (gpu_kernels) ((gpu_caps *)(uintptr_t)gpu_device_caps(device))->cpu = false;
+    if (gpu_kernels) gpu_kernels_use(device);
     return 0;
 }
 
