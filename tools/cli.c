@@ -158,10 +158,15 @@ zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error
     return zs_device_create(&params, device, error);
 }
 
+zs_precision cli_precision(const cli_common *common) {
+    if (!common->precision) return ZS_PRECISION_DEFAULT;
+    return strcmp(common->precision, "exact") == 0 ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+}
+
 void cli_engine_options(const cli_common *common, zs_engine_params *params) {
     cli_mode(common, params);
     if (common->ctx) params->context = common->ctx;
-    if (common->precision) params->precision = strcmp(common->precision, "exact") == 0 ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+    params->precision = cli_precision(common);
     if (common->kv) params->kv = strcmp(common->kv, "f32") == 0 ? ZS_KV_F32 : ZS_KV_F16;
 }
 

@@ -111,6 +111,7 @@ zs_status cli_open_model_planned(const cli_common *common, const char *model_pat
 zs_status cli_open_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
                            zs_error *error);
 void cli_close(cli_stack *stack);
+zs_precision cli_precision(const cli_common *common);
 /// The common options that an engine has.
 void cli_engine_options(const cli_common *common, zs_engine_params *params);
 

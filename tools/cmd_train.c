@@ -60,8 +60,9 @@ static const char *find_problem(const train_options *o) {
     if (o->init && (o->form || o->matrices || o->max_mult > 0))
         return "--init says what is trained: without --form, --max-mult and --matrices";
     if (o->max_mult > 0 && (!o->form || strcmp(o->form, "sigmoid") != 0)) return "--max-mult belongs to --form sigmoid";
-    if (!o->scored && ((common->precision && strcmp(common->precision, "exact") != 0) || (common->kv && strcmp(common->kv, "f32") != 0)))
-        return "gradients are taken in precision exact, with keys and values as f32";
+    if (!o->scored && common->kv && strcmp(common->kv, "f32") != 0) return "gradients are taken with keys and values as f32";
+    if (!o->scored && o->deterministic && common->precision && strcmp(common->precision, "exact") != 0)
+        return "--deterministic gradients are taken in precision exact";
     return NULL;
 }
 

@@ -139,6 +139,7 @@ static zs_status create_trainer(training *t, zs_error *error) {
         .valid_every = o->valid_every,
         .patience = o->patience,
         .seed = o->seed,
+        .precision = cli_precision(o->common),
         .reward = o->scored ? train_reward_score : NULL,
         .reward_user = &t->reward,
         .engine = t->stack.engine,

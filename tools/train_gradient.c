@@ -34,7 +34,7 @@ static zs_status make_terms(dumping *d, zs_error *error) {
 
 /// With passes long enough for every line.
 static zs_status open_gradient(dumping *d, zs_error *error) {
-    zs_gradient_params params = {.progress = cli_progress(d->options->common)};
+    zs_gradient_params params = {.precision = cli_precision(d->options->common), .progress = cli_progress(d->options->common)};
     for (size_t i = 0; i < d->data.count; i++) {
         uint32_t rows = (uint32_t)(d->terms[i].prompt_count + d->terms[i].answer_count - 1);
         if (rows > params.min_rows) params.min_rows = rows;

@@ -44,15 +44,18 @@ struct zs_gradient {
 
 // ---- life ----------------------------------------------------------------------------------------------------------
 
-static train_limits limits_of(const zs_model *model, uint32_t rows, bool reference) {
+static train_limits limits_of(const zs_model *model, const zs_gradient_params *params, uint32_t rows) {
     uint32_t logit_rows = (uint32_t)(LOGIT_BYTES / (4ull * model->config.vocab)), sequences = rows / 2 + 1;
     if (logit_rows > MOST_LOGIT_ROWS) logit_rows = MOST_LOGIT_ROWS;
     if (logit_rows < 16) logit_rows = 16;
+    zs_precision precision = params ? params->precision : ZS_PRECISION_DEFAULT;
+    if (precision == ZS_PRECISION_DEFAULT) precision = gpu_device_caps(model->device)->cpu ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
     return (train_limits){
         .rows = rows,
         .sequences = sequences < MOST_SEQUENCES ? sequences : MOST_SEQUENCES,
         .logit_rows = logit_rows < rows ? logit_rows : rows,
-        .reference = reference,
+        .reference = params && params->kl,
+        .fast = precision == ZS_PRECISION_FAST,
     };
 }
 
@@ -71,14 +74,13 @@ static zs_status choose_limits(const zs_model *model, const zs_gradient_params *
     uint64_t free_bytes = gpu_device_memory_free(model->device);
     if (usual > model->config.context) usual = model->config.context;
     if (params && usual < params->min_rows) usual = params->min_rows;
-    bool reference = params && params->kl;
-    *limits = limits_of(model, asked ? asked : usual, reference);
+    *limits = limits_of(model, params, asked ? asked : usual);
     limits->kept = choose_kept(model, params, limits);
     if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
     limits->kept = 0;
     if (train_workspace_bytes(model, limits) <= free_bytes) return ZS_OK;
     for (fits = limits->rows; fits > 0; fits /= 2) {
-        train_limits smaller = limits_of(model, fits, reference);
+        train_limits smaller = limits_of(model, params, fits);
         if (train_workspace_bytes(model, &smaller) > free_bytes) continue;
         if (asked || fits < least) break;
         *limits = smaller;
@@ -459,6 +461,7 @@ zs_status zs_gradient_score(zs_gradient *g, const zs_gradient_item *items, size_
 }
 
 const float *gradient_values(const zs_gradient *gradient) { return gradient->values; }
+bool gradient_is_fast(const zs_gradient *gradient) { return gradient->workspace.policy.matrix_shape.tile > 0; }
 
 void zs_gradient_clear(zs_gradient *g) {
     memset(g->sums, 0, g->model->scale_count * sizeof *g->sums);

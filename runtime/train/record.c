@@ -220,6 +220,7 @@ static void record_group_back(const recording *r, const group *g, const activati
                         .y = da->buffer.address,
                         .x_stride = dy->stride,
                         .y_stride = a_stride,
+                        .operands = r->w->operands.address,
                         .rows = r->pass->rows}; // g[T, r] = dy U
     op_scale_back scale = {.x = g->a->buffer.address,
                            .g = da->buffer.address,
@@ -227,8 +228,9 @@ static void record_group_back(const recording *r, const group *g, const activati
                            .sums = r->w->sums.address,
                            .stride = a_stride,
                            .rows = r->pass->rows};
-    op_linear_back v = {.x = da->buffer.address, .x_stride = a_stride, .rows = r->pass->rows, .sum = true}; // dx[T, in] = Σ (s ⊙ g) Vᵀ
-    op_linear_back dense = {.x = dy->buffer.address, .x_stride = dy->stride, .rows = r->pass->rows, .sum = true}; // dx[T, in] += Σ dy W
+    op_linear_back v = {.sum = true, .operands = u.operands, .rows = u.rows}, dense = v;
+    v.x = da->buffer.address, v.x_stride = a_stride;           // dx[T, in] = Σ (s ⊙ g) Vᵀ
+    dense.x = dy->buffer.address, dense.x_stride = dy->stride; // dx[T, in] += Σ dy W
     for (uint32_t i = 0; i < g->count; i++) {
         const model_weight *w = &g->weights[i];
         uint32_t y_offset = g->y_offsets ? g->y_offsets[i] : 0;
@@ -422,6 +424,7 @@ static void record_logits_back(const recording *r, const activation *x, uint32_t
                                        .y = w->d_hidden.address,
                                        .x_stride = w->logits_stride,
                                        .y_stride = x->stride,
+                                       .operands = w->operands.address,
                                        .rows = count,
                                    });
     barrier(r);

@@ -162,6 +162,7 @@ static void list_settings(zs_trainer *t) {
     setting_add(list, "evaluation every so many steps", p->valid_every);
     setting_add(list, "patience", p->patience);
     setting_add_bits(list, "seed", p->seed);
+    setting_add_text(list, "precision of gradients", gradient_is_fast(t->gradient) ? "fast" : "exact");
     setting_add_text(list, "method", p->reward ? "reinforcement" : "supervised");
     if (p->reward) list_reward_settings(p, list);
     setting_add_text(list, "deterministic", p->deterministic ? "yes" : "no");
@@ -258,6 +259,8 @@ zs_status zs_trainer_create(zs_model *model, const zs_trainer_params *params, zs
     t->images = has_images(params);
     const zs_gradient_params gradient = {.min_rows = longest_item(model, &t->params),
                                          .kl = t->params.kl_weight > 0 ? t->params.kl : ZS_KL_NONE,
+                                         // The shape of matrix units' tiles is what a measurement found: not the same for good.
+                                         .precision = t->params.deterministic ? ZS_PRECISION_EXACT : t->params.precision,
                                          .engine = t->params.engine,
                                          .progress = params->progress};
     status = zs_gradient_create(model, &gradient, &t->gradient, error);

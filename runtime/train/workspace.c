@@ -24,8 +24,25 @@ static void fill_strides(const zs_model *model, uint32_t strides[TRAIN_ACTIVATIO
 
 /// What the buffers besides the activations take.
 typedef struct rest_bytes {
-    uint64_t logits, hidden, stats, pages, rope, scales, results, arrays;
+    uint64_t logits, hidden, stats, pages, rope, scales, results, arrays, operands;
 } rest_bytes;
+
+static op_policy policy_of(const zs_model *model, const train_limits *limits) {
+    return op_policy_within(&model->policy, limits->fast, false);
+}
+
+/// Of whatever has a gradient by it: activations and logits.
+static uint64_t operand_bytes(const zs_model *model, const train_limits *limits) {
+    const op_policy policy = policy_of(model, limits);
+    uint32_t strides[TRAIN_ACTIVATIONS], qkv_offset[3], ffn_offset[2];
+    fill_strides(model, strides, qkv_offset, ffn_offset);
+    uint64_t most = op_linear_back_operands(&policy, limits->logit_rows, pad32(model->config.vocab));
+    for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) {
+        uint64_t bytes = op_linear_back_operands(&policy, limits->rows, strides[i]);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
 
 uint64_t train_page_count(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + limits->sequences; }
 /// Of one layer's keys and values.
@@ -48,6 +65,7 @@ static rest_bytes rest_of(const zs_model *model, const train_limits *limits) {
         .results = 4ull * model->scale_count + 8 * rows,
         .arrays = 3 * sizeof(Step) + row_count(limits) * sizeof(Row) + rows * (2 * sizeof(Span) + 16) +
                   8ull * limits->sequences * page_stride(limits),
+        .operands = operand_bytes(model, limits),
     };
 }
 
@@ -73,7 +91,8 @@ uint64_t train_workspace_bytes(const zs_model *model, const train_limits *limits
     uint32_t strides[TRAIN_ACTIVATIONS], qkv_offset[3], ffn_offset[2];
     fill_strides(model, strides, qkv_offset, ffn_offset);
     rest_bytes rest = rest_of(model, limits);
-    uint64_t bytes = rest.logits + 2 * rest.hidden + rest.stats + rest.pages + rest.rope + 2 * rest.scales + rest.results + rest.arrays;
+    uint64_t bytes =
+        rest.logits + 2 * rest.hidden + rest.stats + rest.pages + rest.rope + 2 * rest.scales + rest.results + rest.arrays + rest.operands;
     if (limits->reference) bytes += rest.logits + rest.scales + 4ull * limits->rows * pad32(model->config.hidden);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) bytes += 4ull * limits->rows * strides[i];
     bytes += limits->kept * own_bytes(limits, strides);
@@ -143,7 +162,7 @@ static zs_status create_activations(train_workspace *w, zs_error *error) {
 
 zs_status train_workspace_layout(const zs_model *model, const train_limits *limits, train_workspace *w, zs_error *error) {
     *w = (train_workspace){.model = model, .limits = *limits, .logits_stride = pad32(model->config.vocab)};
-    w->policy = op_policy_within(&model->policy, false, false);
+    w->policy = policy_of(model, limits);
     uint32_t strides[TRAIN_ACTIVATIONS], layers = model->config.layers;
     fill_strides(model, strides, w->qkv_offset, w->ffn_offset);
     w->inputs = calloc(layers + 1u, sizeof *w->inputs);
@@ -175,6 +194,7 @@ zs_status train_workspace_create(const zs_model *model, const train_limits *limi
         {&w->reference_logits, limits->reference ? rest.logits : 0, GPU_MEMORY_DEVICE, "the base model's logits"},
         {&w->base_scales, limits->reference ? rest.scales : 0, GPU_MEMORY_DEVICE, "the base model's scales"},
         {&w->results, rest.results, GPU_MEMORY_READBACK, "results of a backward pass"},
+        {&w->operands, rest.operands, GPU_MEMORY_DEVICE, "operands of a backward pass"},
     };
     if (!status) status = create_activations(w, error);
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers && !status; i++) {
@@ -195,10 +215,10 @@ void train_workspace_destroy(train_workspace *w) {
     zs_device *device = w->model->device;
     for (uint32_t i = 0; w->inputs && i <= w->model->config.layers; i++) gpu_buffer_destroy(device, &w->inputs[i].buffer);
     for (uint32_t i = 0; i < TRAIN_ACTIVATIONS; i++) gpu_buffer_destroy(device, &w->activations[i].buffer);
-    gpu_buffer *const rest[] = {&w->logits,     &w->hidden,        &w->d_hidden,         &w->stats,
-                                &w->pages,      &w->rope,          &w->scales,           &w->sums,
-                                &w->results,    &w->arrays.buffer, &w->reference.buffer, &w->reference_logits,
-                                &w->base_scales};
+    gpu_buffer *const rest[] = {&w->logits,      &w->hidden,        &w->d_hidden,         &w->stats,
+                                &w->pages,       &w->rope,          &w->scales,           &w->sums,
+                                &w->results,     &w->arrays.buffer, &w->reference.buffer, &w->reference_logits,
+                                &w->base_scales, &w->operands};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) gpu_buffer_destroy(device, rest[i]);
     for (uint32_t i = 0; w->kept && i < w->limits.kept * TRAIN_OF_LAYER; i++) gpu_buffer_destroy(device, &w->kept[i].buffer);
     free(w->inputs);

@@ -10,6 +10,7 @@ typedef struct train_limits {
     uint32_t logit_rows; // whose logits exist at a time
     uint32_t kept;       // so many of the last layers keep their activations on the way forwards; the others are computed again
     bool reference;      // the base model's logits too
+    bool fast;           // matrix units on the way back
 } train_limits;
 
 /// A layer's activations, which its gradient needs, and what gradients pass through.
@@ -64,6 +65,7 @@ typedef struct train_workspace {
     gpu_buffer rope;
     gpu_buffer scales, sums; // [scale_count]: σ ⊙ z, and the gradient by it
     gpu_buffer base_scales;  // [scale_count]: σ
+    gpu_buffer operands;     // scratch of op_linear_back, where matrix units serve
     gpu_buffer results;      // read by the host: [scale_count] sums, then [rows] log-probabilities, then [rows] divergences
     train_arrays arrays;
 } train_workspace;

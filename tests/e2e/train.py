@@ -392,7 +392,7 @@ class Usage(program.ProgramTest):
                             (whole[:4] + ["gsm8k"] + whole[5:], "belongs to --task sft"),
                             (whole[:7] + ["-o", "x", "--greedy"], "not made or scored"), (whole[:4] + ["label", "--data", "d", "-o", "x", "--preset", "mine"], "--preset is"),
                             (whole[:4] + ["label", "--data", "d", "-o", "x", "--kl-direction", "up"], "--kl-direction is"), (whole + ["more"], "given by --data"),
-                            (whole + ["--precision", "fast"], "precision exact"), (whole + ["--kv", "f16"], "precision exact")]:
+                            (whole + ["--deterministic", "--precision", "fast"], "precision exact"), (whole + ["--kv", "f16"], "as f32")]:
             self.refused(2, message, by=by)
 
 

@@ -142,8 +142,8 @@ zs_status zs_expert_export(const zs_expert *expert, const char *path, const zs_e
 
 // ---- gradients -----------------------------------------------------------------------------------------------------
 
-/// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: f32 throughout. Of every
-/// layer the input is kept; of the last ones, as far as memory goes, all activations, which are computed again for the others. Matrices
+/// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: in f32, but for what
+/// zs_gradient_params.precision allows. Of every layer the input is kept; of the last ones, as far as memory goes, all activations, which are computed again for the others. Matrices
 /// that are not factored pass gradients on and have none of their own.
 typedef struct zs_gradient zs_gradient;
 
@@ -155,6 +155,8 @@ typedef struct zs_gradient_params {
     uint32_t min_rows;       // where it is chosen: at least so many, for the longest item
     uint64_t max_kept_bytes; // of activations that are kept and not computed again; 0: a quarter of the device's memory, if that is free
     zs_kl kl;                // divergences are taken too; costs a forward pass and memory for the base model's logits
+    zs_precision precision;  // of the way back; ZS_PRECISION_FAST: matrix units, where they serve, take gradients as f16, a scale to a row,
+                             // and sum in f32. Log-probabilities and divergences are exact always. Default: fast on GPUs
     const zs_engine *engine; // of the same model: prompts may hold its images (zs_engine_encode_prompt), and the tower's z has a gradient
                              // too; NULL: none do
     zs_progress progress;    // "gradient", in tokens; false cancels
@@ -272,6 +274,7 @@ typedef struct zs_trainer_params {
     uint32_t valid_every; // steps between evaluations; 0: a tenth of all
     uint32_t patience;    // evaluations without a better one that end the training; 0: none do
     uint64_t seed;        // of the items' order and of first values
+    zs_precision precision; // of gradients, as zs_gradient_params has it
 
     // Reinforcement, where there is a reward. It scores an answer to items[item], or valid[item], from 0 to 1; an answer whose score is an
     // error or no such number is left out, with a warning; ZS_ERROR_CANCELLED ends the call.
