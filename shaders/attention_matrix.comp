@@ -33,6 +33,7 @@ layout(constant_id = 7) const uint KEYS = 32;
 layout(push_constant, std430) uniform Push { PushAttention push; };
 #define KV_F16
 #include "kv.glsl"
+#include "halves.glsl"
 
 const uint SUBGROUPS = WORKGROUP / SUBGROUP, QUERIES = SUBGROUPS * M;
 const uint WIDEST = N > K ? N : K;                                // both divide 32
@@ -74,7 +75,7 @@ void meet() {
 
 #ifdef MATRIX2
 float larger(const in float a, const in float b) { return max(a, b); }
-float both(const in float a, const in float b) { return a + b; }
+float sum(const in float a, const in float b) { return a + b; }
 Sums row_maximum(Sums m) {
     Sums r;
     coopMatReduceNV(r, m, gl_CooperativeMatrixReduceRowNV, larger);
@@ -82,7 +83,7 @@ Sums row_maximum(Sums m) {
 }
 Sums row_sum(Sums m) {
     Sums r;
-    coopMatReduceNV(r, m, gl_CooperativeMatrixReduceRowNV, both);
+    coopMatReduceNV(r, m, gl_CooperativeMatrixReduceRowNV, sum);
     return r;
 }
 #else
@@ -116,8 +117,6 @@ void fetch(uint sequence, uint first, uint last, uint offset) {
         bring[i] = Word4Ref(kv_page(sequence, position)).v[from / 8u];
     }
 }
-
-f16vec4 halves(uvec2 bits) { return f16vec4(unpackFloat2x16(bits.x), unpackFloat2x16(bits.y)); }
 
 void put() {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {

@@ -11,7 +11,7 @@
 //
 // Constants: 0 workgroup size (LINES · COLUMNS subgroups) · 1 WEIGHT_GROUP · 2 FLAGS (shared.h; no norm; BACK: RESIDUAL, SUM) · 3 number of
 // segments · 4 subgroup size · 5, 6, 7 M, N, K of the device's matrices · 8 TILE · 9 UNITS of eight values in a chunk (4 or 8) · 10 X_TILE,
-// at least N and a subgroup's share of it · 11 SPLITS
+// N times a power of two, with a matrix for every subgroup · 11 SPLITS
 // Tiers: subgroup, half, matrix.
 #version 450
 #extension GL_KHR_cooperative_matrix : require
@@ -20,6 +20,7 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #include "refs.glsl"
 #include "weights.glsl"
+#include "halves.glsl"
 #ifdef BACK
 #include "linear_back.glsl"
 #else
@@ -42,7 +43,7 @@ layout(constant_id = 11) const uint SPLITS = 1;
 const uint SUBGROUPS = WORKGROUP / SUBGROUP;
 const uint COLUMNS = SUBGROUPS / 2u < X_TILE / N ? SUBGROUPS / 2u : X_TILE / N, LINES = SUBGROUPS / COLUMNS;
 const uint CHUNK = 8u * UNITS;                             // of the inner dimension
-const uint PITCH = CHUNK / 4u + 2u;                        // of a tile's row, in vec4s: off each other's banks
+const uint PITCH = CHUNK / 4u + 2u;                        // of a tile's row, in f16vec4s: off each other's banks
 const uint LOADS = TILE * UNITS / WORKGROUP;               // units of W that an invocation brings, and of x
 const uint X_LOADS = (X_TILE * UNITS + WORKGROUP - 1u) / WORKGROUP;
 const uint OUT = TILE / LINES / M, ROWS = X_TILE / COLUMNS / N; // matrices of a subgroup
@@ -62,8 +63,6 @@ shared float y_tile[SUBGROUPS * PARTS * M * N];
 // What is on its way, as it lies in memory: to convert it would be to wait for it.
 WeightBits bring_w[LOADS];
 uvec4 bring_x[X_LOADS];
-
-f16vec4 halves(uvec2 bits) { return f16vec4(unpackFloat2x16(bits.x), unpackFloat2x16(bits.y)); }
 
 // Which row of a tile of x, and which unit of it, the i-th load of this invocation is.
 uvec2 load_place(uint i) {

@@ -78,7 +78,7 @@ STRUCT(Sampled) {
     uint position; // of the token, so that a reader can tell a fresh entry
 } END(Sampled)
 
-// linear.comp, linear_lanes.comp, matmul.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type.
+// linear.comp, linear_lanes.comp, matvec.comp, matmul.comp, matmul_matrix.comp, matmul_combine.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type.
 // Offsets and strides in floats; the weights' planes follow one another from weights[s].
 STRUCT(PushLinear) {
     ADDRESS(WordRef) weights[3];
@@ -107,10 +107,10 @@ STRUCT(PushLinear) {
 STRUCT(PushHalfRows) {
     REF(ConstVec4Ref) x;
     REF(ConstVec4Ref) norm; // [width], zero behind the norm's; or 0
-    REF(Uint2Ref) h;   // f16 [rows, width]
-    REF(FloatRef) undo; // [rows]
-    uint width;         // a multiple of 32
-    uint end;           // x has values up to here; zeros stand for what lies behind
+    REF(Uint2Ref) h;        // f16 [rows, width]
+    REF(FloatRef) undo;     // [rows]
+    uint width;             // a multiple of 32
+    uint end;               // x has values up to here; zeros stand for what lies behind
     uint x_stride;
     uint pad0;
 } END(PushHalfRows)
@@ -252,7 +252,7 @@ STRUCT(PushLogprobs) {
 
 // ---- the backward pass ----
 
-// linear_back.comp, matmul_back.comp: y[t, i] = Σ_o W[o, i] x[t, o] for up to three matrices of one type, as PushLinear
+// linear_back.comp, matmul_back.comp, matmul_matrix.comp: y[t, i] = Σ_o W[o, i] x[t, o] for up to three matrices of one type, as PushLinear
 STRUCT(PushLinearBack) {
     ADDRESS(WordRef) weights[3];
     ADDRESS(FloatRef) x;

@@ -14,8 +14,8 @@ typedef struct vision_encoder vision_encoder;
 typedef struct vision_encoder_params {
     uint32_t tiles; // at a time; more go in turns
     bool kv_f16;
-    bool gradients; // vision_encoder_record_back may follow; every layer's input is kept. Without kv_f16
-    op_policy policy;
+    bool gradients;   // vision_encoder_record_back may follow; every layer's input is kept. Without kv_f16
+    op_policy policy; // of the decoder whose prompt the features go into, or op_policy_within
 } vision_encoder_params;
 
 /// Tiles that are worth taking at a time when there are `tiles`, in up to so many rows (0: as many as are usual), but one at least.

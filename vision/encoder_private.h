@@ -58,8 +58,8 @@ struct vision_encoder {
     uint32_t patch_stride, pages_per_tile, span_rows, spans_per_tile, back_span_rows, back_spans_per_tile;
     uint32_t qkv_offset[3];
     activation activations[ACTIVATION_COUNT];
-    gpu_buffer *inputs; // [layers + 1], with gradients: every layer's input, and the last one's output
-    gpu_buffer stats;   // with gradients: of op_attention_back
+    gpu_buffer *inputs;  // [layers + 1], with gradients: every layer's input, and the last one's output
+    gpu_buffer stats;    // with gradients: of op_attention_back
     gpu_buffer operands; // of op_linear, where there are matrix units
     gpu_buffer pages;
     encoder_arrays arrays;

@@ -1,5 +1,6 @@
 /// Images in prompts: encoded once, kept as rows of features, referred to by ids behind the vocabulary.
 #include "engine/engine.h"
+#include "model/workspace.h"
 #include "vision/image.h"
 #include "vision/image_prompt.h"
 
@@ -130,7 +131,6 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     zs_device *device = engine->model->device;
     const vision_tower *tower = engine->model->tower;
     uint32_t turn = vision_encoder_tiles(tower, tiles, 0);
-    const bool kv_f16 = engine->params.kv == ZS_KV_F16, fast = engine->params.precision == ZS_PRECISION_FAST;
     store->stride = vision_stride(tower->config.text_hidden);
     store->capacity = engine->params.kv_tokens;
     zs_status status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity),
@@ -140,7 +140,7 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     if (!status && !store->encoder)
         status = vision_encoder_create(
             device, tower,
-            &(vision_encoder_params){.tiles = turn, .kv_f16 = kv_f16, .policy = op_policy_within(&engine->model->policy, fast, kv_f16)},
+            &(vision_encoder_params){.tiles = turn, .kv_f16 = engine->params.kv == ZS_KV_F16, .policy = engine->workspace->policy},
             &store->encoder, error);
     uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1;
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);

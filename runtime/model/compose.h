@@ -12,7 +12,8 @@ uint64_t model_composer_bytes(const zs_model *model, matrix_type type, bool fast
 /// Floating-point operations of one model_compose.
 double model_compose_flops(const zs_model *model);
 
-/// type: F16, Q8 or Q4. fast: products of factors may go through f16, on matrix units (ZS_PRECISION_FAST). The model outlives it. What the weights are is open until model_compose.
+/// type: F16, Q8 or Q4. fast: products of factors may go through f16, on matrix units (ZS_PRECISION_FAST). The model outlives it. What the
+/// weights are is open until model_compose.
 zs_status model_composer_create(zs_model *model, matrix_type type, bool fast, model_composer **composer, zs_error *error);
 void model_composer_destroy(model_composer **composer);
 /// Makes W' from a row of scales, device address of f32 [scale_count], matrix by matrix, and waits for it; nothing submitted may be using

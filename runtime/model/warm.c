@@ -80,9 +80,10 @@ static void start_part(part *w, zs_device *device, const op_policy *policy, cons
     w->workspace = (model_workspace){
         .device = device,
         .params = {.max_rows = ROWS, .max_logit_rows = 1, .context = ROWS, .kv_f16 = !cpu, .fast = !cpu},
-        .policy = *policy,
+        .policy = op_policy_within(policy, !cpu, !cpu),
     };
     fill_model(w, device, file);
+    w->workspace.operands.address = ANY_ADDRESS;
     workspace_strides(&w->model, &w->workspace);
     w->running = pthread_create(&w->thread, NULL, run_thread, w) == 0;
 }

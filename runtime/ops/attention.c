@@ -24,6 +24,7 @@ static uint32_t matrix_shared_bytes(const op_policy *policy, uint32_t head_dim, 
 
 /// What the kernels need of a device's matrices: sums become operands by themselves (ZS_TIER_MATRIX2), or through shared memory.
 static bool matrix_suits(const op_policy *policy) {
+    if (policy->matrix.n < 4 || policy->matrix.k < 4) return false; // rows of them pass as vectors of four
     return policy->matrix_attention == ZS_TIER_MATRIX2 ? policy->matrix.n == policy->matrix.k : policy->matrix.half_sums;
 }
 

@@ -201,7 +201,9 @@ static bool takes_tiles(const op_linear *op, const op_policy *policy) {
 
 /// Matrix units serve. Not weights in f32, which would lose half of their digits.
 static bool takes_operands(const op_linear *op, const op_policy *policy) {
-    return takes_tiles(op, policy) && policy->matrix_shape.tile && op->operands && !policy->deterministic &&
+    bool aligned = true; // operands are read by eights
+    for (uint32_t s = 0; s < op->segment_count; s++) aligned &= op->segments[s].x_offset % 8 == 0;
+    return aligned && takes_tiles(op, policy) && policy->matrix_shape.tile && op->operands && !policy->deterministic &&
            op->segments[0].weight->type != MATRIX_F32;
 }
 
@@ -268,9 +270,7 @@ bool op_matrix_divides(const op_matrix_shape *shape, const gpu_matrix_units *uni
 
 uint32_t op_matrix_shared_bytes(const op_matrix_shape *shape, const gpu_matrix_units *units) {
     uint32_t pitch = 16 * shape->units + 16, sums = 4 * units->m * units->n; // bytes of a tile's row; of a subgroup's matrix on its way out
-    uint32_t turned = 8 * shape->units * (2 * shape->tile + 16);             // of weights in linear_back
-    return shape->tile * pitch + (turned > shape->tile * pitch ? turned : shape->tile * pitch) +
-           shape->subgroups * sums * (shape->tile > 4 * units->m ? 1 : 2);
+    return 2 * shape->tile * pitch + shape->subgroups * sums * (shape->tile > 4 * units->m ? 1 : 2);
 }
 
 gpu_kernel_key op_matrix_key(const op_policy *policy, const op_matrix_shape *shape, uint32_t module, const matrix *weight, uint32_t flags,

@@ -90,7 +90,8 @@ static uint32_t matrix_module(matrix_type type) {
 
 static bool takes_operands(const op_linear_back *op, const op_policy *policy) {
     bool aligned = true; // operands are read by eights
-    for (uint32_t s = 0; s < op->segment_count; s++) aligned &= op->segments[s].x_offset % 8 == 0;
+    for (uint32_t s = 0; s < op->segment_count; s++)
+        aligned &= op->segments[s].x_offset % 8 == 0 && op->segments[s].weight->part_rows % 8 == 0;
     return !policy->lanes && !policy->deterministic && policy->matrix_shape.tile && op->operands && op->x_stride % 32 == 0 && aligned &&
            matrix_module(op->segments[0].weight->type) != SHADER_COUNT;
 }
@@ -162,8 +163,8 @@ static void choose_matrix(const op_linear_back *op, const op_policy *policy, uin
     dispatch->groups[1] = divide_up(op->rows, policy->matrix_shape.tile);
 }
 
-/// Every matrix is in one part.
-static void record_whole(const op_recorder *recorder, const op_linear_back *op) {
+/// Every matrix is in one part. operands: they are there.
+static void record_whole(const op_recorder *recorder, const op_linear_back *op, bool operands) {
     uint32_t flags = (op->residual ? LINEAR_RESIDUAL : 0) | (op->sum ? LINEAR_SUM : 0);
     PushLinearBack push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
@@ -171,7 +172,7 @@ static void record_whole(const op_recorder *recorder, const op_linear_back *op) 
         record_blocks(recorder, op, flags, &push, &dispatch);
         return;
     }
-    if (takes_operands(op, &recorder->policy))
+    if (operands)
         choose_matrix(op, &recorder->policy, flags, &push, &dispatch);
     else
         choose_tiles(op, flags, &dispatch);
@@ -196,7 +197,8 @@ void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op
         uint32_t of_segment = matrix_part_count(op->segments[s].weight);
         parts = of_segment > parts ? of_segment : parts;
     }
-    if (takes_operands(op, &recorder->policy)) record_operands(recorder, op);
+    const bool operands = takes_operands(op, &recorder->policy);
+    if (operands) record_operands(recorder, op);
     // y is a sum over the rows of W: the parts behind the first add to it.
     for (uint32_t p = 0; p < parts; p++) {
         matrix matrices[OP_MAX_SEGMENTS];
@@ -213,7 +215,7 @@ void op_record_linear_back(const op_recorder *recorder, const op_linear_back *op
             matrices[some.segment_count++] = matrix_part(op->segments[s].weight, p);
         }
         if (p) gpu_command_barrier(recorder->command);
-        record_whole(recorder, &some);
+        record_whole(recorder, &some, operands);
     }
 }
 

@@ -25,6 +25,7 @@ static const char extension[] = "matrix";
 
 /// What the cache folder keeps.
 typedef struct finding {
+    uint32_t tiers;       // in use when it was found
     op_matrix_shape best; // tile 0: none
     float plain_ms, best_ms;
     uint32_t fill;             // op_policy.matrix_fill
@@ -43,6 +44,7 @@ typedef struct trial {
     matrix weight; // y = x · Wᵀ
     op_linear linear;
     op_attention attention; // y of queries that follow each other in one sequence
+    uint32_t rows;          // of y that count
     float *plain, *found;   // [ROWS, SIDE]
 } trial;
 
@@ -95,6 +97,7 @@ static zs_status trial_create(trial *t, uint64_t bytes, zs_error *error) {
     zs_status status = gpu_buffer_create(t->device, GPU_MEMORY_DEVICE, rows_bytes + bytes, false, "matrix units' trial", &t->memory, error);
     if (!status) status = gpu_command_create(t->device, "matrix units' trial", &t->command, error);
     t->y = t->memory.address;
+    t->rows = ROWS;
     return status;
 }
 
@@ -136,7 +139,7 @@ typedef struct attention_memory {
 
 /// The spans that the policy's kernel takes.
 static zs_status put_spans(trial *t, const op_policy *policy, zs_error *error) {
-    Span spans[ROWS];
+    Span spans[ROWS] = {0};
     uint32_t rows = op_span_rows(*policy, HEADS, KV_HEADS, HEAD_DIM);
     for (uint32_t i = 0; i < ROWS / rows; i++) spans[i] = (Span){i * rows, rows};
     return write_at(t, t->attention.step + offsetof(attention_memory, spans), sizeof spans, spans, error);
@@ -192,13 +195,12 @@ static zs_status run(trial *t, const op_policy *policy, float *y, float *ms, zs_
 /// Operands of f16 err by 2 · 2^−11 of each product, and errors of thousands of products cancel: a hundredth of the largest result is far
 /// more.
 static bool agrees(const trial *t) {
-    float largest = 0, worst = 0;
-    for (uint32_t i = 0; i < ROWS * SIDE; i++) {
-        float difference = fabsf(t->found[i] - t->plain[i]);
-        if (!(difference <= worst)) worst = difference; // NaN too
-        if (fabsf(t->plain[i]) > largest) largest = fabsf(t->plain[i]);
-    }
-    return worst <= 0.01f * largest;
+    const uint32_t count = t->rows * SIDE;
+    float largest = 0;
+    for (uint32_t i = 0; i < count; i++) largest = fmaxf(largest, fabsf(t->plain[i]));
+    for (uint32_t i = 0; i < count; i++)
+        if (!(fabsf(t->found[i] - t->plain[i]) <= 0.01f * largest)) return false; // NaN too
+    return true;
 }
 
 /// Tries the operation under another policy: *won where it is right, and faster than *best_ms, which is its time then. A driver that
@@ -224,7 +226,7 @@ static zs_status measure_fill(trial *t, const op_policy *policy, finding *found,
     op_policy tried = *policy;
     char name[64];
     bool won;
-    t->linear.rows = FEW_ROWS;
+    t->linear.rows = t->rows = FEW_ROWS;
     tried.matrix_shape = found->best;
     tried.matrix_fill = 0;
     zs_status status = run(t, &tried, t->plain, &found->few_ms, error); // the kernel that was found right
@@ -300,15 +302,16 @@ zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *erro
                                 SHADER_attention_tiles_f16, SHADER_attention_matrix, SHADER_attention_matrix2};
     finding found = {0};
     uint64_t hash = gpu_setting_hash(modules, sizeof modules / sizeof *modules);
-    if (!gpu_setting_read(device, extension, hash, &found, sizeof found)) {
-        found = (finding){0};
+    if (!gpu_setting_read(device, extension, hash, &found, sizeof found) || found.tiers != policy->tiers) {
+        found = (finding){.tiers = policy->tiers};
         zs_status status = measure_linear(device, policy, &found, error);
         if (!status) status = measure_attention(device, policy, &found, error);
         if (status) return status;
         gpu_log(device, ZS_LOG_INFO, "matmul 512 × 4096 × 4096: %.3f ms, at best %.3f ms on matrix units: tiles of %u × %u by %u subgroups",
                 (double)found.plain_ms, (double)found.best_ms, found.best.tile, 8 * found.best.units, found.best.subgroups);
-        gpu_log(device, ZS_LOG_INFO, "matmul 64 × 4096 × 4096: %.3f ms, at best %.3f ms with split sums", (double)found.few_ms,
-                (double)found.few_best_ms);
+        if (found.best.tile)
+            gpu_log(device, ZS_LOG_INFO, "matmul 64 × 4096 × 4096: %.3f ms, at best %.3f ms with split sums", (double)found.few_ms,
+                    (double)found.few_best_ms);
         gpu_log(device, ZS_LOG_INFO, "attention of 512 rows: %.3f ms, at best %.3f ms on matrix units", (double)found.attention_plain_ms,
                 (double)found.attention_ms);
         gpu_setting_write(device, extension, hash, &found, sizeof found);

@@ -1,6 +1,6 @@
-/// The operations of a decoder: each checks its shapes, picks a kernel and records one dispatch (a barrier follows only where
-/// the caller records one). Activations are f32, row-major [rows, stride]; strides are multiples of 32 and what lies
-/// between a row's width and its stride is zero. Pointers are device addresses. Failures are kept by the command.
+/// The operations of a decoder: each checks its shapes, picks a kernel and records it, in one dispatch or, where that is said, in several
+/// (a barrier follows only where the caller records one). Activations are f32, row-major [rows, stride]; strides are multiples of 32 and
+/// what lies between a row's width and its stride is zero. Pointers are device addresses. Failures are kept by the command.
 #ifndef OPS_OPS_H
 #define OPS_OPS_H
 
@@ -36,7 +36,7 @@ typedef struct op_policy {
     uint32_t subgroup_size;
     uint32_t weight_group;        // how new matrices are laid out (matrix.h)
     uint64_t part_limit;          // bytes of a new matrix's parts: an allocation, and what 32-bit indices reach with any driver
-    op_matrix_shape matrix_shape; // prefill on matrix units, where op_linear.operands is given; tile 0: not
+    op_matrix_shape matrix_shape; // many rows on matrix units, where an operation has operands; tile 0: not
     uint32_t matrix_fill;         // workgroups that fill the device: of fewer, sums are split between several; 0: never
     uint32_t matrix_attention; // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
                                // keys and values are f16 then; 0: not
@@ -82,7 +82,8 @@ typedef struct op_tuned {
 /// its weights find no room.
 zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error);
 /// Whether the device's matrix units are worth using: right, and faster than the kernels without them. Measured once per device and
-/// driver, and kept in the cache folder. Sets policy->matrix_shape and policy->matrix_attention.
+/// driver, and kept in the cache folder. Sets policy->matrix_shape, matrix_fill and
+/// matrix_attention.
 zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error);
 
 typedef struct op_recorder {
@@ -115,12 +116,12 @@ typedef struct op_linear {
     bool silu_mul;     // two segments of equal shape: y = silu(x W0ᵀ) ⊙ (x W1ᵀ), at segment 0's y_offset
     bool gelu;         // silu_mul by gelu's tanh approximation instead of silu
     bool decode;       // few rows: matvec kernels; else matmul kernels whatever T
-    uint64_t operands; // scratch of op_linear_operands(…) bytes for x in f16, which takes a dispatch of its own; 0: f32 throughout
+    uint64_t operands; // scratch of op_linear_operands(…) bytes for matrix units: x in f16 and shares of sums, with a dispatch each; 0: f32
 } op_linear;
 /// Bytes of scratch for `rows` rows of up to `stride` floats; 0 where none is used.
 uint64_t op_linear_operands(const op_policy *policy, uint32_t rows, uint32_t stride);
 void op_record_linear(const op_recorder *recorder, const op_linear *op);
-/// Dispatches that it becomes: more than one where matrices lie in parts.
+/// Dispatches that it becomes without operands: more than one where matrices lie in parts.
 uint32_t op_linear_dispatches(const op_linear *op);
 /// The segments from *first on that are of one matrix type, as an operation; *first moves behind them.
 op_linear op_linear_next_type(const op_linear *op, uint32_t *first);
@@ -219,7 +220,8 @@ typedef struct op_rope_kv {
 void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op);
 
 /// out[t, h] = Σ_p softmax_p(q[t, h] · k[p, h / group] · scale) v[p, h / group], rows[t].position − window < p ≤ rows[t].position, by
-/// online softmax in f32 over the rows' pages. Work goes by spans (Step.spans) of at most op_span_rows rows.
+/// online softmax over the rows' pages, in f32 or, under policy.matrix_attention, from products of f16. Work goes by spans (Step.spans) of
+/// at most op_span_rows rows.
 typedef struct op_attention {
     uint64_t step, q, out;
     uint32_t q_stride, out_stride;

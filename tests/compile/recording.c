@@ -78,7 +78,7 @@ static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool det
         .policy = model->policy,
     };
     made.policy.deterministic = deterministic;
-    if (!kv_f16) made.policy.matrix_shape.tile = made.policy.matrix_attention = 0; // as without ZS_PRECISION_FAST
+    if (!kv_f16) made.policy = op_policy_within(&made.policy, false, false);
     workspace_strides(model, &made);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
     made.logits.address = made.logit_hidden.address = made.partials.address = made.operands.address = made.rope.address = SOMEWHERE;

@@ -2,7 +2,7 @@
 ///
 ///     golden_vision [--fast] MODEL GOLDEN.json IMAGES [BOUND [MMPROJ]]
 ///
-/// --fast: in precision fast, by the kernels for GPUs and on matrix units where the device has them.
+/// --fast: in precision fast, by the kernels for GPUs and on matrix units.
 ///
 /// Weights are f16 computed in f32 on both sides, so the bound of DESIGN.md §6 (2e-3) pays for the images' two resampling back ends too:
 /// transformers' own differ by up to 5e-4. The device is Vulkan's choice (VK_DRIVER_FILES).
@@ -101,6 +101,10 @@ int main(int argc, char **argv) {
     run r = {.images = argv[3], .bound = argc > 4 ? strtod(argv[4], NULL) : 2e-3};
     const zs_model_params params = {.mmproj = argc > 5 ? argv[5] : NULL};
     need(zs_device_create(NULL, &device, &error), &error);
+    if (fast && !(zs_device_get_info(device)->tiers & ZS_TIER_MATRIX)) {
+        fprintf(stderr, "golden_vision: --fast is for devices with matrix units\n");
+        return 1;
+    }
     if (fast) gpu_kernels_use(device);
     need(fast ? gpu_kernels_load(device, argv[1], &params, &model, &error) : zs_model_load(device, argv[1], &params, &model, &error),
          &error);

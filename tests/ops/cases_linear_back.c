@@ -17,6 +17,7 @@ typedef struct back_case {
     bool one_x;     // all segments read the same x
     uint32_t spare; // floats that strides have to spare
     uint32_t part;  // rows of the matrices' parts; 0: whole
+    uint32_t apart; // what offsets in x are multiples of; 0: 4. Matrix units take 8
 } back_case;
 
 static const back_case cases[] = {
@@ -41,6 +42,11 @@ static const back_case cases[] = {
     {{450}, {65}, 1, .rows = 17, .part = 32},
     {{65, 130, 64}, {33, 64, 192}, 3, .rows = 66, .spare = 32, .part = 64},
     {{5, 70, 130}, {96, 96, 96}, 3, .rows = 67, .sum = true, .residual = true, .part = 64},
+    {{130, 3}, {64, 64}, 2, .rows = 20, .part = 64},
+    // several on matrix units
+    {{65, 3, 64}, {33, 1, 192}, 3, .rows = 66, .spare = 32, .apart = 8},
+    {{5, 70, 130}, {96, 96, 96}, 3, .rows = 67, .sum = true, .residual = true, .part = 64, .apart = 8},
+    {{129, 129}, {193, 193}, 2, .rows = 8, .sum = true, .apart = 8},
 };
 
 typedef struct back_data {
@@ -61,7 +67,7 @@ static void lay_out(back_data *d) {
         segment->weight = &d->w[s].shape;
         segment->x_offset = c->one_x ? 0 : x_end + (s ? 8 : 0);
         segment->y_offset = c->sum ? 4 : y_end + (s ? 8 : 0); // gaps that must stay as they are
-        x_end = segment->x_offset + round_up(c->out[s], 4);
+        x_end = segment->x_offset + round_up(c->out[s], c->apart ? c->apart : 4);
         y_end = segment->y_offset + d->w[s].shape.padded;
     }
     d->op.x_stride = round_up(x_end, 32) + c->spare;

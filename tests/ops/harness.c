@@ -155,6 +155,22 @@ static void add_matrix_variants(harness *h) {
     }
 }
 
+/// Where sizes of matrices are free, those that most cards have: heads are not always a multiple of them. Not with reductions by
+/// VK_NV_cooperative_matrix2: of matrices that it puts together from smaller ones, Mesa 26.1's lavapipe reduces the first rows alone.
+static void add_flexible_variant(harness *h) {
+    const gpu_caps *caps = gpu_device_caps(h->device);
+    if (!(caps->tiers & ZS_TIER_MATRIX2) || caps->matrix.n >= 16 || h->variant_count == MAX_VARIANTS) return;
+    const uint32_t at = h->variant_count;
+    add_variant(h, false, caps->tiers, caps->subgroup_size, false);
+    variant *v = &h->variants[at];
+    snprintf(v->name, sizeof v->name, "flexible/16x16x16/subgroup%" PRIu32, caps->subgroup_size);
+    v->policy.matrix = (gpu_matrix_units){.m = 16, .n = 16, .k = 16, .half_sums = true};
+    v->policy.matrix_shape = op_matrix_smallest(&v->policy.matrix);
+    v->policy.matrix_attention = ZS_TIER_MATRIX;
+    v->policy.shared_bytes = caps->shared_bytes;
+    h->variant_count = at + is_wanted(v->name, h->params.variant);
+}
+
 const variant *harness_variants(const harness *h, uint32_t *count) {
     *count = h->variant_count;
     return h->variants;
@@ -214,6 +230,7 @@ harness *harness_create(const harness_params *params) {
     make_variants(h);
     add_matvec_variants(h);
     add_matrix_variants(h);
+    add_flexible_variant(h);
     const zs_device_info *info = zs_device_get_info(h->device);
     printf("%s, %s, subgroups of %" PRIu32 "\n", info->name, info->driver, info->subgroup_size);
     return h;

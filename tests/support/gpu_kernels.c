@@ -16,6 +16,7 @@ zs_status gpu_kernels_load(zs_device *device, const char *path, const zs_model_p
     op_policy *policy = &(*model)->policy;
     policy->tiers |= units;
     policy->matrix_shape = op_matrix_smallest(&policy->matrix);
+    policy->matrix_fill = 64;
     policy->matrix_attention = units & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
     return ZS_OK;
 }

@@ -143,8 +143,8 @@ zs_status zs_expert_export(const zs_expert *expert, const char *path, const zs_e
 // ---- gradients -----------------------------------------------------------------------------------------------------
 
 /// The gradient of answers' log-probabilities by an expert's multipliers, through the whole decoder: in f32, but for what
-/// zs_gradient_params.precision allows. Of every layer the input is kept; of the last ones, as far as memory goes, all activations, which are computed again for the others. Matrices
-/// that are not factored pass gradients on and have none of their own.
+/// zs_gradient_params.precision allows. Of every layer the input is kept; of the last ones, as far as memory goes, all activations, which
+/// are computed again for the others. Matrices that are not factored pass gradients on and have none of their own.
 typedef struct zs_gradient zs_gradient;
 
 /// Which way the divergence from the base model is taken: KL(policy ‖ base) as in the paper, or KL(base ‖ policy) as in its authors' code.
@@ -274,7 +274,8 @@ typedef struct zs_trainer_params {
     uint32_t valid_every; // steps between evaluations; 0: a tenth of all
     uint32_t patience;    // evaluations without a better one that end the training; 0: none do
     uint64_t seed;        // of the items' order and of first values
-    zs_precision precision; // of gradients, as zs_gradient_params has it
+
+    zs_precision precision; // of gradients, as zs_gradient_params has it; exact where deterministic is wanted
 
     // Reinforcement, where there is a reward. It scores an answer to items[item], or valid[item], from 0 to 1; an answer whose score is an
     // error or no such number is left out, with a warning; ZS_ERROR_CANCELLED ends the call.
