@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 64, CONTEXT = 2048, SOMEWHERE = 0x10000 };
+enum { MAX_ROWS = 256, FEW_ROWS = 64, CONTEXT = 2048, SOMEWHERE = 0x10000 };
 
 static matrix matrix_somewhere(matrix_type type, uint32_t out, uint32_t in, uint32_t group) {
     matrix m = matrix_of(type, out, in, group);
@@ -114,6 +114,7 @@ zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_t
     status = gpu_command_begin(command, error);
     if (!status) {
         record_step(&model, &workspace, command, MAX_ROWS, false);
+        record_step(&model, &workspace, command, FEW_ROWS, false); // which matrix units take in other tiles
         for (uint32_t rows = 1; rows <= 16; rows *= 2) record_step(&model, &workspace, command, rows, true);
         workspace.policy.dot = kv_f16 && (workspace.policy.tiers & ZS_TIER_DOT); // by products of integers too
         for (uint32_t rows = 1; rows <= 2 && workspace.policy.dot; rows *= 2) record_step(&model, &workspace, command, rows, true);
