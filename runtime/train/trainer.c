@@ -382,19 +382,19 @@ static zs_status save(const zs_trainer *t, zs_error *error) {
     return t->params.checkpoint ? checkpoint_save(t->params.checkpoint, &t->state, &t->settings, error) : ZS_OK;
 }
 
-/// A step and the evaluation that belongs to it, or only that where it is still to be made.
+/// A step and the evaluation that belongs to it, or only that where it is still to be made. It is told of before it is saved: a log may
+/// know of a step that has to be made again, but not lack one.
 static zs_status advance(zs_trainer *t, zs_error *error) {
     const zs_trainer_params *p = &t->params;
     checkpoint *s = &t->state;
     zs_train_figures figures = {.steps = p->steps};
     zs_status status = is_pending(t) ? ZS_OK : take_step(t, &figures, error);
     if (!status && is_due(t)) status = evaluate(t, &figures, error);
-    if (!status && s->step && (s->step % p->checkpoint_every == 0 || has_ended(t))) status = save(t, error);
     if (status) return status;
     figures.step = s->step;
     if (p->on_step && !p->on_step(p->user, &figures))
         return zs_error_set(error, ZS_ERROR_CANCELLED, "the training was stopped at step %u of %u", s->step, p->steps);
-    return ZS_OK;
+    return s->step && (s->step % p->checkpoint_every == 0 || has_ended(t)) ? save(t, error) : ZS_OK;
 }
 
 zs_status zs_trainer_run(zs_trainer *t, zs_error *error) {

@@ -195,6 +195,26 @@ static void test_resumes(void **state) {
     zs_expert_destroy(&whole);
 }
 
+static bool see_checkpoint(void *user, const zs_train_figures *figures) {
+    (void)user;
+    assert_int_equal(access(checkpoint_path, F_OK) == 0, figures->step > 1);
+    return true;
+}
+
+/// A process that is killed between the two may have told of a step that its checkpoint lacks, never the other way round: a log would
+/// lack that step for good.
+static void test_told_before_it_is_saved(void **state) {
+    (void)state;
+    zs_trainer_params p = usual();
+    p.checkpoint = checkpoint_path;
+    p.checkpoint_every = 1;
+    p.on_step = see_checkpoint;
+    unlink(checkpoint_path);
+    zs_expert *expert = train(&p);
+    zs_expert_destroy(&expert);
+    unlink(checkpoint_path);
+}
+
 static void test_other_settings(void **state) {
     (void)state;
     zs_error error;
@@ -343,9 +363,11 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),         cmocka_unit_test(test_seeds),   cmocka_unit_test(test_resumes),
-        cmocka_unit_test(test_other_settings), cmocka_unit_test(test_init),    cmocka_unit_test(test_stops_early),
-        cmocka_unit_test(test_diverges),       cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_learns),         cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_resumes),        cmocka_unit_test(test_told_before_it_is_saved),
+        cmocka_unit_test(test_other_settings), cmocka_unit_test(test_init),
+        cmocka_unit_test(test_stops_early),    cmocka_unit_test(test_diverges),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
