@@ -36,12 +36,12 @@ layout(push_constant, std430) uniform Push { PushAttention push; };
 #include "halves.glsl"
 
 const uint SUBGROUPS = WORKGROUP / SUBGROUP, QUERIES = SUBGROUPS * M;
-const uint WIDEST = N > K ? N : K;                                // both divide 32
-const uint WIDTH = (HEAD_DIM + WIDEST - 1u) / WIDEST * WIDEST;    // of a vector; zeros behind HEAD_DIM
-const uint PITCH = WIDTH / 4u + 2u;                               // of a tile's row, in f16vec4s: off each other's banks
+const uint WIDEST = N > K ? N : K;                             // both divide 32
+const uint WIDTH = (HEAD_DIM + WIDEST - 1u) / WIDEST * WIDEST; // of a vector; zeros behind HEAD_DIM
+const uint PITCH = WIDTH / 4u + 2u;                            // of a tile's row, in f16vec4s: off each other's banks
 const uint TILE_ROWS = KEYS > QUERIES ? KEYS : QUERIES;
-const uint UNITS = WIDTH / 8u;                                    // of eight values
-const uint LOADS = (KEYS * UNITS + WORKGROUP - 1u) / WORKGROUP;   // units that an invocation brings
+const uint UNITS = WIDTH / 8u;                                 // of eight values
+const uint LOADS = (KEYS * UNITS + WORKGROUP - 1u) / WORKGROUP; // units that an invocation brings
 const uint SCORES = KEYS / N, VALUES = WIDTH / N, STEPS = WIDTH / K; // matrices of a subgroup
 const float LOWEST = -3.0e38;
 
@@ -49,18 +49,18 @@ const float LOWEST = -3.0e38;
 #define Left coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA>
 #define Right coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB>
 
-const uint CORNER_PITCH = N / 4u + 1u;                            // in vec4s
-shared f16vec4 tile[TILE_ROWS * PITCH];                           // queries, then keys and values in turns
-shared vec4 corner[SUBGROUPS * M * CORNER_PITCH];                 // a matrix of each subgroup
+const uint CORNER_PITCH = N / 4u + 1u;            // in vec4s
+shared f16vec4 tile[TILE_ROWS * PITCH];           // queries, then keys and values in turns
+shared vec4 corner[SUBGROUPS * M * CORNER_PITCH]; // a matrix of each subgroup
 #ifndef MATRIX2
 const uint WEIGHT_PITCH = KEYS / 4u + 2u;
-shared f16vec4 weights[SUBGROUPS * M * WEIGHT_PITCH];             // exp(score − maximum) [query][key]
+shared f16vec4 weights[SUBGROUPS * M * WEIGHT_PITCH]; // exp(score − maximum) [query][key]
 #endif
 
 // Of this subgroup's queries:
 Left q[STEPS];
 Sums scores[SCORES], values[VALUES];
-Sums top, total; // the maximum so far, the same in a whole row; Σ exp(score − top), which the end of a row's sum is
+Sums top, total; // the maximum so far, the same in a whole row; Σ exp(score − top) column by column, added up at the end
 uvec4 bring[LOADS];
 
 uint corner_at() { return gl_SubgroupID * M * CORNER_PITCH; }
@@ -178,7 +178,8 @@ void mask(Span span, uint first) {
         coopMatStore(scores[j], corner, corner_at(), CORNER_PITCH, gl_CooperativeMatrixLayoutRowMajor);
         meet();
         for (uint e = gl_SubgroupInvocationID; e < M * N; e += SUBGROUP)
-            if (!sees(span, gl_SubgroupID * M + e / N, first + j * N + e % N)) corner[corner_at() + e / N * CORNER_PITCH + e % N / 4u][e % 4u] = LOWEST;
+            if (!sees(span, gl_SubgroupID * M + e / N, first + j * N + e % N))
+                corner[corner_at() + e / N * CORNER_PITCH + e % N / 4u][e % 4u] = LOWEST;
         meet();
         coopMatLoad(scores[j], corner, corner_at(), CORNER_PITCH, gl_CooperativeMatrixLayoutRowMajor);
         meet();
