@@ -154,8 +154,9 @@ Sums sums[PARTS * OUT * ROWS];
 // sums[p][i][j] += W[o0 + i · M, :] · x[t0 + j · N, :]ᵀ of segment s; BACK: Wᵀ in W's place
 void multiply(uint p, uint s, uint tile, uint t_tile) {
     uint o_part = gl_SubgroupID % LINES * (TILE / LINES), t_part = gl_SubgroupID / LINES * (X_TILE / COLUMNS), units = inner_units(s);
-    uint share = ((units + UNITS - 1u) / UNITS + SPLITS - 1u) / SPLITS * UNITS, begin = gl_WorkGroupID.z * share, end = min(units, begin + share);
-    uint last = (max(end, 1u) - 1u) / UNITS * UNITS;
+    uint share = ((units + UNITS - 1u) / UNITS + SPLITS - 1u) / SPLITS * UNITS;
+    uint begin = gl_WorkGroupID.z * share, end = min(units, begin + share);
+    uint last = (end - 1u) / UNITS * UNITS;
     fetch(s, tile, t_tile, min(begin, last));
     for (uint chunk = begin; chunk < end; chunk += UNITS) {
         barrier();

@@ -78,8 +78,8 @@ STRUCT(Sampled) {
     uint position; // of the token, so that a reader can tell a fresh entry
 } END(Sampled)
 
-// linear.comp, linear_lanes.comp, matvec.comp, matmul.comp, matmul_matrix.comp, matmul_combine.comp: y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type.
-// Offsets and strides in floats; the weights' planes follow one another from weights[s].
+// linear.comp, linear_lanes.comp, matvec.comp, matmul.comp, matmul_matrix.comp, matmul_combine.comp:
+// y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) for up to three matrices of one type. Offsets and strides in floats; the weights' planes follow one another from weights[s].
 STRUCT(PushLinear) {
     ADDRESS(WordRef) weights[3];
     ADDRESS(FloatRef) x;

@@ -90,9 +90,9 @@ static zs_status create_activations(vision_encoder *e, zs_error *error) {
 /// Scratch for whatever a linear operation reads.
 static zs_status create_operands(vision_encoder *e, zs_error *error) {
     const uint32_t rows = e->params.tiles * e->positions, features = e->params.tiles * e->features;
-    uint64_t most = op_linear_operands(&e->policy, rows, e->patch_stride);
+    uint64_t most = op_linear_operands(&e->params.policy, rows, e->patch_stride);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) {
-        uint64_t bytes = op_linear_operands(&e->policy, is_of_features(i) ? features : rows, e->activations[i].stride);
+        uint64_t bytes = op_linear_operands(&e->params.policy, is_of_features(i) ? features : rows, e->activations[i].stride);
         most = bytes > most ? bytes : most;
     }
     return most ? gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, most, false, "tower operands", &e->operands, error) : ZS_OK;
@@ -219,14 +219,13 @@ zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, co
     e->device = device;
     e->tower = tower;
     e->params = *params;
-    e->policy = params->policy;
     e->positions = vision_positions(c);
     e->features = vision_config_features(c);
     e->patch_stride = tower->patch.padded;
     e->pages_per_tile = (e->positions + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
-    e->span_rows = op_span_rows(e->policy, c->heads, c->heads, c->hidden / c->heads);
+    e->span_rows = op_span_rows(e->params.policy, c->heads, c->heads, c->hidden / c->heads);
     e->spans_per_tile = (e->positions + e->span_rows - 1) / e->span_rows;
-    e->back_span_rows = op_attention_back_span_rows(e->policy);
+    e->back_span_rows = op_attention_back_span_rows(e->params.policy);
     e->back_spans_per_tile = (e->positions + e->back_span_rows - 1) / e->back_span_rows;
     fill_strides(e);
     uint64_t page_bytes = 2ull * KV_PAGE_TOKENS * c->hidden * (params->kv_f16 ? 2 : 4);
@@ -519,8 +518,10 @@ static void record_projector(const encoder_recording *r, uint64_t features, uint
 
 void vision_encoder_record(vision_encoder *encoder, gpu_command *command, uint32_t count, uint64_t features, uint32_t features_stride) {
     const vision_tower *t = encoder->tower;
-    const encoder_recording r = {
-        .encoder = encoder, .ops = {.command = command, .policy = encoder->policy}, .tiles = count, .rows = count * encoder->positions};
+    const encoder_recording r = {.encoder = encoder,
+                                 .ops = {.command = command, .policy = encoder->params.policy},
+                                 .tiles = count,
+                                 .rows = count * encoder->positions};
     record_embedding(&r);
     const activation *x = &encoder->activations[ACTIVATION_X];
     for (uint32_t i = 0; i < t->config.layers; i++) {
@@ -534,7 +535,7 @@ void vision_encoder_record(vision_encoder *encoder, gpu_command *command, uint32
 
 void vision_encoder_record_newline(const vision_encoder *encoder, gpu_command *command, uint64_t to, uint32_t stride) {
     const vision_tower *t = encoder->tower;
-    const op_recorder ops = {.command = command, .policy = encoder->policy};
+    const op_recorder ops = {.command = command, .policy = encoder->params.policy};
     if (!t->newline) return;
     op_record_gather(&ops, &(op_gather){.x = t->newline,
                                         .y = to,
@@ -549,7 +550,7 @@ void vision_encoder_record_newline(const vision_encoder *encoder, gpu_command *c
 
 void vision_encoder_record_rows(const vision_encoder *encoder, gpu_command *command, uint64_t features, uint32_t feature_rows,
                                 uint64_t index, uint32_t rows, uint64_t to, uint32_t stride) {
-    const op_recorder ops = {.command = command, .policy = encoder->policy};
+    const op_recorder ops = {.command = command, .policy = encoder->params.policy};
     gpu_command_label(command, "image rows");
     vision_encoder_record_newline(encoder, command, features + 4ull * feature_rows * stride, stride);
     op_record_gather(&ops, &(op_gather){.x = features,

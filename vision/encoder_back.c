@@ -184,8 +184,10 @@ static uint32_t lowest_factored(const vision_tower *tower) {
 
 void vision_encoder_record_back(const vision_encoder *encoder, gpu_command *command, uint32_t count, uint64_t d_features,
                                 uint32_t features_stride, uint64_t sums) {
-    const encoder_recording r = {
-        .encoder = encoder, .ops = {.command = command, .policy = encoder->policy}, .tiles = count, .rows = count * encoder->positions};
+    const encoder_recording r = {.encoder = encoder,
+                                 .ops = {.command = command, .policy = encoder->params.policy},
+                                 .tiles = count,
+                                 .rows = count * encoder->positions};
     const uint32_t layers = encoder->tower->config.layers, lowest = lowest_factored(encoder->tower);
     record_projector_back(&r, d_features, features_stride, lowest < layers, sums);
     if (lowest == layers) return;

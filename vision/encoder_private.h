@@ -53,7 +53,6 @@ struct vision_encoder {
     zs_device *device;
     const vision_tower *tower;
     vision_encoder_params params;
-    op_policy policy;
     uint32_t positions, features; // of a tile
     uint32_t patch_stride, pages_per_tile, span_rows, spans_per_tile, back_span_rows, back_spans_per_tile;
     uint32_t qkv_offset[3];

@@ -28,11 +28,15 @@ static uint32_t or_default(uint32_t value, uint32_t fallback) { return value ? v
 
 matrix_type engine_composed_type(zs_composed_type type) { return composed_types[type].type; }
 
+zs_precision engine_precision(const zs_model *model, zs_precision asked) {
+    if (asked != ZS_PRECISION_DEFAULT) return asked;
+    return gpu_device_caps(model->device)->cpu ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+}
+
 void engine_choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p) {
-    bool cpu = gpu_device_caps(model->device)->cpu;
     uint32_t longest = model->config.context < 4096 ? model->config.context : 4096;
     if (asked) *p = *asked;
-    if (p->precision == ZS_PRECISION_DEFAULT) p->precision = cpu ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
+    p->precision = engine_precision(model, p->precision);
     if (p->mode == ZS_MODE_DEFAULT && model->info.factored)
         p->mode = model->factors == ZS_PLACE_DEVICE ? ZS_MODE_FACTORED : ZS_MODE_COMPOSED;
     if (p->kv == ZS_KV_DEFAULT) p->kv = p->precision == ZS_PRECISION_EXACT ? ZS_KV_F32 : ZS_KV_F16;

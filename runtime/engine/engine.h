@@ -101,6 +101,8 @@ typedef struct engine_bytes {
 } engine_bytes;
 /// Of a model or its shape; running: what steps compute with. p as chosen.
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p);
+/// The device's, where it was left open.
+zs_precision engine_precision(const zs_model *model, zs_precision asked);
 /// Fills in what was left open.
 void engine_choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p);
 /// The device's type and the name of a mode with composed weights.

@@ -140,7 +140,7 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     if (!status && !store->encoder)
         status = vision_encoder_create(
             device, tower,
-            &(vision_encoder_params){.tiles = turn, .kv_f16 = engine->params.kv == ZS_KV_F16, .policy = engine->workspace->policy},
+            &(vision_encoder_params){.tiles = turn, .kv_f16 = engine->workspace->params.kv_f16, .policy = engine->workspace->policy},
             &store->encoder, error);
     uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1;
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);

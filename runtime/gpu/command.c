@@ -2,6 +2,7 @@
 
 #include "gpu/command.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -140,6 +141,18 @@ static void collect(gpu_command *command) {
 double gpu_command_last_ms(gpu_command *command) {
     collect(command);
     return command->last_ms;
+}
+
+zs_status gpu_command_time(gpu_command *command, uint32_t runs, double *best_ms, zs_error *error) {
+    zs_status status = ZS_OK;
+    *best_ms = INFINITY;
+    for (uint32_t i = 0; i <= runs && !status; i++) {
+        uint64_t value;
+        status = gpu_command_submit(command, &value, error);
+        if (!status) status = gpu_device_wait(command->device, value, error);
+        if (i && !status) *best_ms = fmin(*best_ms, gpu_command_last_ms(command));
+    }
+    return status;
 }
 
 size_t gpu_command_times(gpu_command *command, const gpu_dispatch_time **times) {

@@ -49,6 +49,8 @@ zs_status gpu_command_submit(gpu_command *command, uint64_t *value, zs_error *er
 /// GPU time of the last completed submit in ms (first to last timestamp of all parts, pauses between parts included);
 /// negative without timestamps.
 double gpu_command_last_ms(gpu_command *command);
+/// Submits it so many times, after once to warm up, each time waiting: the least of gpu_command_last_ms.
+zs_status gpu_command_time(gpu_command *command, uint32_t runs, double *best_ms, zs_error *error);
 
 /// With shares > 0 (before begin), dispatches are recorded without workgroups: submitting them touches no memory, but makes the driver
 /// finish what it leaves until a pipeline's first use. Only every shares-th is, from `share` on, so that threads can divide a step's

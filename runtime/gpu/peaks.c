@@ -88,13 +88,7 @@ static zs_status measure_stage(peak_bench *b, double *us, zs_error *error) {
     }
     if (!status) status = gpu_command_end(b->command, error);
     double best = 0;
-    for (uint32_t run = 0; run <= RUNS && !status; run++) {
-        uint64_t value;
-        status = gpu_command_submit(b->command, &value, error);
-        if (!status) status = gpu_device_wait(b->device, value, error);
-        double ms = gpu_command_last_ms(b->command);
-        if (run && (best == 0 || ms < best)) best = ms;
-    }
+    if (!status) status = gpu_command_time(b->command, RUNS, &best, error);
     *us = best * 1e3 / STAGES;
     return status;
 }

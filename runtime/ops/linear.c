@@ -3,8 +3,7 @@
 #include <string.h>
 
 enum {
-    MOST_DOT_ROWS = 2, // of more, products cost what unpacking weights once saves
-    MOST_SPLITS = 8,
+    MOST_DOT_ROWS = 2,      // of more, products cost what unpacking weights once saves
     SPLIT_CHUNKS = 4,       // of the inner dimension, at least, in a split
     SPLIT_BYTES = 16 << 20, // of sums that splits leave, at most
     COMBINE_WORKGROUP = 128,
@@ -201,10 +200,8 @@ static bool takes_tiles(const op_linear *op, const op_policy *policy) {
 
 /// Matrix units serve. Not weights in f32, which would lose half of their digits.
 static bool takes_operands(const op_linear *op, const op_policy *policy) {
-    bool aligned = true; // operands are read by eights
-    for (uint32_t s = 0; s < op->segment_count; s++) aligned &= op->segments[s].x_offset % 8 == 0;
-    return aligned && takes_tiles(op, policy) && policy->matrix_shape.tile && op->operands && !policy->deterministic &&
-           op->segments[0].weight->type != MATRIX_F32;
+    return takes_tiles(op, policy) && policy->matrix_shape.tile && op->operands && !policy->deterministic &&
+           op->segments[0].weight->type != MATRIX_F32 && op_half_rows_suit(op->segments, op->segment_count);
 }
 
 /// f16 rows, what undoes their scaling, and up to 16 bytes.
@@ -299,7 +296,7 @@ static uint32_t splits_of(const op_linear *op, const op_policy *policy, uint32_t
         chunks = of_segment < chunks ? of_segment : chunks;
     }
     uint64_t share = 4ull * (op->silu_mul ? 2 : 1) * op->rows * op->y_stride;
-    while (2 * splits <= MOST_SPLITS && 2 * splits * groups <= policy->matrix_fill && 2 * splits * SPLIT_CHUNKS <= chunks &&
+    while (2 * splits <= OP_MATRIX_SPLITS && 2 * splits * groups <= policy->matrix_fill && 2 * splits * SPLIT_CHUNKS <= chunks &&
            2 * splits * share <= SPLIT_BYTES)
         splits *= 2;
     return splits;

@@ -89,11 +89,8 @@ static uint32_t matrix_module(matrix_type type) {
 }
 
 static bool takes_operands(const op_linear_back *op, const op_policy *policy) {
-    bool aligned = true; // operands are read by eights
-    for (uint32_t s = 0; s < op->segment_count; s++)
-        aligned &= op->segments[s].x_offset % 8 == 0 && op->segments[s].weight->part_rows % 8 == 0;
-    return !policy->lanes && !policy->deterministic && policy->matrix_shape.tile && op->operands && op->x_stride % 32 == 0 && aligned &&
-           matrix_module(op->segments[0].weight->type) != SHADER_COUNT;
+    return !policy->lanes && !policy->deterministic && policy->matrix_shape.tile && op->operands && op->x_stride % 32 == 0 &&
+           matrix_module(op->segments[0].weight->type) != SHADER_COUNT && op_half_rows_suit(op->segments, op->segment_count);
 }
 
 /// Units that an invocation of linear_back.comp takes, as a share of a workgroup's invocations: types that can be read by fours

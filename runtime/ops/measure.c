@@ -19,7 +19,6 @@ enum {
     RUNS = 3,
     SHAPES = 6,
     FEW_ROWS = 64,
-    MOST_SPLITS = 8,
 };
 static const char extension[] = "matrix";
 
@@ -176,19 +175,14 @@ static zs_status create_attention(trial *t, zs_error *error) {
 
 /// Fastest of some runs under a policy; y is read back.
 static zs_status run(trial *t, const op_policy *policy, float *y, float *ms, zs_error *error) {
-    uint64_t value;
-    *ms = INFINITY;
+    double best;
     zs_status status = gpu_command_begin(t->command, error);
     if (status) return status;
     t->record(&(op_recorder){.command = t->command, .policy = *policy}, t);
     status = gpu_command_end(t->command, error);
-    for (uint32_t i = 0; i <= RUNS && !status; i++) { // the first warms up
-        status = gpu_command_submit(t->command, &value, error);
-        if (!status) status = gpu_device_wait(t->device, value, error);
-        float took = (float)gpu_command_last_ms(t->command);
-        if (i && took < *ms) *ms = took;
-    }
+    if (!status) status = gpu_command_time(t->command, RUNS, &best, error);
     if (status) return status;
+    *ms = (float)best;
     return gpu_buffer_read(t->device, &t->memory, 0, 4ull * ROWS * SIDE, y, error);
 }
 
@@ -231,7 +225,7 @@ static zs_status measure_fill(trial *t, const op_policy *policy, finding *found,
     tried.matrix_fill = 0;
     zs_status status = run(t, &tried, t->plain, &found->few_ms, error); // the kernel that was found right
     found->few_best_ms = found->few_ms;
-    for (uint32_t splits = 2; splits <= MOST_SPLITS && !status; splits *= 2) {
+    for (uint32_t splits = 2; splits <= OP_MATRIX_SPLITS && !status; splits *= 2) {
         tried.matrix_fill = splits * op_matrix_groups(&tried, SIDE, FEW_ROWS);
         snprintf(name, sizeof name, "%u rows, sums in %u shares", FEW_ROWS, splits);
         status = try_policy(t, &tried, name, &found->few_best_ms, &won, error);
@@ -300,7 +294,7 @@ zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *erro
     if (policy->lanes || !(policy->tiers & ZS_TIER_MATRIX)) return ZS_OK;
     const uint32_t modules[] = {SHADER_matmul_f16,          SHADER_half_rows,        SHADER_matmul_matrix_f16, SHADER_matmul_combine,
                                 SHADER_attention_tiles_f16, SHADER_attention_matrix, SHADER_attention_matrix2};
-    finding found = {0};
+    finding found;
     uint64_t hash = gpu_setting_hash(modules, sizeof modules / sizeof *modules);
     if (!gpu_setting_read(device, extension, hash, &found, sizeof found) || found.tiers != policy->tiers) {
         found = (finding){.tiers = policy->tiers};

@@ -50,6 +50,7 @@ typedef struct op_policy {
     bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
+enum { OP_MATRIX_SPLITS = 8 }; // shares of a sum at most
 /// Workgroups that a linear operation on matrix units has for so many outputs and rows, before sums are split.
 uint32_t op_matrix_groups(const op_policy *policy, uint32_t out, uint32_t rows);
 
@@ -82,8 +83,8 @@ typedef struct op_tuned {
 /// its weights find no room.
 zs_status op_policy_tune(zs_device *device, op_policy *policy, matrix_type type, op_tuned tuned[OP_MATVEC_CLASSES], zs_error *error);
 /// Whether the device's matrix units are worth using: right, and faster than the kernels without them. Measured once per device and
-/// driver, and kept in the cache folder. Sets policy->matrix_shape, matrix_fill and
-/// matrix_attention.
+/// driver, and kept in the cache folder. Sets policy->matrix_shape,
+/// matrix_fill and matrix_attention.
 zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *error);
 
 typedef struct op_recorder {

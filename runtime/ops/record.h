@@ -36,6 +36,12 @@ typedef struct op_half_rows {
     uint32_t width, x_stride, rows; // in floats; width: of operands, a multiple of 32
     uint32_t end;                   // of x's values in a row: operands behind it are zeros
 } op_half_rows;
+/// Whether every segment's x can be read so: by eights. (Parts of a matrix are whole eights too.)
+static inline bool op_half_rows_suit(const op_segment *segments, uint32_t count) {
+    for (uint32_t s = 0; s < count; s++)
+        if (segments[s].x_offset % 8) return false;
+    return true;
+}
 /// With a barrier before it, and behind it.
 void op_record_half_rows(const op_recorder *recorder, const op_half_rows *op);
 /// A kernel of matmul_matrix.comp; `shape` divides (op_matrix_divides).

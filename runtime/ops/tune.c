@@ -89,7 +89,7 @@ static op_linear operation(const trial *t, op_matvec_class class, matrix_type ty
 
 /// Milliseconds of one operation under a policy: the best of some runs of a command with many of them, each waiting for the one before.
 static zs_status time_operation(trial *t, const op_policy *policy, op_matvec_class class, matrix_type type, double *ms, zs_error *error) {
-    uint64_t at = 0, value;
+    uint64_t at = 0;
     *ms = INFINITY;
     zs_status status = gpu_command_begin(t->command, error);
     if (status) return status;
@@ -100,12 +100,8 @@ static zs_status time_operation(trial *t, const op_policy *policy, op_matvec_cla
         gpu_command_barrier(t->command);
     }
     status = gpu_command_end(t->command, error);
-    for (uint32_t i = 0; i <= RUNS && !status; i++) { // the first warms up
-        status = gpu_command_submit(t->command, &value, error);
-        if (!status) status = gpu_device_wait(t->device, value, error);
-        double took = gpu_command_last_ms(t->command) / OPERATIONS;
-        if (i && took < *ms) *ms = took;
-    }
+    if (!status) status = gpu_command_time(t->command, RUNS, ms, error);
+    if (!status) *ms /= OPERATIONS;
     return status;
 }
 

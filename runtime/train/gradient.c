@@ -48,14 +48,12 @@ static train_limits limits_of(const zs_model *model, const zs_gradient_params *p
     uint32_t logit_rows = (uint32_t)(LOGIT_BYTES / (4ull * model->config.vocab)), sequences = rows / 2 + 1;
     if (logit_rows > MOST_LOGIT_ROWS) logit_rows = MOST_LOGIT_ROWS;
     if (logit_rows < 16) logit_rows = 16;
-    zs_precision precision = params ? params->precision : ZS_PRECISION_DEFAULT;
-    if (precision == ZS_PRECISION_DEFAULT) precision = gpu_device_caps(model->device)->cpu ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
     return (train_limits){
         .rows = rows,
         .sequences = sequences < MOST_SEQUENCES ? sequences : MOST_SEQUENCES,
         .logit_rows = logit_rows < rows ? logit_rows : rows,
         .reference = params && params->kl,
-        .fast = precision == ZS_PRECISION_FAST,
+        .fast = engine_precision(model, params ? params->precision : ZS_PRECISION_DEFAULT) == ZS_PRECISION_FAST,
     };
 }
 

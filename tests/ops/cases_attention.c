@@ -195,10 +195,10 @@ static uint64_t offer_partials(harness *h, attention_data *d, op_policy policy) 
     return bytes ? d->partials : 0;
 }
 
-/// As a workspace has it: matrix units only for keys and values in f16.
+/// As a workspace has it.
 static op_recorder recorder_of(const op_recorder *recorder, const attention_data *d) {
     op_recorder made = *recorder;
-    if (!d->op.kv_f16) made.policy.matrix_attention = 0;
+    made.policy = op_policy_within(&recorder->policy, true, d->op.kv_f16);
     return made;
 }
 

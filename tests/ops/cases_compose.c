@@ -1,8 +1,7 @@
 /// W' = U diag(s) Vᵀ as a matrix of f16, Q8 or Q4, block of rows by block of rows.
 ///
 /// Before the rounding: a product of U and s rounds once, a sum of r products errs by (√r + 5) u Σ|terms| more, and on matrix units, which
-/// take both through f16, by 2 · 2^−11 Σ|terms|. The rounding is ggml's,
-/// done again here from what the device made of y: bit for bit.
+/// take both through f16, by 2 · 2^−11 Σ|terms|. The rounding is ggml's, done again here from what the device made of y: bit for bit.
 #include "cases.h"
 #include "reference.h"
 #include "weights.h"

@@ -69,19 +69,29 @@ struct harness {
 
 static bool is_wanted(const char *name, const char *part) { return part == NULL || strstr(name, part) != NULL; }
 
+/// The next variant, still without a name, which keep_variant makes one of those that run; NULL: there is no room.
+static variant *new_variant(harness *h, bool lanes, uint32_t tiers, uint32_t subgroup_size) {
+    if (h->variant_count == MAX_VARIANTS) return NULL;
+    variant *v = &h->variants[h->variant_count];
+    v->policy = (op_policy){.tiers = tiers, .subgroup_size = subgroup_size, .lanes = lanes};
+    if (!lanes) v->policy.wide = op_wide(gpu_device_caps(h->device));
+    op_matvec_defaults(&v->policy, gpu_device_caps(h->device)->cpu);
+    return v;
+}
+
+static void keep_variant(harness *h, const variant *v) { h->variant_count += is_wanted(v->name, h->params.variant); }
+
 static void add_variant(harness *h, bool lanes, uint32_t tiers, uint32_t subgroup_size, bool deterministic) {
-    if (h->variant_count == MAX_VARIANTS) return;
+    variant *v = new_variant(h, lanes, tiers, subgroup_size);
+    if (!v) return;
     char subgroup[24] = "";
     if (tiers & ZS_TIER_SUBGROUP) snprintf(subgroup, sizeof subgroup, "+subgroup%" PRIu32, subgroup_size);
-    variant *v = &h->variants[h->variant_count];
     snprintf(v->name, sizeof v->name, "%s/%s%s%s%s%s", lanes ? "lanes" : "tiles", tiers ? "" : "strict",
              tiers & ZS_TIER_SUBGROUP ? subgroup + 1 : "",
              tiers & ZS_TIER_STORAGE ? (tiers & ZS_TIER_SUBGROUP ? "+storage" : "storage") : "", tiers & ZS_TIER_HALF ? "+half" : "",
              deterministic ? "/deterministic" : "");
-    v->policy = (op_policy){.tiers = tiers, .subgroup_size = subgroup_size, .lanes = lanes, .deterministic = deterministic};
-    if (!lanes) v->policy.wide = op_wide(gpu_device_caps(h->device));
-    op_matvec_defaults(&v->policy, gpu_device_caps(h->device)->cpu);
-    if (is_wanted(v->name, h->params.variant)) h->variant_count++;
+    v->policy.deterministic = deterministic;
+    keep_variant(h, v);
 }
 
 static void make_variants(harness *h) {
@@ -116,11 +126,9 @@ static void add_matvec_variants(harness *h) {
     if (!(caps->tiers & ZS_TIER_SUBGROUP)) return;
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
         const op_matvec *shape = &choices[i].shape;
-        uint32_t at = h->variant_count;
         if (choices[i].dot && !(caps->tiers & ZS_TIER_DOT)) continue;
-        if (at == MAX_VARIANTS) return;
-        add_variant(h, false, caps->tiers, caps->subgroup_size, false);
-        variant *v = &h->variants[at];
+        variant *v = new_variant(h, false, caps->tiers, caps->subgroup_size);
+        if (!v) return;
         snprintf(v->name, sizeof v->name, "matvec%" PRIu32 "%s/subgroup%" PRIu32, shape->rows, choices[i].dot ? "/integers" : "",
                  caps->subgroup_size);
         v->policy.dot = choices[i].dot;
@@ -128,7 +136,7 @@ static void add_matvec_variants(harness *h) {
             v->policy.matvec[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = *shape;
             if (choices[i].dot) v->policy.integers[j / OP_MATVEC_CLASSES][j % OP_MATVEC_CLASSES] = *shape;
         }
-        h->variant_count = at + is_wanted(v->name, h->params.variant);
+        keep_variant(h, v);
     }
 }
 
@@ -138,12 +146,10 @@ static void add_matrix_variants(harness *h) {
     const gpu_caps *caps = gpu_device_caps(h->device);
     if (!(caps->tiers & ZS_TIER_MATRIX)) return;
     for (uint32_t tile = 4 * caps->matrix.m; tile <= 8 * caps->matrix.m; tile *= 2) {
-        uint32_t at = h->variant_count;
         uint32_t twice = tile / (4 * caps->matrix.m); // 1 or 2: the smallest of everything and the largest
         uint32_t tiers = twice == 1 ? caps->tiers & ~(uint32_t)ZS_TIER_MATRIX2 : caps->tiers;
-        add_variant(h, false, tiers, caps->subgroup_size, false);
-        if (at == MAX_VARIANTS) return;
-        variant *v = &h->variants[at];
+        variant *v = new_variant(h, false, tiers, caps->subgroup_size);
+        if (!v) return;
         snprintf(v->name, sizeof v->name, "matrix%" PRIu32 "%s/%" PRIu32 "x%" PRIu32 "x%" PRIu32 "/subgroup%" PRIu32, tile,
                  tiers & ZS_TIER_MATRIX2 ? "/2" : "", caps->matrix.m, caps->matrix.n, caps->matrix.k, caps->subgroup_size);
         v->policy.matrix_shape = (op_matrix_shape){tile, 4 * twice, 4 * twice};
@@ -151,7 +157,7 @@ static void add_matrix_variants(harness *h) {
         v->policy.matrix_attention = tiers & ZS_TIER_MATRIX2 ? ZS_TIER_MATRIX2 : ZS_TIER_MATRIX;
         v->policy.matrix = caps->matrix;
         v->policy.shared_bytes = caps->shared_bytes;
-        h->variant_count = at + is_wanted(v->name, h->params.variant);
+        keep_variant(h, v);
     }
 }
 
@@ -159,16 +165,15 @@ static void add_matrix_variants(harness *h) {
 /// VK_NV_cooperative_matrix2: of matrices that it puts together from smaller ones, Mesa 26.1's lavapipe reduces the first rows alone.
 static void add_flexible_variant(harness *h) {
     const gpu_caps *caps = gpu_device_caps(h->device);
-    if (!(caps->tiers & ZS_TIER_MATRIX2) || caps->matrix.n >= 16 || h->variant_count == MAX_VARIANTS) return;
-    const uint32_t at = h->variant_count;
-    add_variant(h, false, caps->tiers, caps->subgroup_size, false);
-    variant *v = &h->variants[at];
+    if (!(caps->tiers & ZS_TIER_MATRIX2) || caps->matrix.n >= 16) return;
+    variant *v = new_variant(h, false, caps->tiers, caps->subgroup_size);
+    if (!v) return;
     snprintf(v->name, sizeof v->name, "flexible/16x16x16/subgroup%" PRIu32, caps->subgroup_size);
     v->policy.matrix = (gpu_matrix_units){.m = 16, .n = 16, .k = 16, .half_sums = true};
     v->policy.matrix_shape = op_matrix_smallest(&v->policy.matrix);
     v->policy.matrix_attention = ZS_TIER_MATRIX;
     v->policy.shared_bytes = caps->shared_bytes;
-    h->variant_count = at + is_wanted(v->name, h->params.variant);
+    keep_variant(h, v);
 }
 
 const variant *harness_variants(const harness *h, uint32_t *count) {
