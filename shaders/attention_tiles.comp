@@ -1,14 +1,12 @@
-// Causal attention for GPUs: a workgroup takes one span × one KV head (and, in decode, one share of the positions); keys go in
-// tiles of a page, scores and probabilities pass through shared memory, sums stay in registers.
+// Causal attention for GPUs: a workgroup takes one span × one KV head; keys go in tiles of a page, scores and probabilities pass through
+// shared memory, sums stay in registers. Decode has a kernel of its own, attention_decode.comp, but for `deterministic`.
 //
 // out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], rows[t].position − window < p ≤ rows[t].position
 //
-// Grid: x = spans, y = KV heads, z = SPLITS. A query is a (row of the span, head of the group) pair, at most QUERIES of them.
-// With SPLITS > 1 each workgroup leaves (Σ exp(score − m) v, m, Σ exp(score − m)) per query in `out_` as
-// [row · heads + head][split][head_dim + 2], and attention_combine.comp merges them.
+// Grid: x = spans, y = KV heads. A query is a (row of the span, head of the group) pair, at most QUERIES of them.
 // Memory per (span, KV head): 2 · positions · head_dim of K and V.
 //
-// Constants: 0 workgroup size (128) · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 GROUP · 3 QUERIES (≥ span rows · GROUP) · 4 SPLITS
+// Constants: 0 workgroup size (128) · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 GROUP · 3 QUERIES (≥ span rows · GROUP)
 // Tiers: strict. KV_F16: pages of halves.
 #version 450
 #include "refs.glsl"
@@ -18,7 +16,6 @@ layout(constant_id = 0) const uint WORKGROUP = 128;
 layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint GROUP = 1;
 layout(constant_id = 3) const uint QUERIES = 8;
-layout(constant_id = 4) const uint SPLITS = 1;
 layout(push_constant, std430) uniform Push { PushAttention push; };
 #include "kv.glsl"
 
@@ -52,10 +49,10 @@ void load_queries(Span span, uint count) {
     }
 }
 
-// scores[query][key] of the tile at `first`; keys outside a row's window or past `end` are masked.
-void score_tile(Span span, uint count, uvec2 page, uint first, uint end) {
+// scores[query][key] of the tile at `first`; keys outside a row's window are masked.
+void score_tile(Span span, uint count, uvec2 page, uint first, uint last) {
     uint key = gl_LocalInvocationID.x % TILE, group = gl_LocalInvocationID.x / TILE;
-    uint at = push.page_base + kv_index(min(first + key, end), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
+    uint at = push.page_base + kv_index(min(first + key, last), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
     vec4 sums[SCORE_TURNS];
     [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] = vec4(0);
     for (uint d = 0u; d < VECS; d++) {
@@ -66,7 +63,7 @@ void score_tile(Span span, uint count, uvec2 page, uint first, uint end) {
         uint query = i * KEY_GROUPS + group;
         if (query >= count) continue;
         uint position = RowRef(push.step.v.rows).v[query_row(span, query)].position;
-        bool seen = first + key <= min(end, position) && first + key >= kv_lowest(position, push.window);
+        bool seen = first + key <= position && first + key >= kv_lowest(position, push.window);
         scores[query * TILE + key] = seen ? sums[i].x + sums[i].y + sums[i].z + sums[i].w : LOWEST;
     }
 }
@@ -89,11 +86,11 @@ void weigh_tile(uint count) {
     }
 }
 
-void sum_tile(uint count, uvec2 page, uint first, uint end, inout vec4 values[VALUE_TURNS]) {
+void sum_tile(uint count, uvec2 page, uint first, uint last, inout vec4 values[VALUE_TURNS]) {
     uint d = gl_LocalInvocationID.x % VECS, group = gl_LocalInvocationID.x / VECS;
     if (group >= VALUE_GROUPS) return;
     [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] *= shrink[min(i * VALUE_GROUPS + group, QUERIES - 1u)];
-    uint keys = min(TILE, end + 1u - first);
+    uint keys = min(TILE, last + 1u - first);
     for (uint key = 0u; key < keys; key++) {
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(first + key, push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
         vec4 v = kv_load(page, at + 4u * d);
@@ -111,16 +108,7 @@ void store(Span span, uint count, vec4 values[VALUE_TURNS]) {
         uint query = i * VALUE_GROUPS + group;
         if (query >= count) continue;
         uint row = query_row(span, query), head = query_head(query);
-        if (SPLITS == 1u) {
-            Vec4Ref(push.out_).v[(row * push.out_stride + head * HEAD_DIM) / 4u + d] = values[i] / total[query];
-            continue;
-        }
-        uint to = ((row * push.heads + head) * SPLITS + gl_WorkGroupID.z) * (HEAD_DIM + 2u);
-        [[unroll]] for (uint c = 0u; c < 4u; c++) FloatRef(push.out_).v[to + 4u * d + c] = values[i][c];
-        if (d == 0u) {
-            FloatRef(push.out_).v[to + HEAD_DIM] = maximum[query];
-            FloatRef(push.out_).v[to + HEAD_DIM + 1u] = total[query];
-        }
+        Vec4Ref(push.out_).v[(row * push.out_stride + head * HEAD_DIM) / 4u + d] = values[i] / total[query];
     }
 }
 
@@ -129,22 +117,19 @@ void main() {
     uint count = span.rows * GROUP;
     uint sequence = RowRef(push.step.v.rows).v[span.first_row].sequence;
     uint last = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
-    // This workgroup's share, in whole tiles, of those that the first row sees or a later one.
-    uint lowest = kv_lowest(RowRef(push.step.v.rows).v[span.first_row].position, push.window) / TILE * TILE;
-    uint share = ((last + 1u - lowest + TILE - 1u) / TILE + SPLITS - 1u) / SPLITS * TILE;
-    uint begin = lowest + gl_WorkGroupID.z * share, end = min(last, begin + share - 1u);
+    uint begin = kv_lowest(RowRef(push.step.v.rows).v[span.first_row].position, push.window) / TILE * TILE;
 
     load_queries(span, count);
     vec4 values[VALUE_TURNS];
     [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] = vec4(0);
-    for (uint first = begin; first < begin + share && first <= last; first += TILE) {
+    for (uint first = begin; first <= last; first += TILE) {
         uvec2 page = kv_page(sequence, first);
         barrier(); // queries are there; the tile before is summed
-        score_tile(span, count, page, first, end);
+        score_tile(span, count, page, first, last);
         barrier();
         weigh_tile(count);
         barrier();
-        sum_tile(count, page, first, end, values);
+        sum_tile(count, page, first, last, values);
     }
     barrier();
     store(span, count, values);

@@ -1,15 +1,18 @@
 // KV pages: page[layer][k, v][KV_PAGE_TOKENS][kv_heads · head_dim], f32 or (KV_F16) halves. Indices are in elements and multiples
 // of four; PageRef is what a page's address becomes.
+// kv_fetch only waits for memory; kv_unpack makes numbers of it.
 #ifdef KV_F16
-vec4 kv_load(uvec2 page, uint i) {
-    uvec2 w = Word2Ref(page).v[i / 4u];
-    return vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
-}
+#define KvBits uvec2
+KvBits kv_fetch(uvec2 page, uint i) { return Word2Ref(page).v[i / 4u]; }
+vec4 kv_unpack(KvBits bits) { return vec4(unpackHalf2x16(bits.x), unpackHalf2x16(bits.y)); }
 void kv_store_pair(uvec2 page, uint i, vec2 value) { UintRef(page).v[i / 2u] = packHalf2x16(value); }
 #else
-vec4 kv_load(uvec2 page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }
+#define KvBits vec4
+KvBits kv_fetch(uvec2 page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }
+vec4 kv_unpack(KvBits bits) { return bits; }
 void kv_store_pair(uvec2 page, uint i, vec2 value) { Vec2Ref(page).v[i / 2u] = value; }
 #endif
+vec4 kv_load(uvec2 page, uint i) { return kv_unpack(kv_fetch(page, i)); }
 
 // First position that a row sees; window 0: all up to its own.
 uint kv_lowest(uint position, uint window) { return window != 0u && position >= window ? position + 1u - window : 0u; }

@@ -218,15 +218,10 @@ STRUCT(PushAttention) {
     uint spans;
     float scale; // 1 / √head_dim
     uint window; // a row sees so many positions, its own among them; 0: all
+    ADDRESS(CounterRef) partials; // attention_decode.comp's
 } END(PushAttention)
-
-// attention_combine.comp
-STRUCT(PushAttentionCombine) {
-    REF(FloatRef) partials;
-    REF(FloatRef) out_;
-    uint heads;
-    uint out_stride;
-} END(PushAttentionCombine)
+#define ATTENTION_SHARES 32u // that a row's positions are split into in decode, at most
+#define ATTENTION_FILL 512u  // workgroups of decode at most where positions are split
 
 // sample.comp
 STRUCT(PushSample) {
@@ -423,8 +418,7 @@ static_assert(sizeof(PushGather) == 40, "matches GLSL");
 static_assert(sizeof(PushGatherSum) == 40, "matches GLSL");
 static_assert(sizeof(PushEmbed) == 64, "matches GLSL");
 static_assert(sizeof(PushRopeKv) == 64, "matches GLSL");
-static_assert(sizeof(PushAttention) == 56, "matches GLSL");
-static_assert(sizeof(PushAttentionCombine) == 24, "matches GLSL");
+static_assert(sizeof(PushAttention) == 64, "matches GLSL");
 static_assert(sizeof(PushSample) == 56, "matches GLSL");
 static_assert(sizeof(PushLogprobs) == 32, "matches GLSL");
 static_assert(sizeof(PushLinearBack) == 112, "matches GLSL");

@@ -121,7 +121,7 @@ uint32_t model_span_rows(const model_workspace *workspace, const zs_model *model
 /// left in the workspace until the next step.
 void model_record(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step);
 /// Dispatches that model_record puts into one layer.
-uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode);
+uint32_t model_layer_dispatches(const zs_model *model);
 
 /// Records sampling from the logits of the step just recorded: samplers is the device address of Sampler[sequences],
 /// results of Sampled[sequences · SAMPLED_RING]. With advance, rows[logit row] becomes the next step's row: its token the

@@ -331,10 +331,9 @@ static uint32_t group_dispatches(const model_weight *weights, uint32_t count, bo
     return dispatches_by_type(&v) + dispatches_by_type(&u) + dispatches_by_type(&dense);
 }
 
-uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace, bool decode) {
+uint32_t model_layer_dispatches(const zs_model *model) {
     const model_weight *w = model->layers[0].weights;
-    bool combine = decode && op_attention_partials(workspace->policy, model->config.heads, model->config.head_dim, 1) > 0;
     uint32_t norms = (model->config.head_norms ? 2u : 0u) + (model->config.post_norms ? 2u : 0u);
-    return 2 + combine + norms + group_dispatches(&w[MODEL_Q], 3, false) + group_dispatches(&w[MODEL_O], 1, false) +
+    return 2 + norms + group_dispatches(&w[MODEL_Q], 3, false) + group_dispatches(&w[MODEL_O], 1, false) +
            group_dispatches(&w[MODEL_GATE], 2, true) + group_dispatches(&w[MODEL_DOWN], 1, false);
 }

@@ -76,7 +76,6 @@ typedef struct tail_bytes {
 
 static tail_bytes tail_of(const zs_model *model, const model_workspace_params *params) {
     const model_config *c = &model->config;
-    uint32_t rows = params->max_rows < 64 ? params->max_rows : 64; // decode steps that split attention have no more
     uint32_t most = params->max_rows > params->max_logit_rows ? params->max_rows : params->max_logit_rows;
     op_policy policy = policy_of(model, params);
     uint32_t strides[ACTIVATION_COUNT], qkv_offset[3], widest = 0;
@@ -85,7 +84,7 @@ static tail_bytes tail_of(const zs_model *model, const model_workspace_params *p
     return (tail_bytes){
         .logits = 4ull * params->max_logit_rows * pad32(c->vocab),
         .logit_hidden = 4ull * params->max_logit_rows * pad32(c->hidden),
-        .partials = op_attention_partials(policy, c->heads, c->head_dim, rows),
+        .partials = op_attention_partials(policy, c->heads, c->kv_heads, c->head_dim),
         .operands = op_linear_operands(&policy, most, widest),
         .rope = model_rope_bytes(model, params->context) * (c->window_rope_base > 0 ? 2 : 1),
     };
@@ -121,7 +120,7 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     }
     if (!status) status = create_optional(w->device, tail.logits, true, "logits", &w->logits, error);
     if (!status) status = create_optional(w->device, tail.logit_hidden, true, "logit hidden", &w->logit_hidden, error);
-    if (!status) status = create_optional(w->device, tail.partials, false, "attention partials", &w->partials, error);
+    if (!status) status = create_optional(w->device, tail.partials, true, "attention partials", &w->partials, error);
     if (!status) status = create_optional(w->device, tail.operands, false, "matrix operands", &w->operands, error);
     if (!status) status = model_rope_create(model, params->context, false, &w->rope, error);
     if (!status && model->config.window_rope_base > 0) status = model_rope_create(model, params->context, true, &w->window_rope, error);

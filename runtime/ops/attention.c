@@ -6,7 +6,8 @@ enum {
     LANES_DECODE = 16, // shares of the positions in decode, where not those of a subgroup
     LANES_STATE = 448, // floats of an invocation's queries at most, where that leaves it one
     TILES_WORKGROUP = 128,
-    TILES_SPLITS = 8,
+    DECODE_WORKGROUP = 128,
+    DECODE_VECS = 8, // vectors of queries that an invocation holds
     MATRIX_SUBGROUPS = 4,
     MATRIX_HEAD_DIM = 128, // of more, a subgroup's sums and queries do not fit its registers
 };
@@ -51,10 +52,40 @@ uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint3
     return queries > group ? queries / group : 1;
 }
 
-static bool is_split(const op_policy *policy, bool decode) { return !policy->lanes && decode && !policy->deterministic; }
+/// How attention_decode.comp is specialised.
+typedef struct decode_shape {
+    uint32_t lanes; // that take a key together
+    uint32_t heads; // of a workgroup
+    bool subgroup;
+} decode_shape;
 
-uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_dim, uint32_t rows) {
-    return is_split(&policy, true) ? (uint64_t)rows * heads * TILES_SPLITS * (head_dim + 2) * 4 : 0;
+/// Vectors of a head that each of its lanes takes.
+static uint32_t lane_vecs(uint32_t head_dim, uint32_t lanes) { return divide_up(head_dim / 4, lanes); }
+
+static decode_shape decode_shape_of(const op_policy *policy, uint32_t group, uint32_t head_dim) {
+    uint32_t lanes = 1, vecs = group <= 4 ? 2 : 1, wanted;
+    while (lanes < DECODE_WORKGROUP && lane_vecs(head_dim, lanes) > vecs) lanes *= 2;
+    wanted = lanes;
+    while (lanes > policy->subgroup_size && lanes > 1) lanes /= 2;
+    bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && lane_vecs(head_dim, lanes) <= 4;
+    if (!subgroup) lanes = wanted;
+    uint32_t heads = 1;
+    for (uint32_t n = 2; n * lane_vecs(head_dim, lanes) <= DECODE_VECS; n++)
+        if (group % n == 0) heads = n;
+    return (decode_shape){.lanes = lanes, .heads = heads, .subgroup = subgroup};
+}
+
+/// Workgroups that share a row's positions.
+static uint32_t decode_shares(uint32_t rows, uint32_t groups) {
+    uint32_t shares = ATTENTION_FILL / (rows * groups);
+    return shares > ATTENTION_SHARES ? ATTENTION_SHARES : shares > 0 ? shares : 1;
+}
+
+static bool has_decode(const op_policy *policy) { return !policy->lanes && !policy->deterministic; }
+
+uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
+    if (!has_decode(&policy)) return 0;
+    return ATTENTION_FILL * 4ull * (1 + decode_shape_of(&policy, heads / kv_heads, head_dim).heads * (2 + head_dim));
 }
 
 uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
@@ -82,34 +113,33 @@ static void record_lanes(const op_recorder *recorder, const op_attention *op, op
     op_record(recorder, dispatch);
 }
 
-static void record_combine(const op_recorder *recorder, const op_attention *op) {
-    PushAttentionCombine push = {.partials = op->partials, .out_ = op->out, .heads = op->heads, .out_stride = op->out_stride};
-    gpu_command_barrier(recorder->command);
-    op_record(recorder, &(op_dispatch){
-                            .key = {.module = SHADER_attention_combine, .constant_count = 3, .constants = {64, op->head_dim, TILES_SPLITS}},
-                            .push = &push,
-                            .push_size = sizeof push,
-                            .groups = {op->heads, op->rows, 1},
-                            .work = {.bytes = 4.0 * op->rows * op->heads * op->head_dim * (TILES_SPLITS + 1)},
-                        });
+static void record_decode(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
+    static const uint32_t modules[2][2] = {{SHADER_attention_decode_f32, SHADER_attention_decode_f32_subgroup},
+                                           {SHADER_attention_decode_f16, SHADER_attention_decode_f16_subgroup}};
+    uint32_t group = op->heads / op->kv_heads;
+    decode_shape shape = decode_shape_of(&recorder->policy, group, op->head_dim);
+    dispatch->key = (gpu_kernel_key){
+        .module = modules[op->kv_f16][shape.subgroup],
+        .subgroup_size = shape.subgroup ? recorder->policy.subgroup_size : 0,
+        .constant_count = shape.subgroup ? 7 : 6,
+        .constants = {DECODE_WORKGROUP, op->head_dim, shape.heads, group, shape.lanes, op->kv_f16 ? 4 : 2, recorder->policy.subgroup_size},
+    };
+    dispatch->groups[0] = op->rows;
+    dispatch->groups[1] = op->heads / shape.heads;
+    dispatch->groups[2] = decode_shares(op->rows, dispatch->groups[1]);
+    op_record(recorder, dispatch);
 }
 
 static void record_tiles(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
-    bool split = is_split(&recorder->policy, op->decode);
     uint32_t group = op->heads / op->kv_heads;
     uint32_t queries = tile_queries(op->head_dim);
     if (op->decode || group > queries) queries = group;
     dispatch->key = (gpu_kernel_key){
         .module = op->kv_f16 ? SHADER_attention_tiles_f16 : SHADER_attention_tiles_f32,
-        .constant_count = 5,
-        .constants = {TILES_WORKGROUP, op->head_dim, group, queries, split ? TILES_SPLITS : 1},
+        .constant_count = 4,
+        .constants = {TILES_WORKGROUP, op->head_dim, group, queries},
     };
-    if (split) {
-        ((PushAttention *)dispatch->push)->out_ = op->partials;
-        dispatch->groups[2] = TILES_SPLITS;
-    }
     op_record(recorder, dispatch);
-    if (split) record_combine(recorder, op);
 }
 
 static void record_matrix(const op_recorder *recorder, const op_attention *op, uint32_t keys, op_dispatch *dispatch) {
@@ -145,6 +175,7 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .spans = op->spans,
         .scale = op->scale != 0 ? op->scale : 1.0f / sqrtf((float)op->head_dim),
         .window = op->window,
+        .partials = op->partials,
     };
     double pairs = (double)op->rows * (op->window && op->window < op->longest ? op->window : op->longest);
     op_dispatch dispatch = {
@@ -156,6 +187,8 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
     uint32_t keys = op->decode ? 0 : matrix_keys(&recorder->policy, op->heads / op->kv_heads, op->head_dim);
     if (recorder->policy.lanes)
         record_lanes(recorder, op, &dispatch);
+    else if (op->decode && has_decode(&recorder->policy))
+        record_decode(recorder, op, &dispatch);
     else if (keys)
         record_matrix(recorder, op, keys, &dispatch);
     else

@@ -231,17 +231,17 @@ typedef struct op_attention {
     uint32_t longest; // bound on positions, for the work estimate
     uint32_t window;  // a row sees so many positions, its own among them; 0: all
     float scale;      // 0: 1 / √head_dim
-    bool decode;      // every span is one row: its positions are split between invocations
+    bool decode;      // span i is row i alone: its positions are split between invocations
     bool kv_f16;
-    uint64_t partials; // scratch of op_attention_partials(…) bytes; used by decode on GPUs, which takes a second dispatch
+    uint64_t partials; // scratch of op_attention_partials(…) bytes, zero at first; used by decode on GPUs
 } op_attention;
 void op_record_attention(const op_recorder *recorder, const op_attention *op);
 /// Whether policy.matrix_attention serves such heads.
 bool op_attention_on_matrix(const op_policy *policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Longest span in rows.
 uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
-/// Bytes of scratch for a decode step of `rows` rows; 0 where none is used.
-uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t head_dim, uint32_t rows);
+/// Bytes of scratch for decode; 0 where none is used.
+uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 
 /// Samples one token per logit row (Sampler, Sampled in shaders/shared.h); logit row j belongs to step row index[j].
 typedef struct op_sample {

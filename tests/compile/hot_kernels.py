@@ -20,8 +20,7 @@ HOT = [
     ("decode, q4_0, integers", r"matvec_q4_dot subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
     ("decode, gate · up, q4_0, integers", r"matvec_q4_dot subgroup \d+ \d+,1,\d+,\d+,1,(4|12),2"),
     ("decode, q8_0, integers", r"matvec_q8_dot subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
-    ("decode, attention", r"attention_tiles_f16 128,128,4,4,8 "),
-    ("decode, its parts combined", r"attention_combine 64,128,8 "),
+    ("decode, attention", r"attention_decode_f16_subgroup subgroup \d+ 128,128,4,4,"),
     ("sampling", r"sample "),
     ("prefill, f16", r"matmul_f16 128,1,(0|2),1 "),
     ("prefill, q4_0", r"matmul_q4 128,1,(0|2),1 "),
@@ -30,7 +29,7 @@ HOT = [
     ("64 rows on matrix units, q8_0", r"matmul_matrix_q8 .*,1,2,1,\d+,16,16,16,64,\d+,64,\d+ "),
     ("composing on matrix units, q8_0", r"matmul_back_matrix_q8 .*,16,16,16,128,\d+,128,1 "),
     ("prefill, attention on matrix units", r"attention_matrix subgroup \d+ \d+,128,4,"),
-    ("prefill, attention", r"attention_tiles_f16 128,128,4,16,1 "),
+    ("prefill, attention", r"attention_tiles_f16 128,128,4,16 "),
 ]
 COLUMNS = 9  # VGPRs SGPRs spilled scratch LDS code waves latency 1/through
 

@@ -49,6 +49,12 @@ static const attention_case cases[] = {
     {6, 2, 16, true, 1, {{96, 1}, {1, 1}}, 0},
     {2, 1, 256, true, 1, {{130, 1}}, 0},
     {9, 3, 64, true, 12, {{400, 1}, {15, 1}}, 0},
+    // shares of several turns, none at all, and groups of heads of every kind
+    {9, 3, 64, true, 1, {{2500, 1}, {63, 1}}, 0},
+    {64, 64, 16, true, 1, {{100, 1}, {3, 1}, {264, 1}, {0, 1}, {33, 1}}, 0},
+    {14, 2, 64, true, 1, {{500, 1}, {12, 1}}, 0},
+    {16, 1, 64, true, 1, {{150, 1}}, 0},
+    {10, 2, 128, true, 1, {{77, 1}, {333, 1}}, 0},
     // windows: of one position, within a page, across pages, longer than what there is; with them scores of twice the usual scale
     {9, 3, 64, false, 1, {{0, 40}, {90, 20}}, 1},
     {9, 3, 64, false, 1, {{0, 100}, {60, 5}}, 13},
@@ -140,8 +146,9 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
     op->step = d.step = a.step;
     d.spans = a.spans;
     op_policy gpu = {.lanes = false};
-    d.partial_bytes = c->decode ? (size_t)op_attention_partials(gpu, c->heads, c->head_dim, d.row_count) : 0;
+    d.partial_bytes = c->decode ? (size_t)op_attention_partials(gpu, c->heads, c->kv_heads, c->head_dim) : 0;
     d.partials = harness_put(h, NULL, d.partial_bytes);
+    if (d.partial_bytes) memset(harness_before(h, d.partials), 0, 4 * ATTENTION_FILL);
     return d;
 }
 
@@ -184,14 +191,14 @@ static uint32_t cut_spans(const attention_data *d, uint32_t first, uint32_t end,
     return count;
 }
 
-/// The scratch that this policy asks for; what lies behind it stays guarded.
+/// The scratch that this policy asks for; its counters and what lies behind it stay guarded: zero before, zero after.
 static uint64_t offer_partials(harness *h, attention_data *d, op_policy policy) {
-    size_t bytes = d->op.decode ? (size_t)op_attention_partials(policy, d->op.heads, d->op.head_dim, d->row_count) : 0;
+    size_t bytes = d->op.decode ? (size_t)op_attention_partials(policy, d->op.heads, d->op.kv_heads, d->op.head_dim) : 0;
     if (bytes > d->partial_bytes) {
         harness_fail(h, "attention asks for %zu bytes of scratch", bytes);
         return 0;
     }
-    if (bytes) harness_ignore(h, d->partials, bytes);
+    if (bytes) harness_ignore(h, d->partials + 4 * ATTENTION_FILL, bytes - 4 * ATTENTION_FILL);
     return bytes ? d->partials : 0;
 }
 
