@@ -26,14 +26,24 @@ float linear_rms(float squares, uint width, uint eps) { return inversesqrt(squar
 // Where shares of sums begin in the scratch of operands, in floats: behind what undoes their scaling, on 16 bytes.
 uint matrix_shares(uint undo, uint rows) { return (undo + rows + 3u) / 4u * 4u; }
 
-// y[t, o] of segment s from its sum; FLAGS as in shared.h.
-void linear_store(uint s, uint t, uint o, float value, uint flags) {
+// What y[t, o] of segment s takes besides its sum; FLAGS as in shared.h.
+struct LinearEnd {
+    float factor;
+    float add;
+};
+LinearEnd linear_end(uint s, uint t, uint o, uint flags) {
+    LinearEnd end = LinearEnd(1.0, 0.0);
     if ((flags & LINEAR_SCALE) != 0u) {
         uint expert = RowRef(push.step.v.rows).v[t].expert;
-        value *= FloatRef(push.step.v.scales).v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
+        end.factor = FloatRef(push.step.v.scales).v[expert * push.step.v.scale_stride + push.scale_offset[s] + o];
     }
-    if ((flags & LINEAR_BIAS) != 0u) value += FloatRef(push.norm).v[push.y_offset[s] + o];
-    uint i = t * push.y_stride + push.y_offset[s] + o;
-    if ((flags & LINEAR_RESIDUAL) != 0u) value += push.y.v[i];
-    push.y.v[i] = value;
+    if ((flags & LINEAR_BIAS) != 0u) end.add = FloatRef(push.norm).v[push.y_offset[s] + o];
+    if ((flags & LINEAR_RESIDUAL) != 0u) end.add += push.y.v[t * push.y_stride + push.y_offset[s] + o];
+    return end;
 }
+void linear_store_end(uint s, uint t, uint o, float value, LinearEnd end, uint flags) {
+    if ((flags & LINEAR_SCALE) != 0u) value *= end.factor;
+    if ((flags & (LINEAR_BIAS | LINEAR_RESIDUAL)) != 0u) value += end.add;
+    push.y.v[t * push.y_stride + push.y_offset[s] + o] = value;
+}
+void linear_store(uint s, uint t, uint o, float value, uint flags) { linear_store_end(s, t, o, value, linear_end(s, t, o, flags), flags); }

@@ -3,7 +3,8 @@
 // Grid: x = output rows of all segments / (subgroups of a workgroup · ROWS), y = step rows / TOKENS. A subgroup makes ROWS output rows
 // (as many of each matrix of a pair); its lanes take neighbouring units of eight values, so that a load of all of them is one piece of
 // memory, and the next DEPTH units of every row are on their way while those before are multiplied. x passes through shared memory once for
-// all subgroups, STAGE units of each step row at a time, multiplied by the norm's weights on the way.
+// all subgroups, STAGE units of each step row at a time, multiplied by the norm's weights on the way; the next ones are on their way too. What
+// the results take besides, σ ⊙ z or a residual, is read before all that.
 //
 // DOT, for quantised weights m q + c: a unit of x becomes integers X = 256 h + l of 16 bits, its largest value 32512, with a scale e of
 // its own, and Σ W x = m e (256 Σ q h + Σ q l) + c e Σ X by products of bytes. x errs by 2^−16 of the unit's largest value: less than in f16.
@@ -42,19 +43,23 @@ const uint STEP = SUBGROUP * DEPTH;                             // units of a ro
 const uint SHARE = 256u / (INPUTS * TOKENS); // 8 KiB of x in all, 6 with DOT
 const uint STAGE = SHARE > STEP ? SHARE : STEP; // … of a step row in shared memory at a time
 const uint LOADS = PARTS * ROWS * DEPTH;                        // units on their way to a lane
+const uint X_STAGE = INPUTS * TOKENS * STAGE;                  // units of x in shared memory: [input][step row][unit]
+const uint X_LOADS = (X_STAGE + WORKGROUP - 1u) / WORKGROUP;   // … of an invocation: its own number, and every WORKGROUP-th behind it
+const uint RESULTS = (ROWS * TOKENS + SUBGROUP - 1u) / SUBGROUP; // that a lane stores
 
 #ifdef DOT
-shared uvec4 stage[INPUTS * TOKENS * STAGE];     // [input][step row][unit] h, 0…3 and 4…7, and l
-shared vec2 stage_scale[INPUTS * TOKENS * STAGE]; // e, e Σ X
+shared uvec4 stage[X_STAGE];      // h, 0…3 and 4…7, and l
+shared vec2 stage_scale[X_STAGE]; // e, e Σ X
 #else
-shared vec4 stage[INPUTS * TOKENS * 2u * STAGE]; // [input][step row][first or last four values][unit]: neighbours in different banks
+shared vec4 stage[2u * X_STAGE]; // first four values, then last four: neighbours in different banks
 #endif
-shared float squares_of[INPUTS * TOKENS * SUBGROUPS];
+shared float unit_squares[NORM ? X_STAGE : 1u], squares_of[INPUTS * TOKENS];
 
 WeightRow rows[PARTS * ROWS];
 WeightBits here[LOADS], next[LOADS]; // [row][depth]
 float sums[PARTS * ROWS * TOKENS]; // of this lane
-float squares[INPUTS * TOKENS];    // of this invocation's share of x
+vec4 x_next[2u * X_LOADS], norm_next[NORM ? 2u * X_LOADS : 1u];
+float squares[X_LOADS]; // of this invocation's share of x
 
 // next = units from, from + SUBGROUP, … of every row; where the matrix ends, its last unit again.
 void fetch(uint from, uint units) {
@@ -86,23 +91,6 @@ void put_unit(uint at, vec4 a, vec4 b) {
     stage_scale[at] = vec2(e, e * float(both.x + both.y + both.z + both.w));
 }
 
-// `count` units of the step rows, normed but for a row's scale.
-void put_stage(uint s, uint t0, uint from, uint count) {
-    ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
-    [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) {
-        uint row = (min(t0 + j % TOKENS, push.rows - 1u) * push.x_stride + push.x_offset[s + j / TOKENS]) / 4u + 2u * from;
-        for (uint i = gl_LocalInvocationID.x; i < count; i += WORKGROUP) {
-            vec4 a = x.v[row + 2u * i], b = x.v[row + 2u * i + 1u];
-            if (NORM) {
-                squares[j] += dot(a, a) + dot(b, b);
-                a *= norm.v[2u * (from + i)];
-                b *= norm.v[2u * (from + i) + 1u];
-            }
-            put_unit(j * STAGE + i, a, b);
-        }
-    }
-}
-
 // Adds the products of what is here, units unit, unit + SUBGROUP, … below end; x of unit `from` is the first in shared memory.
 void multiply(uint unit, uint from, uint end) {
     [[unroll]] for (uint d = 0u; d < DEPTH; d++) {
@@ -128,20 +116,9 @@ void multiply(uint unit, uint from, uint end) {
     }
 }
 #else
-// `count` units of the step rows, normed but for a row's scale.
-void put_stage(uint s, uint t0, uint from, uint count) {
-    ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
-    [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) {
-        uint row = (min(t0 + j % TOKENS, push.rows - 1u) * push.x_stride + push.x_offset[s + j / TOKENS]) / 4u + 2u * from;
-        for (uint i = gl_LocalInvocationID.x; i < 2u * count; i += WORKGROUP) {
-            vec4 v = x.v[row + i];
-            if (NORM) {
-                squares[j] += dot(v, v);
-                v *= norm.v[2u * from + i];
-            }
-            stage[(2u * j + i % 2u) * STAGE + i / 2u] = v;
-        }
-    }
+void put_unit(uint at, vec4 a, vec4 b) {
+    stage[at] = a;
+    stage[X_STAGE + at] = b;
 }
 
 // Adds the products of what is here, units unit, unit + SUBGROUP, … below end; x of unit `from` is the first in shared memory.
@@ -153,8 +130,8 @@ void multiply(uint unit, uint from, uint end) {
         [[unroll]] for (uint r = 0u; r < PARTS * ROWS; r++) weight_unpack(here[r * DEPTH + d], rows[r], at, a[r], b[r]);
         [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
             [[unroll]] for (uint j = 0u; j < INPUTS; j++) {
-                uint x = 2u * (j * TOKENS + t) * STAGE + at - from;
-                vec4 xa = stage[x], xb = stage[x + STAGE];
+                uint x = (j * TOKENS + t) * STAGE + at - from;
+                vec4 xa = stage[x], xb = stage[X_STAGE + x];
                 [[unroll]] for (uint r = j * ROWS; r < PARTS * ROWS / INPUTS * (j + 1u); r++) sums[r * TOKENS + t] += dot(a[r], xa) + dot(b[r], xb);
             }
         }
@@ -162,48 +139,96 @@ void multiply(uint unit, uint from, uint end) {
 }
 #endif
 
-// 1 / √(mean x² + eps) of step row j % TOKENS of input j / TOKENS; 1 without a norm.
-float norm_scale(uint j) {
-    if (!NORM) return 1.0;
-    float sum = 0.0;
-    for (uint i = 0u; i < SUBGROUPS; i++) sum += squares_of[j * SUBGROUPS + i];
-    return linear_rms(sum, NORM_WIDTH, NORM_EPS);
+// Units from … from + STAGE − 1 of the step rows; where x ends, its last unit again.
+void fetch_x(uint s, uint t0, uint from, uint units) {
+    ConstVec4Ref x = ConstVec4Ref(push.x), norm = ConstVec4Ref(push.norm);
+    [[unroll]] for (uint n = 0u; n < X_LOADS; n++) {
+        uint i = n * WORKGROUP + gl_LocalInvocationID.x, j = min(i / STAGE, INPUTS * TOKENS - 1u), unit = min(from + i % STAGE, units - 1u);
+        uint at = (min(t0 + j % TOKENS, push.rows - 1u) * push.x_stride + push.x_offset[s + j / TOKENS]) / 4u + 2u * unit;
+        x_next[2u * n] = x.v[at];
+        x_next[2u * n + 1u] = x.v[at + 1u];
+        if (NORM) {
+            norm_next[2u * n] = norm.v[2u * unit];
+            norm_next[2u * n + 1u] = norm.v[2u * unit + 1u];
+        }
+    }
 }
+
+// Puts what fetch_x brought, normed but for a row's scale.
+void put_x(uint from, uint units) {
+    [[unroll]] for (uint n = 0u; n < X_LOADS; n++) {
+        uint i = n * WORKGROUP + gl_LocalInvocationID.x;
+        if (i >= X_STAGE || from + i % STAGE >= units) continue;
+        vec4 a = x_next[2u * n], b = x_next[2u * n + 1u];
+        if (NORM) {
+            squares[n] += dot(a, a) + dot(b, b);
+            a *= norm_next[2u * n];
+            b *= norm_next[2u * n + 1u];
+        }
+        put_unit(i, a, b);
+    }
+}
+
+// Σ x² of every step row and input into squares_of.
+void sum_squares(uint lane) {
+    [[unroll]] for (uint n = 0u; n < X_LOADS; n++) {
+        uint i = n * WORKGROUP + gl_LocalInvocationID.x;
+        if (i < X_STAGE) unit_squares[i] = squares[n];
+    }
+    barrier();
+    for (uint j = gl_SubgroupID; j < INPUTS * TOKENS; j += SUBGROUPS) {
+        float sum = 0.0;
+        for (uint i = lane; i < STAGE; i += SUBGROUP) sum += unit_squares[j * STAGE + i];
+        sum = subgroupAdd(sum);
+        if (lane == 0u) squares_of[j] = sum;
+    }
+    barrier();
+}
+
+// 1 / √(mean x² + eps) of step row j % TOKENS of input j / TOKENS; 1 without a norm.
+float norm_scale(uint j) { return NORM ? linear_rms(squares_of[j], NORM_WIDTH, NORM_EPS) : 1.0; }
 
 void main() {
     const uint tile = SUBGROUPS * ROWS;
     uvec2 at = linear_segment(gl_WorkGroupID.x, tile, PARTS == 2u ? 1u : SEGMENTS);
     uint s = at.x, o0 = at.y + gl_SubgroupID * ROWS, t0 = gl_WorkGroupID.y * TOKENS, units = push.in_units[s], lane = gl_SubgroupInvocationID;
+    fetch_x(s, t0, 0u, units);
     [[unroll]] for (uint r = 0u; r < PARTS * ROWS; r++)
         rows[r] = weight_row(push.weights[s + r / ROWS], push.out_rows[s], units, min(o0 + r % ROWS, push.out_rows[s] - 1u));
-    [[unroll]] for (uint i = 0u; i < PARTS * ROWS * TOKENS; i++) sums[i] = 0.0;
-    [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) squares[j] = 0.0;
-
     fetch(lane, units);
+    // Result i of the subgroup, of step row i / ROWS and output row i % ROWS, is lane i's.
+    LinearEnd ends[RESULTS];
+    [[unroll]] for (uint n = 0u; n < RESULTS; n++) {
+        uint i = n * SUBGROUP + lane;
+        ends[n] = linear_end(s, min(t0 + i / ROWS, push.rows - 1u), min(o0 + i % ROWS, push.out_rows[s] - 1u), FLAGS);
+    }
+    [[unroll]] for (uint i = 0u; i < PARTS * ROWS * TOKENS; i++) sums[i] = 0.0;
+    [[unroll]] for (uint n = 0u; n < X_LOADS; n++) squares[n] = 0.0;
+
     for (uint from = 0u; from < units; from += STAGE) {
+        barrier();
+        put_x(from, units);
+        barrier();
+        fetch_x(s, t0, from + STAGE, units);
         uint end = min(from + STAGE, units);
-        barrier();
-        put_stage(s, t0, from, end - from);
-        barrier();
         for (uint unit = from + lane; unit < end; unit += STEP) {
             arrive();
             fetch(unit + STEP, units);
             multiply(unit, from, end);
         }
     }
-    if (NORM) {
-        [[unroll]] for (uint j = 0u; j < INPUTS * TOKENS; j++) {
-            float sum = subgroupAdd(squares[j]);
-            if (lane == 0u) squares_of[j * SUBGROUPS + gl_SubgroupID] = sum;
-        }
-        barrier();
-    }
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
+    if (NORM) sum_squares(lane);
+
+    float results[RESULTS];
+    [[unroll]] for (uint i = 0u; i < ROWS * TOKENS; i++) {
+        uint t = i / ROWS, r = i % ROWS;
         float scale = norm_scale(t), up_scale = INPUTS == 2u ? norm_scale(TOKENS + t) : scale;
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) {
-            float value = scale * subgroupAdd(sums[r * TOKENS + t]);
-            if (PARTS == 2u) value = linear_gate(value, FLAGS) * (up_scale * subgroupAdd(sums[(PARTS - 1u) * ROWS * TOKENS + r * TOKENS + t]));
-            if (lane == 0u && o0 + r < push.out_rows[s] && t0 + t < push.rows) linear_store(s, t0 + t, o0 + r, value, FLAGS);
-        }
+        float value = scale * subgroupAdd(sums[r * TOKENS + t]);
+        if (PARTS == 2u) value = linear_gate(value, FLAGS) * (up_scale * subgroupAdd(sums[(PARTS - 1u) * ROWS * TOKENS + r * TOKENS + t]));
+        if (lane == i % SUBGROUP) results[i / SUBGROUP] = value;
+    }
+    [[unroll]] for (uint n = 0u; n < RESULTS; n++) {
+        uint i = n * SUBGROUP + lane, t = t0 + i / ROWS, o = o0 + i % ROWS;
+        if (i < ROWS * TOKENS && t < push.rows && o < push.out_rows[s]) linear_store_end(s, t, o, results[n], ends[n], FLAGS);
     }
 }

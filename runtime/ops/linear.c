@@ -362,9 +362,9 @@ static op_matvec_class class_of(const op_linear *op) {
 }
 
 /// Shared memory of a workgroup of matvec.comp: x, and sums of its squares.
-static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t step, uint32_t subgroups) {
+static uint32_t matvec_shared_bytes(uint32_t inputs, uint32_t tokens, uint32_t step) {
     uint32_t share = 256 / (inputs * tokens), units = share > step ? share : step;
-    return inputs * tokens * (units * 32 + subgroups * 4);
+    return inputs * tokens * (units * (32 + 4) + 4);
 }
 
 /// GPUs with subgroups, few rows. Several step rows take the registers that units on their way would have; there are as many as x leaves
@@ -381,7 +381,7 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
     if (inputs == 2) flags |= LINEAR_TWO_X;
     if (tokens > 2) shape.depth = 1;
     if (tokens > 2 && shape.rows > 2) shape.rows = 2;
-    while (tokens > 1 && matvec_shared_bytes(inputs, tokens, size * shape.depth, workgroup / size) > shared) tokens /= 2;
+    while (tokens > 1 && matvec_shared_bytes(inputs, tokens, size * shape.depth) > shared) tokens /= 2;
     dispatch->key = (gpu_kernel_key){
         .module = dot ? dot_module(type) : matvec_module(type),
         .subgroup_size = size,
