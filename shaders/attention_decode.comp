@@ -12,7 +12,7 @@
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 HEADS · 3 SHARERS (heads / kv_heads, a multiple of HEADS) ·
 // 4 LANES (a power of two; SUBGROUP: at most its size) · 5 KEYS (divides a page) · 6 subgroup size (SUBGROUP)
-// Tiers: strict; SUBGROUP. KV_F16: pages of halves.
+// Tiers: strict; SUBGROUP. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
 #ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_basic : require

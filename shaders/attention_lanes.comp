@@ -10,7 +10,7 @@
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP · 3 DECODE · 4 SHARERS (heads / kv_heads, a multiple
 // of GROUP) · 5 SUBGROUP_SIZE (SUBGROUP)
-// Tiers: strict; SUBGROUP. KV_F16: pages of halves.
+// Tiers: strict; SUBGROUP. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
 #include "refs.glsl"
 

@@ -10,7 +10,7 @@
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 8) · 2 GROUP · 3 subgroup size · 4, 5, 6 M, N, K of the device's matrices ·
 // 7 KEYS of a chunk (a multiple of N and K, and a power of two)
-// Tiers: subgroup, half, matrix. MATRIX2: rows of a matrix are reduced, and sums become operands, without shared memory; N = K.
+// Tiers: subgroup, half, matrix. KV_Q8: pages of bytes, else of halves. MATRIX2: rows of a matrix are reduced, and sums become operands, without shared memory; N = K.
 #version 450
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -31,7 +31,9 @@ layout(constant_id = 5) const uint N = 16;
 layout(constant_id = 6) const uint K = 16;
 layout(constant_id = 7) const uint KEYS = 32;
 layout(push_constant, std430) uniform Push { PushAttention push; };
+#ifndef KV_Q8
 #define KV_F16
+#endif
 #include "kv.glsl"
 #include "halves.glsl"
 
@@ -114,17 +116,28 @@ void fetch(uint sequence, uint first, uint last, uint offset) {
         uint at = gl_LocalInvocationID.x + i * WORKGROUP, position = min(first + min(at / UNITS, KEYS - 1u), last);
         uint in_head = min(8u * (at % UNITS), HEAD_DIM - 8u);
         uint from = push.page_base + offset + kv_index(position, push.kv_heads, gl_WorkGroupID.y, HEAD_DIM) + in_head;
-        bring[i] = Word4Ref(kv_page(sequence, position)).v[from / 8u];
+        uvec2 page = kv_page(sequence, position);
+#ifdef KV_Q8
+        bring[i] = uvec4(kv_fetch(page, from), kv_fetch(page, from + 4u));
+#else
+        bring[i] = Word4Ref(page).v[from / 8u];
+#endif
     }
 }
+
+#ifdef KV_Q8
+f16vec4 kv_halves(uvec2 bits) { return f16vec4(kv_unpack(bits)); }
+#else
+f16vec4 kv_halves(uvec2 bits) { return halves(bits); }
+#endif
 
 void put() {
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
         uint at = gl_LocalInvocationID.x + i * WORKGROUP, to = at / UNITS * PITCH + at % UNITS * 2u;
         if (at >= KEYS * UNITS) continue;
         bool inside = at % UNITS * 8u < HEAD_DIM;
-        tile[to] = inside ? halves(bring[i].xy) : f16vec4(0);
-        tile[to + 1u] = inside ? halves(bring[i].zw) : f16vec4(0);
+        tile[to] = inside ? kv_halves(bring[i].xy) : f16vec4(0);
+        tile[to + 1u] = inside ? kv_halves(bring[i].zw) : f16vec4(0);
     }
 }
 

@@ -7,7 +7,7 @@
 // Memory per (span, KV head): 2 · positions · head_dim of K and V.
 //
 // Constants: 0 workgroup size (128) · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 GROUP · 3 QUERIES (≥ span rows · GROUP)
-// Tiers: strict. KV_F16: pages of halves.
+// Tiers: strict. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
 #include "refs.glsl"
 

@@ -21,6 +21,7 @@
 #endif
 
 #define KV_PAGE_TOKENS 32u // positions per page of the KV pool
+#define KV_BLOCK 32u       // keys or values that share a scale, where they are bytes
 #define NO_TOKEN 0xffffffffu
 
 // One row of a step: a token of a sequence at a position, under an expert.

@@ -166,8 +166,9 @@ zs_precision cli_precision(const cli_common *common) {
 void cli_engine_options(const cli_common *common, zs_engine_params *params) {
     cli_mode(common, params);
     if (common->ctx) params->context = common->ctx;
+    if (params->kv_tokens && params->kv_tokens < params->context) params->kv_tokens = params->context;
     params->precision = cli_precision(common);
-    if (common->kv) params->kv = strcmp(common->kv, "f32") == 0 ? ZS_KV_F32 : ZS_KV_F16;
+    if (common->kv) params->kv = strcmp(common->kv, "f32") == 0 ? ZS_KV_F32 : strcmp(common->kv, "f16") == 0 ? ZS_KV_F16 : ZS_KV_Q8_0;
 }
 
 /// Device, and the model with its factors where the plan (NULL: on the device) has them.

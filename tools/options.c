@@ -24,7 +24,7 @@ static option_list collect(const cli_command *command) {
         {"precision", 0, CLI_STRING, &c->precision, "P", "exact (f32) or fast (f16 where it is safe); default: fast on GPUs"},
         {"mode", 0, CLI_STRING, &c->mode, "MODE", "auto (default), factored, composed[:f16|q8_0|q4_0], or dense"},
         {"ctx", 0, CLI_UINT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
-        {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32 or f16"},
+        {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32, f16 or q8_0"},
         {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME",
          "chatml, qwen2, llama2, llama3, mistral, vicuna or gemma instead of the model's own"},
         {"json", 0, CLI_FLAG, &c->json, NULL, "one JSON object on standard output, nothing else there"},
@@ -157,10 +157,10 @@ static int take_option(const cli_command *command, const option_list *list, int 
 /// The common options that name one of a few things; the command's name is told, because the value alone may be a typing error.
 static int check_choices(const cli_command *command) {
     static const char *const tiers[] = {CLI_TIERS, NULL}, *const precisions[] = {"exact", "fast", NULL},
-                             *const kvs[] = {"f32", "f16", NULL}, *const modes[] = {"auto",          "factored",
-                                                                                    "composed",      "composed:f16",
-                                                                                    "composed:q8_0", "composed:q4_0",
-                                                                                    "dense",         NULL};
+                             *const kvs[] = {"f32", "f16", "q8_0", NULL}, *const modes[] = {"auto",          "factored",
+                                                                                            "composed",      "composed:f16",
+                                                                                            "composed:q8_0", "composed:q4_0",
+                                                                                            "dense",         NULL};
     const cli_common *c = command->common;
     const struct {
         const char *option, *value, *const *allowed;

@@ -228,7 +228,7 @@ zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, co
     e->back_span_rows = op_attention_back_span_rows(e->params.policy);
     e->back_spans_per_tile = (e->positions + e->back_span_rows - 1) / e->back_span_rows;
     fill_strides(e);
-    uint64_t page_bytes = 2ull * KV_PAGE_TOKENS * c->hidden * (params->kv_f16 ? 2 : 4);
+    uint64_t page_bytes = kv_page_bytes(params->kv, c->heads, c->hidden / c->heads);
     zs_status status = create_activations(e, error);
     if (!status) status = create_operands(e, error);
     if (!status) status = create_inputs(e, error);
@@ -428,7 +428,7 @@ static void record_attention(const encoder_recording *r, const vision_layer *lay
                                    .kv_heads = c->heads,
                                    .head_dim = c->hidden / c->heads,
                                    .rows = r->rows,
-                                   .kv_f16 = e->params.kv_f16,
+                                   .kv = e->params.kv,
                                });
     barrier(r);
     op_record_attention(&r->ops, &(op_attention){
@@ -443,7 +443,7 @@ static void record_attention(const encoder_recording *r, const vision_layer *lay
                                      .rows = r->rows,
                                      .spans = r->tiles * e->spans_per_tile,
                                      .longest = e->positions,
-                                     .kv_f16 = e->params.kv_f16,
+                                     .kv = e->params.kv,
                                  });
     barrier(r);
 }

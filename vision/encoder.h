@@ -12,9 +12,9 @@
 typedef struct vision_encoder vision_encoder;
 
 typedef struct vision_encoder_params {
-    uint32_t tiles; // at a time; more go in turns
-    bool kv_f16;
-    bool gradients;   // vision_encoder_record_back may follow; every layer's input is kept. Without kv_f16
+    uint32_t tiles;   // at a time; more go in turns
+    kv_type kv;       // KV_F32 or KV_F16
+    bool gradients;   // vision_encoder_record_back may follow; every layer's input is kept. With KV_F32
     op_policy policy; // of the decoder whose prompt the features go into, or op_policy_within
 } vision_encoder_params;
 

@@ -47,12 +47,17 @@ void engine_choose_params(const zs_model *model, const zs_engine_params *asked, 
     p->max_rows = or_default(p->max_rows, 512);
 }
 
+static kv_type kv_of(zs_kv_type type) {
+    static const kv_type types[] = {[ZS_KV_F32] = KV_F32, [ZS_KV_F16] = KV_F16, [ZS_KV_Q8_0] = KV_Q8};
+    return types[type];
+}
+
 static model_workspace_params workspace_params(const zs_engine_params *p) {
     return (model_workspace_params){
         .max_rows = p->max_rows < p->max_sessions ? p->max_sessions : p->max_rows,
         .max_logit_rows = p->max_sessions < ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : p->max_sessions,
         .context = p->context,
-        .kv_f16 = p->kv == ZS_KV_F16,
+        .kv = kv_of(p->kv),
         .fast = p->precision == ZS_PRECISION_FAST,
         .deterministic = p->deterministic,
     };
@@ -65,7 +70,7 @@ static uint32_t page_count(const zs_engine_params *p) {
 
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p) {
     model_workspace_params w = workspace_params(p);
-    uint64_t page = model_page_bytes(model, w.kv_f16);
+    uint64_t page = model_page_bytes(model, w.kv);
     return (engine_bytes){.workspace = model_workspace_bytes(running, &w),
                           .experts = 4ull * (p->max_experts + 1) * model->scale_count,
                           .kv = page * page_count(p),
@@ -171,6 +176,10 @@ static zs_status check_params(const zs_model *model, const zs_engine_params *p, 
                             model->path, model->config.context);
     if (p->kv_tokens < p->context)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "kv_tokens %u does not hold a context of %u", p->kv_tokens, p->context);
+    if (!kv_type_suits(kv_of(p->kv), model->config.head_dim))
+        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                            "keys and values as %s take heads of a multiple of %u values; those of %s have %u: choose f16",
+                            kv_type_name(kv_of(p->kv)), KV_BLOCK, model->path, model->config.head_dim);
     const struct {
         const char *name;
         uint32_t value, most;
@@ -222,7 +231,7 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
     if (!e->cache || !e->sessions || !e->decode_commands) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
     if (!status) status = model_workspace_create(e->running, &w, &e->workspace, error);
     if (!status) status = expert_table_create(model, e->params.max_experts, &e->experts, error);
-    if (!status) status = kv_pool_create(model->device, model_page_bytes(model, w.kv_f16), page_count(&e->params), &e->pool, error);
+    if (!status) status = kv_pool_create(model->device, model_page_bytes(model, w.kv), page_count(&e->params), &e->pool, error);
     if (!status) status = create_buffers(e, error);
     if (status) {
         zs_engine_destroy(&e);

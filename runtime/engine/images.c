@@ -138,10 +138,11 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
     if (!status && store->encoder && vision_encoder_capacity(store->encoder) < turn) vision_encoder_destroy(&store->encoder);
     if (!status && !store->encoder)
-        status = vision_encoder_create(
-            device, tower,
-            &(vision_encoder_params){.tiles = turn, .kv_f16 = engine->workspace->params.kv_f16, .policy = engine->workspace->policy},
-            &store->encoder, error);
+        status = vision_encoder_create(device, tower,
+                                       &(vision_encoder_params){.tiles = turn,
+                                                                .kv = engine->workspace->params.kv == KV_F32 ? KV_F32 : KV_F16,
+                                                                .policy = engine->workspace->policy},
+                                       &store->encoder, error);
     uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1;
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_SHARED, 4ull * (tokens + 1), "image rows", &store->index, error);

@@ -79,7 +79,7 @@ void model_base_scales(const zs_model *model, float *row);
 // ---- KV pages --------------------------------------------------------------------------------------------------------
 
 /// A page holds KV_PAGE_TOKENS positions of all layers: page[layer][k, v][KV_PAGE_TOKENS][kv_heads · head_dim], f32 or f16.
-uint64_t model_page_bytes(const zs_model *model, bool kv_f16);
+uint64_t model_page_bytes(const zs_model *model, kv_type kv);
 
 // ---- workspace and steps ---------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ typedef struct model_workspace_params {
     uint32_t max_rows;       // rows of one step
     uint32_t max_logit_rows; // rows whose logits one step can give
     uint32_t context;
-    bool kv_f16;
+    kv_type kv;
     bool fast;          // ZS_PRECISION_FAST
     bool deterministic; // one kernel and one order of summation whatever the number of rows
 } model_workspace_params;

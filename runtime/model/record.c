@@ -123,7 +123,7 @@ static void record_attention(const recording *r, uint32_t layer) {
                                    .head_dim = c->head_dim,
                                    .layer = layer,
                                    .rows = r->step->rows,
-                                   .kv_f16 = w->params.kv_f16,
+                                   .kv = w->params.kv,
                                });
     barrier(r);
     gpu_command_label(r->ops.command, "attention");
@@ -143,7 +143,7 @@ static void record_attention(const recording *r, uint32_t layer) {
                                      .window = windowed ? c->window : 0,
                                      .scale = c->score_scale,
                                      .decode = r->step->decode,
-                                     .kv_f16 = w->params.kv_f16,
+                                     .kv = w->params.kv,
                                      .partials = w->partials.address,
                                  });
     barrier(r);
@@ -309,9 +309,9 @@ uint32_t model_span_rows(const model_workspace *workspace, const zs_model *model
     return op_span_rows(workspace->policy, model->config.heads, model->config.kv_heads, model->config.head_dim);
 }
 
-uint64_t model_page_bytes(const zs_model *model, bool kv_f16) {
+uint64_t model_page_bytes(const zs_model *model, kv_type kv) {
     const model_config *c = &model->config;
-    return (uint64_t)c->layers * 2 * KV_PAGE_TOKENS * c->kv_heads * c->head_dim * (kv_f16 ? 2 : 4);
+    return c->layers * kv_page_bytes(kv, c->kv_heads, c->head_dim);
 }
 
 static uint32_t dispatches_by_type(const op_linear *op) {

@@ -79,7 +79,7 @@ static void start_part(part *w, zs_device *device, const op_policy *policy, cons
     bool cpu = gpu_device_caps(device)->cpu; // what engines make of it by default
     w->workspace = (model_workspace){
         .device = device,
-        .params = {.max_rows = ROWS, .max_logit_rows = 1, .context = ROWS, .kv_f16 = !cpu, .fast = !cpu},
+        .params = {.max_rows = ROWS, .max_logit_rows = 1, .context = ROWS, .kv = cpu ? KV_F32 : KV_F16, .fast = !cpu},
         .policy = op_policy_within(policy, !cpu, !cpu),
     };
     fill_model(w, device, file);

@@ -64,7 +64,7 @@ void workspace_strides(const zs_model *model, model_workspace *workspace) {
 }
 
 static op_policy policy_of(const zs_model *model, const model_workspace_params *params) {
-    op_policy policy = op_policy_within(&model->policy, params->fast, params->kv_f16);
+    op_policy policy = op_policy_within(&model->policy, params->fast, params->kv);
     policy.deterministic = params->deterministic;
     return policy;
 }

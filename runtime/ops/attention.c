@@ -96,14 +96,15 @@ uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
 }
 
 static void record_lanes(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
-    static const uint32_t modules[2][2] = {{SHADER_attention_lanes_f32, SHADER_attention_lanes_f32_subgroup},
-                                           {SHADER_attention_lanes_f16, SHADER_attention_lanes_f16_subgroup}};
+    static const uint32_t modules[KV_TYPES][2] = {{SHADER_attention_lanes_f32, SHADER_attention_lanes_f32_subgroup},
+                                                  {SHADER_attention_lanes_f16, SHADER_attention_lanes_f16_subgroup},
+                                                  {SHADER_attention_lanes_q8, SHADER_attention_lanes_q8_subgroup}};
     const op_policy *policy = &recorder->policy;
     bool decode = op->decode && !policy->deterministic, share = op_lanes_share(policy);
     uint32_t decode_lanes = share ? policy->subgroup_size : LANES_DECODE;
     uint32_t heads = op_lanes_heads(op->heads, op->kv_heads, op->head_dim);
     dispatch->key = (gpu_kernel_key){
-        .module = modules[op->kv_f16][share],
+        .module = modules[op->kv][share],
         .subgroup_size = share ? policy->subgroup_size : 0,
         .constant_count = share ? 6 : 5,
         .constants = {decode ? decode_lanes : op_lanes_rows(policy), op->head_dim, heads, decode, op->heads / op->kv_heads,
@@ -114,15 +115,17 @@ static void record_lanes(const op_recorder *recorder, const op_attention *op, op
 }
 
 static void record_decode(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
-    static const uint32_t modules[2][2] = {{SHADER_attention_decode_f32, SHADER_attention_decode_f32_subgroup},
-                                           {SHADER_attention_decode_f16, SHADER_attention_decode_f16_subgroup}};
+    static const uint32_t modules[KV_TYPES][2] = {{SHADER_attention_decode_f32, SHADER_attention_decode_f32_subgroup},
+                                                  {SHADER_attention_decode_f16, SHADER_attention_decode_f16_subgroup},
+                                                  {SHADER_attention_decode_q8, SHADER_attention_decode_q8_subgroup}};
     uint32_t group = op->heads / op->kv_heads;
     decode_shape shape = decode_shape_of(&recorder->policy, group, op->head_dim);
     dispatch->key = (gpu_kernel_key){
-        .module = modules[op->kv_f16][shape.subgroup],
+        .module = modules[op->kv][shape.subgroup],
         .subgroup_size = shape.subgroup ? recorder->policy.subgroup_size : 0,
         .constant_count = shape.subgroup ? 7 : 6,
-        .constants = {DECODE_WORKGROUP, op->head_dim, shape.heads, group, shape.lanes, op->kv_f16 ? 4 : 2, recorder->policy.subgroup_size},
+        .constants = {DECODE_WORKGROUP, op->head_dim, shape.heads, group, shape.lanes, op->kv == KV_F32 ? 2 : 4,
+                      recorder->policy.subgroup_size},
     };
     dispatch->groups[0] = op->rows;
     dispatch->groups[1] = op->heads / shape.heads;
@@ -131,11 +134,12 @@ static void record_decode(const op_recorder *recorder, const op_attention *op, o
 }
 
 static void record_tiles(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
+    static const uint32_t modules[KV_TYPES] = {SHADER_attention_tiles_f32, SHADER_attention_tiles_f16, SHADER_attention_tiles_q8};
     uint32_t group = op->heads / op->kv_heads;
     uint32_t queries = tile_queries(op->head_dim);
     if (op->decode || group > queries) queries = group;
     dispatch->key = (gpu_kernel_key){
-        .module = op->kv_f16 ? SHADER_attention_tiles_f16 : SHADER_attention_tiles_f32,
+        .module = modules[op->kv],
         .constant_count = 4,
         .constants = {TILES_WORKGROUP, op->head_dim, group, queries},
     };
@@ -143,13 +147,15 @@ static void record_tiles(const op_recorder *recorder, const op_attention *op, op
 }
 
 static void record_matrix(const op_recorder *recorder, const op_attention *op, uint32_t keys, op_dispatch *dispatch) {
+    static const uint32_t modules[KV_TYPES][2] = {[KV_F16] = {SHADER_attention_matrix_f16, SHADER_attention_matrix2_f16},
+                                                  [KV_Q8] = {SHADER_attention_matrix_q8, SHADER_attention_matrix2_q8}};
     const op_policy *policy = &recorder->policy;
-    if (!op->kv_f16) {
-        op_fail(recorder, "attention on matrix units takes keys and values as f16");
+    if (op->kv == KV_F32) {
+        op_fail(recorder, "attention on matrix units takes keys and values as f16 or q8_0");
         return;
     }
     dispatch->key = (gpu_kernel_key){
-        .module = policy->matrix_attention == ZS_TIER_MATRIX2 ? SHADER_attention_matrix2 : SHADER_attention_matrix,
+        .module = modules[op->kv][policy->matrix_attention == ZS_TIER_MATRIX2],
         .subgroup_size = policy->subgroup_size,
         .constant_count = 8,
         .constants = {MATRIX_SUBGROUPS * policy->subgroup_size, op->head_dim, op->heads / op->kv_heads, policy->subgroup_size,
@@ -159,8 +165,8 @@ static void record_matrix(const op_recorder *recorder, const op_attention *op, u
 }
 
 void op_record_attention(const op_recorder *recorder, const op_attention *op) {
-    if (op->kv_heads == 0 || op->heads % op->kv_heads || op->head_dim % 4 || op->head_dim > 256) {
-        op_fail(recorder, "attention: %u heads over %u KV heads of %u", op->heads, op->kv_heads, op->head_dim);
+    if (op->kv_heads == 0 || op->heads % op->kv_heads || !kv_type_suits(op->kv, op->head_dim) || op->head_dim > 256) {
+        op_fail(recorder, "attention: %u heads over %u KV heads of %u as %s", op->heads, op->kv_heads, op->head_dim, kv_type_name(op->kv));
         return;
     }
     PushAttention push = {
@@ -171,7 +177,7 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .out_stride = op->out_stride,
         .heads = op->heads,
         .kv_heads = op->kv_heads,
-        .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
+        .page_base = op_page_base(op->kv, op->layer, op->kv_heads, op->head_dim),
         .spans = op->spans,
         .scale = op->scale != 0 ? op->scale : 1.0f / sqrtf((float)op->head_dim),
         .window = op->window,
@@ -182,7 +188,8 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .push = &push,
         .push_size = sizeof push,
         .groups = {op->spans, op->kv_heads, 1},
-        .work = {.bytes = pairs * op->kv_heads * op->head_dim * (op->kv_f16 ? 4.0 : 8.0), .flops = 4.0 * pairs * op->heads * op->head_dim},
+        .work = {.bytes = pairs / KV_PAGE_TOKENS * (double)kv_page_bytes(op->kv, op->kv_heads, op->head_dim),
+                 .flops = 4.0 * pairs * op->heads * op->head_dim},
     };
     uint32_t keys = op->decode ? 0 : matrix_keys(&recorder->policy, op->heads / op->kv_heads, op->head_dim);
     if (recorder->policy.lanes)

@@ -161,7 +161,7 @@ static zs_status create_attention(trial *t, zs_error *error) {
                                   .rows = ROWS,
                                   .longest = ROWS,
                                   .scale = 8, // of keys so small: scores of a few units
-                                  .kv_f16 = true};
+                                  .kv = KV_F16};
     attention_memory held = {.step = {.rows = memory + offsetof(attention_memory, rows),
                                       .spans = memory + offsetof(attention_memory, spans),
                                       .pages = memory + offsetof(attention_memory, pages),
@@ -292,8 +292,9 @@ zs_status op_policy_measure(zs_device *device, op_policy *policy, zs_error *erro
     policy->matrix_attention = 0;
     if (!policy->lanes) op_matvec_recall(device, policy);
     if (policy->lanes || !(policy->tiers & ZS_TIER_MATRIX)) return ZS_OK;
-    const uint32_t modules[] = {SHADER_matmul_f16,          SHADER_half_rows,        SHADER_matmul_matrix_f16, SHADER_matmul_combine,
-                                SHADER_attention_tiles_f16, SHADER_attention_matrix, SHADER_attention_matrix2};
+    const uint32_t modules[] = {SHADER_matmul_f16,           SHADER_half_rows,           SHADER_matmul_matrix_f16,
+                                SHADER_matmul_combine,       SHADER_attention_tiles_f16, SHADER_attention_matrix_f16,
+                                SHADER_attention_matrix2_f16};
     finding found;
     uint64_t hash = gpu_setting_hash(modules, sizeof modules / sizeof *modules);
     if (!gpu_setting_read(device, extension, hash, &found, sizeof found) || found.tiers != policy->tiers) {

@@ -39,7 +39,7 @@ typedef struct op_policy {
     op_matrix_shape matrix_shape; // many rows on matrix units, where an operation has operands; tile 0: not
     uint32_t matrix_fill;         // workgroups that fill the device: of fewer, sums are split between several; 0: never
     uint32_t matrix_attention; // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
-                               // keys and values are f16 then; 0: not
+                               // keys and values are no f32 then; 0: not
     gpu_matrix_units matrix;
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
     op_matvec integers[MATRIX_TYPES][OP_MATVEC_CLASSES]; // by products of integers, where dot allows it; rows 0: not
@@ -50,14 +50,23 @@ typedef struct op_policy {
     bool deterministic; // one kernel and order of summation for any number of rows, prefill and decode alike
 } op_policy;
 
+/// How keys and values are kept: kv.glsl.
+typedef enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPES } kv_type;
+/// Bytes of the keys and values of KV_PAGE_TOKENS positions in one layer. KV_Q8 takes heads of a multiple of KV_BLOCK.
+uint64_t kv_page_bytes(kv_type type, uint32_t kv_heads, uint32_t head_dim);
+/// "f32", "f16", "q8_0"; static.
+const char *kv_type_name(kv_type type);
+/// Whether such heads can be kept so.
+bool kv_type_suits(kv_type type, uint32_t head_dim);
+
 enum { OP_MATRIX_SPLITS = 8 }; // shares of a sum at most
 /// Workgroups that a linear operation on matrix units has for so many outputs and rows, before sums are split.
 uint32_t op_matrix_groups(const op_policy *policy, uint32_t out, uint32_t rows);
 
 op_policy op_policy_of(const zs_device *device);
 /// The policy under a precision: matrix units and products of integers only where less than f32 is asked for (fast), and in attention only
-/// for keys and values in f16.
-op_policy op_policy_within(const op_policy *policy, bool fast, bool kv_f16);
+/// for keys and values of 16 bits or fewer.
+op_policy op_policy_within(const op_policy *policy, bool fast, kv_type kv);
 /// policy.wide of a device: a power of two.
 uint32_t op_wide(const gpu_caps *caps);
 /// Whether a type has products of integers.
@@ -216,7 +225,7 @@ typedef struct op_rope_kv {
     uint32_t heads, kv_heads, head_dim, layer;
     uint32_t rows;
     uint32_t copies; // so many rows behind them put k and v of row Row.token into their own sequence's page
-    bool kv_f16;
+    kv_type kv;
 } op_rope_kv;
 void op_record_rope_kv(const op_recorder *recorder, const op_rope_kv *op);
 
@@ -232,7 +241,7 @@ typedef struct op_attention {
     uint32_t window;  // a row sees so many positions, its own among them; 0: all
     float scale;      // 0: 1 / √head_dim
     bool decode;      // span i is row i alone: its positions are split between invocations
-    bool kv_f16;
+    kv_type kv;
     uint64_t partials; // scratch of op_attention_partials(…) bytes, zero at first; used by decode on GPUs
 } op_attention;
 void op_record_attention(const op_recorder *recorder, const op_attention *op);
@@ -334,7 +343,7 @@ typedef struct op_layer_norm_back {
 } op_layer_norm_back;
 void op_record_layer_norm_back(const op_recorder *recorder, const op_layer_norm_back *op);
 
-/// Turns gradients by rotated q and k back, in place; v, bias, kv_f16 and layer are not used.
+/// Turns gradients by rotated q and k back, in place; v, bias, kv and layer are not used.
 void op_record_rope_back(const op_recorder *recorder, const op_rope_kv *op);
 
 /// The gradients of op_attention by q, k (both after their rotation) and v, from d_out = that by out. A sequence's positions are rows of

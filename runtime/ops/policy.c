@@ -42,10 +42,10 @@ op_policy op_policy_of(const zs_device *device) {
     return policy;
 }
 
-op_policy op_policy_within(const op_policy *policy, bool fast, bool kv_f16) {
+op_policy op_policy_within(const op_policy *policy, bool fast, kv_type kv) {
     op_policy within = *policy;
     if (!fast) within.matrix_shape.tile = 0;
-    if (!fast || !kv_f16) within.matrix_attention = 0;
+    if (!fast || kv == KV_F32) within.matrix_attention = 0;
     within.dot = fast && (policy->tiers & ZS_TIER_DOT);
     return within;
 }

@@ -13,6 +13,8 @@ typedef struct op_dispatch {
     gpu_work work;
 } op_dispatch;
 
+/// Where a layer's keys begin in a page, as the kernels count (kv.glsl).
+uint32_t op_page_base(kv_type type, uint32_t layer, uint32_t kv_heads, uint32_t head_dim);
 /// Invocations, a power of two, of a workgroup that takes a row of `width` values by itself.
 uint32_t op_row_workgroup(const op_recorder *recorder, uint32_t width);
 /// Rows that one workgroup of a CPU driver's kernel takes when each is an invocation's: as many as run together.

@@ -97,6 +97,14 @@ class Figures(program.TinyTest):
             self.assertEqual((result["model"], result["mode"], result["type"]), ("smollm2-135m", mode, "q8"))
             self.check(result, {"decode_2": "tokens/s", "decode_dispatches_per_layer": "dispatches"})
 
+    def test_a_longer_context(self):
+        by = ["bench", "--arch", "smollm2-135m", "--layers", "1", "--type", "q8_0", "--only", "decode", "--runs", "1", "--decode-tokens", "2", "--ctx", "8192"]
+        self.ok(*by)
+        values = 2 * 3 * 64 * (8192 + 32 * 9)  # pages for the context, and one for each of its session and branches at least
+        kept = {kv: self.ok_json(*by, "--kv", kv, "--plan")["bytes"]["device"]["kv"] for kv in ["f32", "f16", "q8_0"]}
+        self.assertGreaterEqual(kept["f32"], 4 * values)
+        self.assertEqual([kept["f16"] * 2, kept["q8_0"] * 32], [kept["f32"], kept["f32"] * 9])
+
     def test_full_has_long_prompts_and_large_batches(self):
         by = ["bench", "--arch", "smollm2-135m", "--layers", "1", "--type", "q8_0", "--only", "prefill,decode,batch", "--runs", "1", "--decode-tokens", "2", "--json"]
         self.check(self.ok_json(*by, "--full"), {**{f"prefill_{n}": "tokens/s" for n in [128, 512, 2048]}, "decode_2": "tokens/s", "decode_2_depth_2048": "tokens/s",

@@ -145,15 +145,16 @@ static zs_status compile_all(zs_device *device, zs_error *error) {
     zs_status status = compile_probes(device, error);
     for (uint32_t shape = 0; shape < SHAPES; shape++) {
         for (uint32_t type = 0; type < MATRIX_TYPES; type++) {
-            bool factors = type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_Q8, kv_f16 = (type + shape) % 2;
-            if (!status) status = compile_record(device, &shapes[shape], (matrix_type)type, false, kv_f16, false, error);
-            if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, kv_f16, true, error);
-            if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, !kv_f16, false, error);
+            bool factors = type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_Q8;
+            kv_type kv = (type + shape) % KV_TYPES, next = (kv + 1) % KV_TYPES;
+            if (!status) status = compile_record(device, &shapes[shape], (matrix_type)type, false, kv, false, error);
+            if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, kv, true, error);
+            if (!status && factors) status = compile_record(device, &shapes[shape], (matrix_type)type, true, next, false, error);
             if (!status && factors) status = compile_record_compose(device, &shapes[shape], (matrix_type)type, error);
             if (!status && !shapes[shape].gemma) status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, false, error);
             if (!status && factors && !shapes[shape].gemma)
                 status = compile_record_gradient(device, &shapes[shape], (matrix_type)type, true, error);
-            if (!status) status = compile_record_tower(device, (matrix_type)type, kv_f16, error);
+            if (!status) status = compile_record_tower(device, (matrix_type)type, kv == KV_F32 ? KV_F32 : KV_F16, error);
         }
     }
     return status;

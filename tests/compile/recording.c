@@ -71,14 +71,14 @@ static zs_model model_of(zs_device *device, const compile_shape *s, matrix_type 
 }
 
 /// What model_workspace_create makes, less the memory.
-static model_workspace workspace_of(const zs_model *model, bool kv_f16, bool deterministic) {
+static model_workspace workspace_of(const zs_model *model, kv_type kv, bool deterministic) {
     model_workspace made = {
         .device = model->device,
-        .params = {.max_rows = MAX_ROWS, .max_logit_rows = MAX_ROWS, .context = CONTEXT, .kv_f16 = kv_f16, .deterministic = deterministic},
+        .params = {.max_rows = MAX_ROWS, .max_logit_rows = MAX_ROWS, .context = CONTEXT, .kv = kv, .deterministic = deterministic},
         .policy = model->policy,
     };
     made.policy.deterministic = deterministic;
-    if (!kv_f16) made.policy = op_policy_within(&made.policy, false, false);
+    if (kv == KV_F32) made.policy = op_policy_within(&made.policy, false, KV_F32);
     workspace_strides(model, &made);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) made.activations[i].buffer.address = SOMEWHERE;
     made.logits.address = made.logit_hidden.address = made.partials.address = made.operands.address = made.rope.address = SOMEWHERE;
@@ -101,13 +101,13 @@ static void record_step(const zs_model *model, model_workspace *workspace, gpu_c
     model_record_logprobs(model, workspace, command, &step, SOMEWHERE, SOMEWHERE);
 }
 
-zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, bool kv_f16, bool deterministic,
+zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, kv_type kv, bool deterministic,
                          zs_error *error) {
     model_layer layer = {0};
     uint32_t group = op_policy_of(device).weight_group;
     fill_layer(&layer, shape, type, factored, group);
     zs_model model = model_of(device, shape, type, &layer, group);
-    model_workspace workspace = workspace_of(&model, kv_f16, deterministic);
+    model_workspace workspace = workspace_of(&model, kv, deterministic);
     gpu_command *command = NULL;
     zs_status status = gpu_command_create(device, "compile", &command, error);
     if (status) return status;
@@ -116,7 +116,7 @@ zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_t
         record_step(&model, &workspace, command, MAX_ROWS, false);
         record_step(&model, &workspace, command, FEW_ROWS, false); // which matrix units take in other tiles
         for (uint32_t rows = 1; rows <= 16; rows *= 2) record_step(&model, &workspace, command, rows, true);
-        workspace.policy.dot = kv_f16 && (workspace.policy.tiers & ZS_TIER_DOT); // by products of integers too
+        workspace.policy.dot = kv != KV_F32 && (workspace.policy.tiers & ZS_TIER_DOT); // by products of integers too
         for (uint32_t rows = 1; rows <= 2 && workspace.policy.dot; rows *= 2) record_step(&model, &workspace, command, rows, true);
         status = gpu_command_end(command, error);
     }
@@ -190,7 +190,7 @@ zs_status compile_record_gradient(zs_device *device, const compile_shape *shape,
 }
 
 /// Sizes of CLIP's large tower; sixteen patches become one in SmolVLM's.
-static void record_tower(const op_recorder *recorder, const matrix *weight, bool kv_f16) {
+static void record_tower(const op_recorder *recorder, const matrix *weight, kv_type kv) {
     enum { ROWS = 577, WIDTH = 1024, HEADS = 16, HEAD_DIM = 64, PIECES = 16 };
     op_record_layer_norm(recorder, &(op_layer_norm){.x = SOMEWHERE,
                                                     .weight = SOMEWHERE,
@@ -222,7 +222,7 @@ static void record_tower(const op_recorder *recorder, const matrix *weight, bool
                                                   .rows = ROWS,
                                                   .spans = ROWS,
                                                   .longest = ROWS,
-                                                  .kv_f16 = kv_f16});
+                                                  .kv = kv});
     for (uint32_t k = 0; k < 6; k++)
         op_record_gelu(recorder, &(op_gelu){.x = SOMEWHERE,
                                             .y = SOMEWHERE,
@@ -254,7 +254,7 @@ static void record_tower(const op_recorder *recorder, const matrix *weight, bool
             .x = SOMEWHERE, .y = SOMEWHERE, .begin = SOMEWHERE, .from = SOMEWHERE, .width = WIDTH, .y_stride = WIDTH, .rows = ROWS});
 }
 
-zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16, zs_error *error) {
+zs_status compile_record_tower(zs_device *device, matrix_type type, kv_type kv, zs_error *error) {
     op_policy policy = op_policy_of(device);
     if (policy.tiers & ZS_TIER_MATRIX) policy.matrix_shape = op_matrix_smallest(&policy.matrix);
     matrix weight = matrix_somewhere(type, 1024, 1024, policy.weight_group);
@@ -262,7 +262,7 @@ zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16,
     zs_status status = gpu_command_create(device, "compile", &command, error);
     if (!status) status = gpu_command_begin(command, error);
     if (!status) {
-        record_tower(&(op_recorder){.command = command, .policy = policy}, &weight, kv_f16);
+        record_tower(&(op_recorder){.command = command, .policy = policy}, &weight, kv);
         status = gpu_command_end(command, error);
     }
     gpu_command_destroy(&command);

@@ -14,7 +14,7 @@ typedef struct compile_shape {
 
 /// Records prefill and decode steps of up to 16 rows, with sampling and log-probabilities, for a model whose matrices are dense or
 /// factors of this type.
-zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, bool kv_f16, bool deterministic,
+zs_status compile_record(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, kv_type kv, bool deterministic,
                          zs_error *error);
 
 /// Weights composed of factors of this type, as every type that there is.
@@ -24,6 +24,6 @@ zs_status compile_record_compose(zs_device *device, const compile_shape *shape, 
 zs_status compile_record_gradient(zs_device *device, const compile_shape *shape, matrix_type type, bool factored, zs_error *error);
 
 /// The operations of an image tower's layer (CLIP's large one), in every form that some tower has.
-zs_status compile_record_tower(zs_device *device, matrix_type type, bool kv_f16, zs_error *error);
+zs_status compile_record_tower(zs_device *device, matrix_type type, kv_type kv, zs_error *error);
 
 #endif

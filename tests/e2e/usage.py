@@ -64,7 +64,7 @@ class WrongUse(program.ProgramTest):
             (["--json=yes"], "--json takes no value"),
             (["--tier", "high"], "--tier high: one of strict, subgroup, storage, half, dot, matrix, matrix2 is expected"),
             (["--precision", "low"], "--precision low: one of exact, fast is expected"),
-            (["--kv", "f8"], "--kv f8: one of f32, f16 is expected"),
+            (["--kv", "f8"], "--kv f8: one of f32, f16, q8_0 is expected"),
             (["--mode", "fancy"], "--mode fancy: one of auto, factored, composed, composed:f16, composed:q8_0, composed:q4_0, dense is expected"),
             (["--mode", "composed:q4_1"], "--mode composed:q4_1: one of auto, factored, composed, composed:f16"),
             (["--mode", "composed:" + "q" * 300], "--mode composed:qqq"),

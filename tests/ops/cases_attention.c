@@ -94,16 +94,15 @@ static void fill_pages(harness *h, attention_data *d) {
         d->keys[s] = random_floats(h, (size_t)length * vectors, c->size);
         d->values[s] = random_floats(h, (size_t)length * vectors, 1);
         for (uint32_t p = 0; p < length; p++)
-            for (uint32_t i = 0; i < vectors; i++) {
-                size_t at = (size_t)p * vectors + i;
-                uint32_t head = i / c->head_dim, in_head = i % c->head_dim;
-                d->keys[s][at] = kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, false, s, p, head) + in_head, d->keys[s][at]);
-                d->values[s][at] = kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, true, s, p, head) + in_head, d->values[s][at]);
+            for (uint32_t head = 0; head < c->kv_heads; head++) {
+                size_t at = (size_t)p * vectors + head * c->head_dim;
+                kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, false, s, p, head), d->keys[s] + at);
+                kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, true, s, p, head), d->values[s] + at);
             }
     }
 }
 
-static attention_data make_data(harness *h, const attention_case *c, bool f16) {
+static attention_data make_data(harness *h, const attention_case *c, kv_type kv) {
     attention_data d = {.shape = *c};
     uint32_t lengths[MAX_SEQUENCES] = {0}, longest = 0;
     while (d.sequences < MAX_SEQUENCES && c->sequences[d.sequences].rows > 0) {
@@ -111,7 +110,7 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
         if (lengths[d.sequences] > longest) longest = lengths[d.sequences];
         d.row_count += c->sequences[d.sequences++].rows;
     }
-    d.kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, f16, lengths, d.sequences);
+    d.kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, kv, lengths, d.sequences);
     fill_pages(h, &d);
     d.rows = harness_alloc(h, d.row_count, sizeof *d.rows);
     uint32_t t = 0;
@@ -128,7 +127,7 @@ static attention_data make_data(harness *h, const attention_case *c, bool f16) {
                          .window = c->window == WHOLE ? 0 : c->window,
                          .scale = c->window ? 2 / sqrtf((float)c->head_dim) : 0,
                          .decode = c->decode,
-                         .kv_f16 = f16};
+                         .kv = kv};
     op->q_stride = ((c->heads + 2 * c->kv_heads) * c->head_dim + 31) / 32 * 32;
     op->out_stride = (c->heads * c->head_dim + 31) / 32 * 32 + 32;
     d.q = random_floats(h, (size_t)d.row_count * op->q_stride, c->size);
@@ -205,7 +204,7 @@ static uint64_t offer_partials(harness *h, attention_data *d, op_policy policy) 
 /// As a workspace has it.
 static op_recorder recorder_of(const op_recorder *recorder, const attention_data *d) {
     op_recorder made = *recorder;
-    made.policy = op_policy_within(&recorder->policy, true, d->op.kv_f16);
+    made.policy = op_policy_within(&recorder->policy, true, d->op.kv);
     return made;
 }
 
@@ -219,18 +218,18 @@ static void record(harness *h, const op_recorder *given, void *user) {
 }
 
 void cases_attention(harness *h) {
-    for (int f16 = 0; f16 < 2; f16++)
+    static const char *const names[KV_TYPES] = {"attention f32", "attention f16", "attention q8_0"};
+    for (kv_type kv = 0; kv < KV_TYPES; kv++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const attention_case *c = &cases[i];
-            if (harness_leaves_out(h, (uint32_t)f16, i)) continue;
-            if (!harness_case(h, f16 ? "attention f16" : "attention f32",
-                              "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u%s", c->heads, c->kv_heads, c->head_dim,
-                              c->decode ? "decode" : "prefill", c->sequences[0].first, c->sequences[0].rows, (double)c->size,
+            if (harness_leaves_out(h, kv, i) || !kv_type_suits(kv, c->head_dim)) continue;
+            if (!harness_case(h, names[kv], "heads %u/%u of %u, %s, first %u + %u rows, deviation %g, window %u%s", c->heads, c->kv_heads,
+                              c->head_dim, c->decode ? "decode" : "prefill", c->sequences[0].first, c->sequences[0].rows, (double)c->size,
                               c->window == WHOLE ? 0 : c->window, c->window == WHOLE ? ", whole" : ""))
                 continue;
-            attention_data d = make_data(h, c, f16);
-            harness_expect_f32_or(h, d.op.out, make_expected(h, &d, false), f16 && !c->decode ? make_expected(h, &d, true) : NULL, NULL,
-                                  (size_t)d.row_count * d.op.out_stride);
+            attention_data d = make_data(h, c, kv);
+            harness_expect_f32_or(h, d.op.out, make_expected(h, &d, false), kv != KV_F32 && !c->decode ? make_expected(h, &d, true) : NULL,
+                                  NULL, (size_t)d.row_count * d.op.out_stride);
             harness_run(h, record, NULL, &d);
         }
 }
@@ -289,13 +288,12 @@ void cases_attention_rows(harness *h) {
                                             {4, 4, 32, true, 1, {{30, 9}}, 0},
                                             {8, 1, 128, true, 1, {{0, 40}}, 0},
                                             {9, 3, 64, true, 1, {{60, 20}, {0, 9}}, 21}};
-    for (int f16 = 0; f16 < 2; f16++)
+    static const char *const names[KV_TYPES] = {"attention_rows f32", "attention_rows f16", "attention_rows q8_0"};
+    for (kv_type kv = 0; kv < KV_TYPES; kv++)
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
             const attention_case *c = &shapes[i];
-            if (!harness_case(h, f16 ? "attention_rows f16" : "attention_rows f32", "heads %u/%u of %u, window %u", c->heads, c->kv_heads,
-                              c->head_dim, c->window))
-                continue;
-            rows_data d = {.all = make_data(h, c, f16)};
+            if (!harness_case(h, names[kv], "heads %u/%u of %u, window %u", c->heads, c->kv_heads, c->head_dim, c->window)) continue;
+            rows_data d = {.all = make_data(h, c, kv)};
             size_t bytes = (size_t)d.all.row_count * d.all.op.out_stride * sizeof(float);
             memset(harness_before(h, d.all.op.out), 0, bytes);
             d.out = harness_put(h, harness_before(h, d.all.op.out), bytes);

@@ -196,12 +196,11 @@ static void put_data(harness *h, back_data *d) {
 static void fill_page(harness *h, back_data *d, uint32_t t, uint32_t sequence) {
     const back_case *c = &d->shape;
     uint32_t position = d->rows[t].position;
-    for (uint32_t head = 0; head < c->kv_heads; head++)
-        for (uint32_t i = 0; i < c->head_dim; i++) {
-            size_t at = (size_t)t * d->v_stride + head * c->head_dim + i;
-            kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, false, sequence, position, head) + i, d->keys[at]);
-            kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, true, sequence, position, head) + i, d->values[at]);
-        }
+    for (uint32_t head = 0; head < c->kv_heads; head++) {
+        size_t at = (size_t)t * d->v_stride + head * c->head_dim;
+        kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, false, sequence, position, head), d->keys + at);
+        kv_pages_set(h, &d->kv, kv_pages_at(&d->kv, LAYER, true, sequence, position, head), d->values + at);
+    }
 }
 
 static void fill_pages(harness *h, back_data *d) {
@@ -242,7 +241,7 @@ static void make_data(harness *h, const back_case *c, back_data *d) {
     d->out = random_floats(h, (size_t)d->row_count * d->op.out_stride, 1);
     d->keys = random_floats(h, (size_t)d->row_count * kv, c->size);
     d->values = random_floats(h, (size_t)d->row_count * kv, 1);
-    d->kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, false, c->lengths, d->sequences);
+    d->kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, KV_F32, c->lengths, d->sequences);
     for (uint32_t s = 1; s < d->sequences; s++) {
         kv_pages_share(&d->kv, s, 0, 0, c->shared / KV_PAGE_TOKENS);
         // What an earlier step left behind a sequence's end means nothing.

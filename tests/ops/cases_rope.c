@@ -6,6 +6,7 @@
 #include "kv_pages.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct rope_case {
     uint32_t heads, kv_heads, head_dim;
@@ -34,9 +35,32 @@ typedef struct rope_data {
 } rope_data;
 
 static void record(harness *h, const op_recorder *recorder, void *user) {
-    (void)h;
     const rope_data *d = user;
     op_record_rope_kv(recorder, &d->op);
+    if (d->op.kv == KV_Q8) harness_ignore(h, d->kv.base, d->kv.page_count * d->kv.page_bytes); // check_q8 looks at them
+}
+
+/// Bytes are off by half a step at most, a 127th of the largest value of their block, by roundings of up to 127 steps, and what the
+/// rotation is off by; what no row is kept in is as it was.
+static void check_q8(harness *h, const variant *v, void *user) {
+    (void)v;
+    const rope_data *d = user;
+    const uint8_t *before = harness_before(h, d->kv.base), *after = harness_after(h, d->kv.base);
+    for (size_t at = 0, end = d->kv.page_count * d->kv.page_values; at < end; at++) {
+        size_t byte, scale, block = at / KV_BLOCK * KV_BLOCK;
+        const expect *e = &d->page_expected[at];
+        kv_pages_q8_places(&d->kv, at, &byte, &scale);
+        if (!(e->bound >= 0)) {
+            if (after[byte] != before[byte] || memcmp(after + scale, before + scale, sizeof(float)))
+                harness_fail(h, "value %zu was written", at);
+            continue;
+        }
+        double largest = 0;
+        for (uint32_t i = 0; i < KV_BLOCK; i++)
+            largest = fmax(largest, fabs(d->page_expected[block + i].value) + d->page_expected[block + i].bound);
+        double error = fabs((double)kv_pages_q8(&d->kv, after, at) - e->value);
+        harness_ratio(h, error / (e->bound + largest / 254 * (1 + 1024 * U32)));
+    }
 }
 
 /// (cos, sin) of position · 10000^(−2i / head_dim).
@@ -67,7 +91,7 @@ static expect rotated(const rope_data *d, const float *row, uint32_t at, uint32_
 }
 
 static expect stored(const rope_data *d, expect e) {
-    if (d->op.kv_f16) e.bound += U16 * fabs(e.value) + 3e-8;
+    if (d->op.kv == KV_F16) e.bound += U16 * fabs(e.value) + 3e-8;
     return e;
 }
 
@@ -92,11 +116,11 @@ static void expect_row(rope_data *d, uint32_t t) {
     }
 }
 
-static void run_case(harness *h, const rope_case *c, bool f16) {
+static void run_case(harness *h, const rope_case *c, kv_type kv) {
     uint32_t row_count = c->sequences * c->rows, all = row_count + c->copies, context = c->first + c->rows + 1;
     uint32_t sequences = c->sequences + (c->copies > 0), *lengths = harness_alloc(h, sequences, sizeof *lengths);
     for (uint32_t s = 0; s < sequences; s++) lengths[s] = c->first + c->rows;
-    rope_data d = {.shape = c, .kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, f16, lengths, sequences)};
+    rope_data d = {.shape = c, .kv = kv_pages_make(h, LAYERS, c->kv_heads, c->head_dim, kv, lengths, sequences)};
     op_rope_kv *op = &d.op;
     *op = (op_rope_kv){.heads = c->heads,
                        .kv_heads = c->kv_heads,
@@ -104,7 +128,7 @@ static void run_case(harness *h, const rope_case *c, bool f16) {
                        .layer = LAYER,
                        .rows = row_count,
                        .copies = c->copies,
-                       .kv_f16 = f16};
+                       .kv = kv};
     op->q_offset = 32;
     op->k_offset = op->q_offset + c->heads * c->head_dim + 4;
     op->v_offset = op->k_offset + c->kv_heads * c->head_dim + 8;
@@ -131,19 +155,21 @@ static void run_case(harness *h, const rope_case *c, bool f16) {
             h, &(step_data){.rows = d.rows, .row_count = all, .pages = d.kv.table, .page_stride = d.kv.page_stride, .page_rows = sequences})
             .step;
     harness_expect_f32(h, op->qkv, d.qkv_expected, count);
-    if (f16)
+    if (kv == KV_F16)
         harness_expect_f16(h, d.kv.base, d.page_expected, pages);
-    else
+    else if (kv == KV_F32)
         harness_expect_f32(h, d.kv.base, d.page_expected, pages);
-    harness_run(h, record, NULL, &d);
+    harness_run(h, record, kv == KV_Q8 ? check_q8 : NULL, &d);
 }
 
 void cases_rope_kv(harness *h) {
-    for (int f16 = 0; f16 < 2; f16++)
+    static const char *const names[KV_TYPES] = {"rope_kv f32", "rope_kv f16", "rope_kv q8_0"};
+    for (kv_type kv = 0; kv < KV_TYPES; kv++)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             const rope_case *c = &cases[i];
-            if (harness_case(h, f16 ? "rope_kv f16" : "rope_kv f32", "heads %u/%u of %u, %u sequences, %u rows each from %u%s, %u copies",
-                             c->heads, c->kv_heads, c->head_dim, c->sequences, c->rows, c->first, c->bias ? ", bias" : "", c->copies))
-                run_case(h, c, f16);
+            if (!kv_type_suits(kv, c->head_dim)) continue;
+            if (harness_case(h, names[kv], "heads %u/%u of %u, %u sequences, %u rows each from %u%s, %u copies", c->heads, c->kv_heads,
+                             c->head_dim, c->sequences, c->rows, c->first, c->bias ? ", bias" : "", c->copies))
+                run_case(h, c, kv);
         }
 }

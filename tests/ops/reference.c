@@ -61,7 +61,7 @@ void reference_attention(const float *q, const float *const *keys, const float *
             rough += v;
         }
         out[d] = value;
-        bound[d] = spread + (sqrt((double)count) + 8) * u * magnitude;
+        bound[d] = spread + (sqrt((double)count) + 8) * u * magnitude + ldexp(rough, -126) / total; // exponentials may underflow
         bound[d] += h * (2 * magnitude + ldexp(rough, -13) / total); // weights in f16, of which the smallest are multiples of 2^−24
     }
     free(scores);

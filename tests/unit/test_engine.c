@@ -290,6 +290,19 @@ static void test_fast(void **state) {
     check_fast(factored_path, ZS_MODE_COMPOSED);
 }
 
+/// Heads of 16 are refused, by name.
+static void test_kv_refused(void **state) {
+    (void)state;
+    tiny_files(&(tiny_model_params){.weight_type = TENSOR_Q8_0}, dense_path, ZS_FACTOR_F16, factored_path);
+    zs_model *model = load(dense_path);
+    zs_engine *engine = NULL;
+    zs_error error;
+    assert_int_equal(zs_engine_create(model, &(zs_engine_params){.kv = ZS_KV_Q8_0}, &engine, &error), ZS_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "multiple of 32"));
+    assert_null(engine);
+    zs_model_destroy(&model);
+}
+
 static int open_device(void **state) {
     (void)state;
     device = tiny_device((zs_log){0});
@@ -309,7 +322,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_dense),    cmocka_unit_test(test_factored_to_the_end),
         cmocka_unit_test(test_experts),  cmocka_unit_test(test_prompt_in_chunks),
         cmocka_unit_test(test_together), cmocka_unit_test(test_score_items),
-        cmocka_unit_test(test_fast),
+        cmocka_unit_test(test_fast),     cmocka_unit_test(test_kv_refused),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

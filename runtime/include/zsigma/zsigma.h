@@ -300,7 +300,9 @@ typedef enum zs_precision {
     ZS_PRECISION_FAST,        // f16, and integers of 16 bits, where it is safe
 } zs_precision;
 
-typedef enum zs_kv_type { ZS_KV_DEFAULT = 0 /* by precision */, ZS_KV_F32, ZS_KV_F16 } zs_kv_type;
+/// How keys and values are kept. ZS_KV_Q8_0 is for long contexts: 9 bits a value (bytes, with an f32 scale for 32 of them); heads of a
+/// multiple of 32.
+typedef enum zs_kv_type { ZS_KV_DEFAULT = 0 /* f32 in precision exact, f16 in fast */, ZS_KV_F32, ZS_KV_F16, ZS_KV_Q8_0 } zs_kv_type;
 
 /// How z is applied to a factored model.
 typedef enum zs_mode {
