@@ -1,5 +1,6 @@
 // What a device can do at most, for bench to hold kernels against; nothing is computed.
-//   READ    bytes: in_ is read once, 16 bytes an invocation at a time, neighbours beside each other
+//   READ    bytes: in_ is read once, 16 bytes an invocation at a time, neighbours beside each other; workgroups begin push.apart elements
+//           from each other and go on in steps of push.step
 //   FMA     f32: eight chains of vec4 multiply-adds an invocation, 64 operations a round
 //   MATRIX  matrix units: four chains of multiply-adds a subgroup, f16 into f32, 8 · M · N · K operations a round
 //
@@ -24,8 +25,8 @@ layout(push_constant, std430) uniform Push { PushPeak push; };
 #if defined(READ)
 float work() {
     uvec4 all = uvec4(0);
-    uint step = gl_NumWorkGroups.x * WORKGROUP;
-    for (uint i = gl_GlobalInvocationID.x; i + 3u * step < push.count; i += 4u * step) // four on their way at a time
+    uint i = gl_WorkGroupID.x * push.apart + gl_LocalInvocationID.x, step = push.step;
+    for (uint turn = 0u; turn < push.count; turn++, i += 4u * step) // four on their way at a time
         all |= (push.in_.v[i] | push.in_.v[i + step]) | (push.in_.v[i + 2u * step] | push.in_.v[i + 3u * step]);
     return float((all.x | all.y) | (all.z | all.w)); // the buffer holds zeros
 }

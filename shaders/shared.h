@@ -366,7 +366,9 @@ STRUCT(PushPeak) {
     REF(Word4Ref) in_;
     REF(FloatRef) out_;
     float factor; // between 0 and 1
-    uint count;   // elements of 16 bytes, or rounds
+    uint count;   // rounds
+    uint step;    // READ: in elements of 16 bytes
+    uint apart;
 } END(PushPeak)
 
 // logprobs_kl_back.comp
@@ -430,7 +432,7 @@ static_assert(sizeof(PushRmsNormBack) == 56, "matches GLSL");
 static_assert(sizeof(PushLayerNormBack) == 48, "matches GLSL");
 static_assert(sizeof(PushAttentionBack) == 104, "matches GLSL");
 static_assert(sizeof(PushLogprobsBack) == 40, "matches GLSL");
-static_assert(sizeof(PushPeak) == 24, "matches GLSL");
+static_assert(sizeof(PushPeak) == 32, "matches GLSL");
 static_assert(sizeof(PushLogprobsKlBack) == 72, "matches GLSL");
 static_assert(sizeof(PushPack) == 40, "matches GLSL");
 static_assert(sizeof(PushProbe) == 24, "matches GLSL");

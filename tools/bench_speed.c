@@ -1,6 +1,7 @@
 /// Prefill, decode and batched decode in tokens per second, and the times of their kernels.
 #include "bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 double bench_now_ms(void) { return 1e3 * cli_now_seconds(); }
@@ -12,6 +13,8 @@ void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count) {
         ids[i] = (1000 + b->random % 30000) % vocab;
     }
 }
+
+static bool on_gpu(const bench *b) { return zs_device_get_info(b->stack.device)->type != ZS_DEVICE_CPU; }
 
 /// A session that goes on whatever it samples, with a new prompt.
 static zs_status open_session(bench *b, uint32_t expert, uint32_t prompt_tokens, zs_session **session, zs_error *error) {
@@ -89,32 +92,43 @@ zs_status bench_prefill(bench *b, zs_error *error) {
     return status;
 }
 
-/// Tokens per second of all sessions together.
-static zs_status measure_decode(bench *b, const char *name, uint32_t sessions, uint32_t depth, zs_error *error) {
+/// The device's own time of the decode step before, by timestamps; 0 without.
+static double step_ms(const bench *b) { return zs_engine_get_stats(b->stack.engine)->step_ms; }
+
+/// Tokens per second of all sessions together. idle: also the share of the time in which the device does nothing, between steps.
+static zs_status measure_decode(bench *b, const char *name, uint32_t sessions, uint32_t depth, bool idle, zs_error *error) {
     const uint32_t base[BENCH_FULL_BATCH] = {0};
-    double *rates = calloc(b->runs, sizeof *rates), ms;
-    zs_status status = rates ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    double *rates = calloc(b->runs, sizeof *rates), *shares = calloc(b->runs, sizeof *shares), ms, early = 0;
+    zs_status status = rates && shares ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
     if (!status) status = bench_time_decode(b, base, sessions, depth, b->decode_tokens < 8 ? b->decode_tokens : 8, &ms, error);
+    if (!status) early = step_ms(b);
     for (uint32_t run = 0; run < b->runs && !status; run++) {
         status = bench_time_decode(b, base, sessions, depth, b->decode_tokens, &ms, error);
         rates[run] = sessions * b->decode_tokens * 1e3 / ms;
+        // Steps get longer with their positions: taken as long as the mean of a first and a last one.
+        shares[run] = 100 * fmax(0, 1 - b->decode_tokens * (early + step_ms(b)) / 2 / ms);
     }
     if (!status) figures_add(&b->figures, name, "tokens/s", rates, b->runs);
+    if (!status && idle && early > 0) {
+        figure *f = figures_add(&b->figures, "decode_idle", "%", shares, b->runs);
+        if (on_gpu(b)) f->bar = 3;
+    }
     free(rates);
+    free(shares);
     return status;
 }
 
 zs_status bench_decode(bench *b, zs_error *error) {
     char name[48];
     snprintf(name, sizeof name, "decode_%u", b->decode_tokens);
-    zs_status status = measure_decode(b, name, 1, BENCH_DEPTH, error);
+    zs_status status = measure_decode(b, name, 1, BENCH_DEPTH, true, error);
     uint32_t dispatches = zs_engine_get_info(b->stack.engine)->decode_dispatches_per_layer;
     if (!status) figures_add_value(&b->figures, "decode_dispatches_per_layer", "dispatches", dispatches);
     const uint32_t depths[] = {b->depth, b->full && b->depth != BENCH_FULL_TOKENS ? BENCH_FULL_TOKENS : 0};
     for (size_t i = 0; i < sizeof depths / sizeof *depths && !status; i++) {
         if (!depths[i]) continue;
         snprintf(name, sizeof name, "decode_%u_depth_%u", b->decode_tokens, depths[i]);
-        status = measure_decode(b, name, 1, depths[i], error);
+        status = measure_decode(b, name, 1, depths[i], false, error);
     }
     return status;
 }
@@ -124,8 +138,28 @@ zs_status bench_batch(bench *b, zs_error *error) {
     for (uint32_t batch = BENCH_BATCH; batch <= (b->full ? BENCH_FULL_BATCH : BENCH_BATCH) && !status; batch *= 8) {
         char name[48];
         snprintf(name, sizeof name, "decode_%u_batch_%u", b->decode_tokens, batch);
-        status = measure_decode(b, name, batch, BENCH_DEPTH, error);
+        status = measure_decode(b, name, batch, BENCH_DEPTH, false, error);
     }
+    return status;
+}
+
+/// A decode step beside what it would take if the device only read its bytes and went through its dispatches.
+static zs_status measure_limit(bench *b, uint32_t depth, double bytes, uint32_t dispatches, zs_error *error) {
+    const uint32_t base = 0;
+    const double stages_ms = dispatches * b->peaks.stage_us * 1e-3, limit = bytes / b->peaks.read_gb_per_s * 1e-6 + stages_ms;
+    double *over = calloc(b->runs, sizeof *over), ms;
+    zs_status status = over ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    for (uint32_t run = 0; run < b->runs && !status; run++) {
+        status = bench_time_decode(b, &base, 1, depth, b->decode_tokens, &ms, error);
+        over[run] = ms / b->decode_tokens / limit;
+    }
+    if (!status) {
+        figures_add_value(&b->figures, "decode_limit", "ms", limit);
+        figures_add_value(&b->figures, "decode_limit_stages", "%", 100 * stages_ms / limit);
+        figure *f = figures_add(&b->figures, "decode_over_limit", "ratio", over, b->runs);
+        if (on_gpu(b)) f->bar = 1.1;
+    }
+    free(over);
     return status;
 }
 
@@ -134,9 +168,14 @@ static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params
     size_t count;
     zs_status status = zs_bench_kernels(b->stack.engine, params, &times, &count, error);
     if (status) return status;
-    double total = 0, peak = b->peaks.fma_gflop_per_s;
+    double total = 0, bytes = 0, peak = b->peaks.fma_gflop_per_s;
+    uint32_t dispatches = 0;
     if (b->peaks.matrix_gflop_per_s > peak) peak = b->peaks.matrix_gflop_per_s;
-    for (size_t i = 0; i < count; i++) total += times[i].ms;
+    for (size_t i = 0; i < count; i++) {
+        total += times[i].ms;
+        bytes += times[i].bytes;
+        dispatches += times[i].calls;
+    }
     json_t *rows = json_array();
     for (size_t i = 0; i < count; i++) {
         const zs_kernel_time *t = &times[i];
@@ -149,7 +188,7 @@ static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params
     }
     free(times);
     json_object_set_new(b->kernel_tables, name, rows);
-    return ZS_OK;
+    return params->decode ? measure_limit(b, params->depth, bytes, dispatches, error) : ZS_OK;
 }
 
 zs_status bench_kernels(bench *b, zs_error *error) {

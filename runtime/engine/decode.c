@@ -143,5 +143,9 @@ zs_status engine_decode(zs_engine *engine, zs_token_callback on_token, void *use
         changed = changed || is_outdated(engine, &b) || work_waits(engine, &b);
     }
     if (b.count) engine->stats.decode_ms += engine_now_ms() - start;
+    if (b.count && !status) {
+        double ms = gpu_command_last_ms(engine->decode_commands[b.count]);
+        engine->stats.step_ms = ms > 0 ? ms : 0;
+    }
     return status;
 }

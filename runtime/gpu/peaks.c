@@ -12,7 +12,7 @@ typedef struct peak_bench {
     zs_device *device;
     gpu_command *command;
     gpu_buffer data, out;
-    uint32_t groups;
+    uint32_t groups, workgroup;
 } peak_bench;
 
 /// One dispatch of a kernel, timed; negative ms without timestamps.
@@ -22,7 +22,15 @@ static zs_status time_once(peak_bench *b, const gpu_kernel_key *key, uint32_t co
     zs_status status = gpu_kernel_get(b->device, key, &kernel, error);
     if (!status) status = gpu_command_begin(b->command, error);
     if (status) return status;
-    PushPeak push = {.in_ = b->data.address, .out_ = b->out.address, .factor = 0.5f, .count = count};
+    // GPUs read one stream together; a CPU's cores, which wait for pages and fetch what comes next by themselves, one each.
+    uint32_t together = b->workgroup * b->groups;
+    bool cpu = gpu_device_caps(b->device)->cpu;
+    PushPeak push = {.in_ = b->data.address,
+                     .out_ = b->out.address,
+                     .factor = 0.5f,
+                     .count = count,
+                     .step = cpu ? b->workgroup : together,
+                     .apart = cpu ? 4 * b->workgroup * count : b->workgroup};
     gpu_command_dispatch(b->command, kernel, &push, sizeof push, b->groups, 1, 1, work);
     status = gpu_command_end(b->command, error);
     if (!status) status = gpu_command_submit(b->command, &value, error);
@@ -33,7 +41,7 @@ static zs_status time_once(peak_bench *b, const gpu_kernel_key *key, uint32_t co
     return ZS_OK;
 }
 
-/// Best rate over some runs, in 1e9 of `unit` (bytes or operations of one count) a second. Rounds grow until a dispatch is long enough
+/// Best rate over some runs, in 1e9 of `unit` (bytes or operations of one round) a second. Rounds grow until a dispatch is long enough
 /// to be timed; what is read is as long as it is.
 static zs_status measure(peak_bench *b, const gpu_kernel_key *key, uint32_t count, bool grow, gpu_work unit, double *best,
                          zs_error *error) {
@@ -52,14 +60,14 @@ static zs_status measure(peak_bench *b, const gpu_kernel_key *key, uint32_t coun
 }
 
 static zs_status measure_read(peak_bench *b, double *best, zs_error *error) {
-    const gpu_kernel_key key = {.module = SHADER_peak_read, .constant_count = 1, .constants = {WORKGROUP}};
-    uint32_t turn = 4 * b->groups * WORKGROUP; // elements that a turn of the kernel's loop reads
-    return measure(b, &key, (uint32_t)(b->data.size / 16) / turn * turn, false, (gpu_work){.bytes = 16}, best, error);
+    const gpu_kernel_key key = {.module = SHADER_peak_read, .constant_count = 1, .constants = {b->workgroup}};
+    uint32_t turn = 4 * 16 * b->groups * b->workgroup; // bytes that a turn of the kernel's loop reads
+    return measure(b, &key, (uint32_t)(b->data.size / turn), false, (gpu_work){.bytes = turn}, best, error);
 }
 
 static zs_status measure_fma(peak_bench *b, double *best, zs_error *error) {
-    const gpu_kernel_key key = {.module = SHADER_peak_fma, .constant_count = 1, .constants = {WORKGROUP}};
-    return measure(b, &key, 64, true, (gpu_work){.flops = 64.0 * WORKGROUP * b->groups}, best, error);
+    const gpu_kernel_key key = {.module = SHADER_peak_fma, .constant_count = 1, .constants = {b->workgroup}};
+    return measure(b, &key, 64, true, (gpu_work){.flops = 64.0 * b->workgroup * b->groups}, best, error);
 }
 
 static zs_status measure_matrix(peak_bench *b, double *best, zs_error *error) {
@@ -95,7 +103,7 @@ static zs_status measure_stage(peak_bench *b, double *us, zs_error *error) {
 
 zs_status zs_bench_device(zs_device *device, zs_device_peaks *peaks, zs_error *error) {
     const gpu_caps *caps = gpu_device_caps(device);
-    peak_bench b = {.device = device, .groups = caps->cpu ? CPU_GROUPS : GROUPS};
+    peak_bench b = {.device = device, .groups = caps->cpu ? CPU_GROUPS : GROUPS, .workgroup = caps->cpu ? caps->subgroup_size : WORKGROUP};
     uint64_t bytes = caps->cpu ? 128u << 20 : 512u << 20, limit = gpu_device_memory_free(device) / 4;
     if (bytes > limit) bytes = limit;
     if (bytes > caps->max_allocation) bytes = caps->max_allocation;

@@ -500,7 +500,7 @@ zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t 
 typedef struct zs_engine_stats {
     uint64_t prefill_tokens, cached_tokens, decode_tokens, steps, submits;
     double prefill_ms, decode_ms; // wall clock
-    double gpu_busy_ms;           // by timestamps
+    double step_ms;               // the device's own time of the last decode step, by timestamps; 0 without
     uint32_t composes;            // how often weights were composed
     double compose_ms;            // wall clock
     uint64_t images, image_tiles; // encoded
