@@ -62,7 +62,7 @@ static void print_plan(const char *model, const zs_device_info *device, const zs
                 {"device", "composed weights", plan->composed_bytes},
                 {"device", "experts", plan->expert_bytes},
                 {"device", "keys and values", plan->kv_bytes},
-                {"device", "features of images", plan->image_bytes},
+                {"device", "images", plan->image_bytes},
                 {"device", "work space", plan->workspace_bytes},
                 {"device", "total", plan->device_bytes},
                 {"device", "free", plan->free_bytes},

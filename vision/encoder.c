@@ -72,44 +72,41 @@ static bool is_of_features(uint32_t which) {
            (which >= ACTIVATION_KEPT + GROUP_PROJECT && which < ACTIVATION_DX);
 }
 
-static zs_status create_activations(vision_encoder *e, zs_error *error) {
-    static const char *const names[ACTIVATION_COUNT] = {"tower x",        "tower normed", "tower qkv", "tower ffn",  "tower a",
-                                                        "picked",         "between",      "attended",  "x between",  "before gelu",
-                                                        "before gelu",    "a qkv",        "a out",     "a fc1",      "a fc2",
-                                                        "a of projector", "a of second",  "tower dx",  "tower d qkv"};
-    uint32_t rows = e->params.tiles * e->positions, features = e->params.tiles * e->features;
-    zs_status status = ZS_OK;
-    for (uint32_t i = 0; i < ACTIVATION_COUNT && !status; i++) {
-        activation *a = &e->activations[i];
-        uint64_t bytes = 4ull * (is_of_features(i) ? features : rows) * a->stride;
-        if (bytes) status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, bytes, true, names[i], &a->buffer, error);
-    }
-    return status;
+static uint32_t tile_rows(const vision_encoder *e, uint32_t which) {
+    return e->params.tiles * (is_of_features(which) ? e->features : e->positions);
+}
+
+static uint64_t activation_bytes(const vision_encoder *e, uint32_t which) {
+    return 4ull * tile_rows(e, which) * e->activations[which].stride;
 }
 
 /// Scratch for whatever a linear operation reads.
-static zs_status create_operands(vision_encoder *e, zs_error *error) {
-    const uint32_t rows = e->params.tiles * e->positions, features = e->params.tiles * e->features;
-    uint64_t most = op_linear_operands(&e->params.policy, rows, e->patch_stride);
+static uint64_t operands_bytes(const vision_encoder *e) {
+    uint64_t most = op_linear_operands(&e->params.policy, e->params.tiles * e->positions, e->patch_stride);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) {
-        uint64_t bytes = op_linear_operands(&e->params.policy, is_of_features(i) ? features : rows, e->activations[i].stride);
+        uint64_t bytes = op_linear_operands(&e->params.policy, tile_rows(e, i), e->activations[i].stride);
         most = bytes > most ? bytes : most;
     }
-    return most ? gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, most, false, "tower operands", &e->operands, error) : ZS_OK;
+    return most;
 }
 
-/// What only gradients need.
-static zs_status create_inputs(vision_encoder *e, zs_error *error) {
+static uint64_t page_bytes_of(const vision_encoder *e) {
     const vision_config *c = &e->tower->config;
-    uint64_t rows = (uint64_t)e->params.tiles * e->positions, bytes = 4 * rows * e->activations[ACTIVATION_X].stride;
-    if (!e->params.gradients) return ZS_OK;
-    e->inputs = calloc(c->layers + 1u, sizeof *e->inputs);
-    if (!e->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an image encoder");
-    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, 8 * rows * c->heads, true, "tower sums", &e->stats, error);
-    for (uint32_t l = 0; l <= c->layers && !status; l++)
-        status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, bytes, true, "a tower layer's input", &e->inputs[l], error);
-    return status;
+    return kv_page_bytes(e->params.kv, c->heads, c->hidden / c->heads);
 }
+
+static uint64_t pages_bytes(const vision_encoder *e) { return page_bytes_of(e) * e->pages_per_tile * e->params.tiles; }
+
+/// Of op_attention_back.
+static uint64_t stats_bytes(const vision_encoder *e) {
+    return e->params.gradients ? 8ull * e->params.tiles * e->positions * e->tower->config.heads : 0;
+}
+
+/// Where the arrays lie in their buffer, and its size.
+typedef struct arrays_layout {
+    uint64_t places, views, place_rows, view_rows, spans, back_spans, position_index, feature_index, picked_begin, picked_from, pages,
+        turns, patches, size;
+} arrays_layout;
 
 static uint64_t take(uint64_t *at, uint64_t bytes) {
     uint64_t place = *at;
@@ -117,32 +114,94 @@ static uint64_t take(uint64_t *at, uint64_t bytes) {
     return place;
 }
 
-static zs_status create_arrays(vision_encoder *e, zs_error *error) {
+static arrays_layout lay_arrays(const vision_encoder *e) {
     const vision_config *c = &e->tower->config;
-    uint64_t rows = (uint64_t)e->params.tiles * e->positions, size = 0;
-    uint64_t places = take(&size, sizeof(Step)), views = take(&size, sizeof(Step)), place_rows = take(&size, rows * sizeof(Row)),
-             view_rows = take(&size, rows * sizeof(Row)), spans = take(&size, e->params.tiles * e->spans_per_tile * sizeof(Span)),
-             back_spans = take(&size, e->params.tiles * e->back_spans_per_tile * sizeof(Span)), position_index = take(&size, rows * 4),
-             feature_index = take(&size, rows * 4), picked_begin = take(&size, 4 * (rows + 1)), picked_from = take(&size, rows * 4),
-             pages = take(&size, 8ull * e->params.tiles * e->pages_per_tile),
-             turns = take(&size, 8ull * e->positions * (c->hidden / c->heads / 2)), patches = take(&size, 4 * rows * e->patch_stride);
+    const uint64_t tiles = e->params.tiles, rows = tiles * e->positions;
+    arrays_layout l = {0};
+    l.places = take(&l.size, sizeof(Step));
+    l.views = take(&l.size, sizeof(Step));
+    l.place_rows = take(&l.size, rows * sizeof(Row));
+    l.view_rows = take(&l.size, rows * sizeof(Row));
+    l.spans = take(&l.size, tiles * e->spans_per_tile * sizeof(Span));
+    l.back_spans = take(&l.size, tiles * e->back_spans_per_tile * sizeof(Span));
+    l.position_index = take(&l.size, rows * 4);
+    l.feature_index = take(&l.size, rows * 4);
+    l.picked_begin = take(&l.size, 4 * (rows + 1));
+    l.picked_from = take(&l.size, rows * 4);
+    l.pages = take(&l.size, 8 * tiles * e->pages_per_tile);
+    l.turns = take(&l.size, 8ull * e->positions * (c->hidden / c->heads / 2));
+    l.patches = take(&l.size, 4 * rows * e->patch_stride);
+    return l;
+}
+
+/// An encoder's counts and strides, without its buffers.
+static vision_encoder shape_of(const vision_tower *tower, const vision_encoder_params *params) {
+    const vision_config *c = &tower->config;
+    vision_encoder e = {.tower = tower, .params = *params};
+    e.positions = vision_positions(c);
+    e.features = vision_config_features(c);
+    e.patch_stride = tower->patch.padded;
+    e.pages_per_tile = (e.positions + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+    e.span_rows = op_span_rows(params->policy, c->heads, c->heads, c->hidden / c->heads);
+    e.spans_per_tile = (e.positions + e.span_rows - 1) / e.span_rows;
+    e.back_span_rows = op_attention_back_span_rows(params->policy);
+    e.back_spans_per_tile = (e.positions + e.back_span_rows - 1) / e.back_span_rows;
+    fill_strides(&e);
+    return e;
+}
+
+uint64_t vision_encoder_bytes(const vision_tower *tower, const vision_encoder_params *params) {
+    const vision_encoder e = shape_of(tower, params);
+    uint64_t bytes = operands_bytes(&e) + pages_bytes(&e) + lay_arrays(&e).size + stats_bytes(&e);
+    for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) bytes += activation_bytes(&e, i);
+    return params->gradients ? bytes + (tower->config.layers + 1ull) * activation_bytes(&e, ACTIVATION_X) : bytes;
+}
+
+static zs_status create_activations(vision_encoder *e, zs_error *error) {
+    static const char *const names[ACTIVATION_COUNT] = {"tower x",        "tower normed", "tower qkv", "tower ffn",  "tower a",
+                                                        "picked",         "between",      "attended",  "x between",  "before gelu",
+                                                        "before gelu",    "a qkv",        "a out",     "a fc1",      "a fc2",
+                                                        "a of projector", "a of second",  "tower dx",  "tower d qkv"};
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < ACTIVATION_COUNT && !status; i++) {
+        uint64_t bytes = activation_bytes(e, i);
+        if (bytes) status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, bytes, true, names[i], &e->activations[i].buffer, error);
+    }
+    return status;
+}
+
+/// What only gradients need.
+static zs_status create_inputs(vision_encoder *e, zs_error *error) {
+    const vision_config *c = &e->tower->config;
+    if (!e->params.gradients) return ZS_OK;
+    e->inputs = calloc(c->layers + 1u, sizeof *e->inputs);
+    if (!e->inputs) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an image encoder");
+    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, stats_bytes(e), true, "tower sums", &e->stats, error);
+    for (uint32_t l = 0; l <= c->layers && !status; l++)
+        status = gpu_buffer_create(e->device, GPU_MEMORY_DEVICE, activation_bytes(e, ACTIVATION_X), true, "a tower layer's input",
+                                   &e->inputs[l], error);
+    return status;
+}
+
+static zs_status create_arrays(vision_encoder *e, zs_error *error) {
+    const arrays_layout l = lay_arrays(e);
     encoder_arrays *a = &e->arrays;
-    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_SHARED, size, true, "patches", &a->buffer, error);
+    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_SHARED, l.size, true, "patches", &a->buffer, error);
     if (status) return status;
     char *host = a->buffer.mapped;
-    a->places = (Step *)(void *)(host + places);
-    a->views = (Step *)(void *)(host + views);
-    a->place_rows = (Row *)(void *)(host + place_rows);
-    a->view_rows = (Row *)(void *)(host + view_rows);
-    a->spans = (Span *)(void *)(host + spans);
-    a->back_spans = (Span *)(void *)(host + back_spans);
-    a->position_index = (uint32_t *)(void *)(host + position_index);
-    a->feature_index = (uint32_t *)(void *)(host + feature_index);
-    a->picked_begin = (uint32_t *)(void *)(host + picked_begin);
-    a->picked_from = (uint32_t *)(void *)(host + picked_from);
-    a->pages = (uint64_t *)(void *)(host + pages);
-    a->turns = (float *)(void *)(host + turns);
-    a->patches = (float *)(void *)(host + patches);
+    a->places = (Step *)(void *)(host + l.places);
+    a->views = (Step *)(void *)(host + l.views);
+    a->place_rows = (Row *)(void *)(host + l.place_rows);
+    a->view_rows = (Row *)(void *)(host + l.view_rows);
+    a->spans = (Span *)(void *)(host + l.spans);
+    a->back_spans = (Span *)(void *)(host + l.back_spans);
+    a->position_index = (uint32_t *)(void *)(host + l.position_index);
+    a->feature_index = (uint32_t *)(void *)(host + l.feature_index);
+    a->picked_begin = (uint32_t *)(void *)(host + l.picked_begin);
+    a->picked_from = (uint32_t *)(void *)(host + l.picked_from);
+    a->pages = (uint64_t *)(void *)(host + l.pages);
+    a->turns = (float *)(void *)(host + l.turns);
+    a->patches = (float *)(void *)(host + l.patches);
     return ZS_OK;
 }
 
@@ -213,34 +272,21 @@ static void fill_arrays(const vision_encoder *e, uint64_t page_bytes) {
 
 zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, const vision_encoder_params *params, vision_encoder **out,
                                 zs_error *error) {
-    vision_encoder *e = calloc(1, sizeof *e);
+    vision_encoder *e = malloc(sizeof *e);
     if (!e) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an image encoder");
-    const vision_config *c = &tower->config;
+    *e = shape_of(tower, params);
     e->device = device;
-    e->tower = tower;
-    e->params = *params;
-    e->positions = vision_positions(c);
-    e->features = vision_config_features(c);
-    e->patch_stride = tower->patch.padded;
-    e->pages_per_tile = (e->positions + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
-    e->span_rows = op_span_rows(e->params.policy, c->heads, c->heads, c->hidden / c->heads);
-    e->spans_per_tile = (e->positions + e->span_rows - 1) / e->span_rows;
-    e->back_span_rows = op_attention_back_span_rows(e->params.policy);
-    e->back_spans_per_tile = (e->positions + e->back_span_rows - 1) / e->back_span_rows;
-    fill_strides(e);
-    uint64_t page_bytes = kv_page_bytes(params->kv, c->heads, c->hidden / c->heads);
     zs_status status = create_activations(e, error);
-    if (!status) status = create_operands(e, error);
+    uint64_t operands = operands_bytes(e);
+    if (!status && operands) status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, operands, false, "tower operands", &e->operands, error);
     if (!status) status = create_inputs(e, error);
-    if (!status)
-        status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, page_bytes * e->pages_per_tile * params->tiles, true, "tower pages",
-                                   &e->pages, error);
+    if (!status) status = gpu_buffer_create(device, GPU_MEMORY_DEVICE, pages_bytes(e), true, "tower pages", &e->pages, error);
     if (!status) status = create_arrays(e, error);
     if (status) {
         vision_encoder_destroy(&e);
         return status;
     }
-    fill_arrays(e, page_bytes);
+    fill_arrays(e, page_bytes_of(e));
     *out = e;
     return ZS_OK;
 }

@@ -20,6 +20,8 @@ typedef struct vision_encoder_params {
 
 /// Tiles that are worth taking at a time when there are `tiles`, in up to so many rows (0: as many as are usual), but one at least.
 uint32_t vision_encoder_tiles(const vision_tower *tower, uint32_t tiles, uint32_t rows);
+/// What an encoder takes on the device. Of the tower only its shapes are looked at.
+uint64_t vision_encoder_bytes(const vision_tower *tower, const vision_encoder_params *params);
 zs_status vision_encoder_create(zs_device *device, const vision_tower *tower, const vision_encoder_params *params, vision_encoder **encoder,
                                 zs_error *error);
 void vision_encoder_destroy(vision_encoder **encoder);

@@ -74,6 +74,7 @@ engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const 
     return (engine_bytes){.workspace = model_workspace_bytes(running, &w),
                           .experts = 4ull * (p->max_experts + 1) * model->scale_count,
                           .kv = page * page_count(p),
+                          .images = model->tower ? engine_image_bytes(model, &w, p->kv_tokens) : 0,
                           .page = page};
 }
 

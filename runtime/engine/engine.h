@@ -98,9 +98,12 @@ zs_status session_check_expert(const zs_session *session, zs_error *error);
 /// What an engine takes on the device.
 typedef struct engine_bytes {
     uint64_t workspace, experts, kv, page;
+    uint64_t images; // once there are any
 } engine_bytes;
 /// Of a model or its shape; running: what steps compute with. p as chosen.
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p);
+/// Features of images for kv_tokens, and what a prompt full of tiles takes to encode.
+uint64_t engine_image_bytes(const zs_model *model, const model_workspace_params *params, uint32_t kv_tokens);
 /// The device's, where it was left open.
 zs_precision engine_precision(const zs_model *model, zs_precision asked);
 /// Fills in what was left open.

@@ -125,26 +125,39 @@ static zs_status add_image(zs_engine *engine, const stored_image *image, uint64_
 
 uint64_t image_store_bytes(uint32_t width, uint32_t tokens) { return 4ull * tokens * vision_stride(width); }
 
+static vision_encoder_params encoder_params(const op_policy *policy, kv_type kv, uint32_t tiles) {
+    return (vision_encoder_params){.tiles = tiles, .kv = kv == KV_F32 ? KV_F32 : KV_F16, .policy = *policy};
+}
+
+static uint64_t projected_bytes(const vision_tower *tower, uint32_t tiles) {
+    uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1; // and the newline
+    return 4 * rows * vision_stride(tower->config.text_hidden);
+}
+
+uint64_t engine_image_bytes(const zs_model *model, const model_workspace_params *params, uint32_t kv_tokens) {
+    const vision_tower *tower = model->tower;
+    const op_policy policy = model_workspace_policy(model, params);
+    uint32_t tiles = params->context / vision_config_features(&tower->config) + 1;
+    const vision_encoder_params encoder = encoder_params(&policy, params->kv, vision_encoder_tiles(tower, tiles, 0));
+    return image_store_bytes(tower->config.text_hidden, kv_tokens) + vision_encoder_bytes(tower, &encoder) + projected_bytes(tower, tiles);
+}
+
 /// Room for `tiles` tiles whose rows are `tokens` in all.
 static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_error *error) {
     image_store *store = &engine->images;
     zs_device *device = engine->model->device;
     const vision_tower *tower = engine->model->tower;
     uint32_t turn = vision_encoder_tiles(tower, tiles, 0);
+    const vision_encoder_params encoder = encoder_params(&engine->workspace->policy, engine->workspace->params.kv, turn);
     store->stride = vision_stride(tower->config.text_hidden);
     store->capacity = engine->params.kv_tokens;
     zs_status status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity),
                                           "image features", &store->features, error);
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
     if (!status && store->encoder && vision_encoder_capacity(store->encoder) < turn) vision_encoder_destroy(&store->encoder);
-    if (!status && !store->encoder)
-        status = vision_encoder_create(device, tower,
-                                       &(vision_encoder_params){.tiles = turn,
-                                                                .kv = engine->workspace->params.kv == KV_F32 ? KV_F32 : KV_F16,
-                                                                .policy = engine->workspace->policy},
-                                       &store->encoder, error);
-    uint64_t rows = (uint64_t)tiles * vision_config_features(&tower->config) + 1;
-    if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, 4 * rows * store->stride, "projected", &store->projected, error);
+    if (!status && !store->encoder) status = vision_encoder_create(device, tower, &encoder, &store->encoder, error);
+    if (!status)
+        status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, projected_bytes(tower, tiles), "projected", &store->projected, error);
     if (!status) status = gpu_buffer_reserve(device, GPU_MEMORY_SHARED, 4ull * (tokens + 1), "image rows", &store->index, error);
     return status;
 }

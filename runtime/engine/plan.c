@@ -66,7 +66,7 @@ static zs_status fill_bytes(const planning *p, zs_error *error) {
         plan->workspace_bytes = engine.workspace + scratch;
         plan->expert_bytes = engine.experts;
         plan->kv_bytes = engine.kv;
-        plan->image_bytes = p->file->vision ? image_store_bytes(p->file->config.hidden, p->engine.kv_tokens) : 0;
+        plan->image_bytes = engine.images;
         plan->device_bytes = least + plan->factor_bytes + plan->composed_bytes + plan->expert_bytes + plan->kv_bytes + plan->image_bytes +
                              plan->workspace_bytes;
         plan->compose_flops = model_compose_flops(model);

@@ -64,7 +64,7 @@ static uint64_t half_bytes(const op_policy *policy, const extent *e) {
 }
 
 uint64_t model_composer_bytes(const zs_model *model, matrix_type type, bool fast, uint64_t *scratch) {
-    const op_policy policy = op_policy_within(&model->policy, fast, false);
+    const op_policy policy = op_policy_within(&model->policy, fast, KV_F32);
     uint32_t group = model->policy.weight_group;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->config.layers; i++) {
@@ -146,7 +146,7 @@ zs_status model_composer_create(zs_model *model, matrix_type type, bool fast, mo
     if (!c) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for composed weights");
     extent e = extent_of(model);
     c->model = model;
-    c->policy = op_policy_within(&model->policy, fast, false);
+    c->policy = op_policy_within(&model->policy, fast, KV_F32);
     c->block = block_rows(&e);
     zs_status status = create_weights(c, type, error);
     if (!status) status = gpu_buffer_create(model->device, GPU_MEMORY_DEVICE, a_bytes(&e), false, "compose a", &c->a, error);

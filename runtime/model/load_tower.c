@@ -58,18 +58,24 @@ static zs_status load_norm(model_upload *upload, const vision_norm_file *from, v
     return status ? status : model_upload_vector(upload, from->bias, &to->bias, error);
 }
 
-static zs_status load_matrices(zs_model *model, model_upload *upload, const vision_file *file, char **names, zs_error *error) {
+/// Matrix i as the tower knows it.
+static vision_weight *take_matrix(const zs_model *model, uint32_t i) {
     vision_tower *tower = model->tower;
+    const uint32_t layer = i / VISION_MATRICES, layers = tower->config.layers;
+    const model_weight *w = &model->tower_weights[i];
+    vision_weight *to =
+        layer < layers ? &tower->layers[layer].weights[i % VISION_MATRICES] : &tower->projector[i - layers * VISION_MATRICES];
+    *to = (vision_weight){.factored = w->factored, .dense = w->dense, .u = w->u, .vt = w->vt, .scale_offset = w->scale_offset};
+    return to;
+}
+
+static zs_status load_matrices(zs_model *model, model_upload *upload, const vision_file *file, char **names, zs_error *error) {
     zs_status status = ZS_OK;
     for (uint32_t i = 0; i < model->tower_weight_count && !status; i++) {
         const gguf_tensor *bias;
         const model_matrix *from = matrix_at(file, i, &bias);
-        uint32_t layer = i / VISION_MATRICES;
-        vision_weight *to = layer < file->config.layers ? &tower->layers[layer].weights[i % VISION_MATRICES]
-                                                        : &tower->projector[i - file->config.layers * VISION_MATRICES];
-        model_weight *w = &model->tower_weights[i];
-        status = load_weight(model, upload, ZS_PLACE_DEVICE, from, w, names, error);
-        *to = (vision_weight){.factored = w->factored, .dense = w->dense, .u = w->u, .vt = w->vt, .scale_offset = w->scale_offset};
+        status = load_weight(model, upload, ZS_PLACE_DEVICE, from, &model->tower_weights[i], names, error);
+        vision_weight *to = take_matrix(model, i);
         if (!status && bias) status = model_upload_vector(upload, bias, &to->bias, error);
     }
     return status;
@@ -86,7 +92,8 @@ static zs_status load_layers(vision_tower *tower, model_upload *upload, const vi
     return status;
 }
 
-zs_status load_tower(zs_model *model, model_upload *upload, const vision_file *file, char **names, zs_error *error) {
+/// An empty tower and its list of matrices.
+static zs_status create_tower(zs_model *model, const vision_file *file, zs_error *error) {
     const vision_config *c = &file->config;
     uint32_t count = c->layers * VISION_MATRICES + file->projector_count;
     vision_tower *tower = model->tower = calloc(1, sizeof *tower + c->layers * sizeof *tower->layers);
@@ -96,8 +103,28 @@ zs_status load_tower(zs_model *model, model_upload *upload, const vision_file *f
     tower->config = *c;
     tower->layers = (vision_layer *)(void *)(tower + 1);
     tower->projector_count = file->projector_count;
+    return ZS_OK;
+}
+
+zs_status load_tower_shape(zs_model *model, const vision_file *file, zs_error *error) {
+    zs_status status = create_tower(model, file, error);
+    if (status) return status;
+    model->tower->patch = model_tensor_matrix(&file->patch, &model->policy);
+    for (uint32_t i = 0; i < model->tower_weight_count; i++) {
+        const gguf_tensor *bias;
+        model->tower_weights[i] = model_shape_weight(matrix_at(file, i, &bias), &model->policy, &model->scale_count);
+        take_matrix(model, i);
+    }
+    return ZS_OK;
+}
+
+zs_status load_tower(zs_model *model, model_upload *upload, const vision_file *file, char **names, zs_error *error) {
+    const vision_config *c = &file->config;
+    zs_status status = create_tower(model, file, error);
+    if (status) return status;
+    vision_tower *tower = model->tower;
     uint64_t positions = (uint64_t)vision_positions(c) * vision_stride(c->hidden);
-    zs_status status = model_upload_matrix(upload, &file->patch, NULL, &tower->patch, error);
+    status = model_upload_matrix(upload, &file->patch, NULL, &tower->patch, error);
     model->info.parameters += file->patch.elements;
     if (!status) status = upload_values(upload, "positions", vision_position_table(file), positions, &tower->positions, error);
     if (!status) status = load_norm(upload, &file->pre_norm, &tower->pre_norm, error);

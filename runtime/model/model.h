@@ -96,6 +96,8 @@ typedef struct model_workspace_params {
 } model_workspace_params;
 
 uint64_t model_workspace_bytes(const zs_model *model, const model_workspace_params *params);
+/// What serves under them.
+op_policy model_workspace_policy(const zs_model *model, const model_workspace_params *params);
 zs_status model_workspace_create(const zs_model *model, const model_workspace_params *params, model_workspace **workspace, zs_error *error);
 void model_workspace_destroy(model_workspace **workspace);
 

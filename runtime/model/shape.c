@@ -1,10 +1,10 @@
 /// Models without weights: the shape of one that is not loaded, for sizes.
-#include "model/model.h"
+#include "model/load_tower.h"
 #include "ops/ops.h"
 
 #include <stdlib.h>
 
-static model_weight weight_shape(const model_matrix *from, const op_policy *policy, uint32_t *scale_count) {
+model_weight model_shape_weight(const model_matrix *from, const op_policy *policy, uint32_t *scale_count) {
     model_weight w = {
         .factored = from->dense == NULL,
         .dense = model_tensor_matrix(from->dense, policy),
@@ -36,8 +36,9 @@ zs_status model_shape_create(zs_device *device, const model_file *file, zs_place
     model->head = model_tensor_matrix(file->head, policy);
     for (uint32_t i = 0; i < file->config.layers; i++) {
         for (uint32_t m = 0; m < MODEL_MATRICES; m++)
-            layers[i].weights[m] = weight_shape(&file->layers[i].matrices[m], policy, &model->scale_count);
+            layers[i].weights[m] = model_shape_weight(&file->layers[i].matrices[m], policy, &model->scale_count);
     }
+    if (!status && file->vision) status = load_tower_shape(model, file->vision, error);
     model->info.factored = model->scale_count > 0;
     if (status)
         zs_model_destroy(&model);

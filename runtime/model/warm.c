@@ -80,7 +80,7 @@ static void start_part(part *w, zs_device *device, const op_policy *policy, cons
     w->workspace = (model_workspace){
         .device = device,
         .params = {.max_rows = ROWS, .max_logit_rows = 1, .context = ROWS, .kv = cpu ? KV_F32 : KV_F16, .fast = !cpu},
-        .policy = op_policy_within(policy, !cpu, !cpu),
+        .policy = op_policy_within(policy, !cpu, cpu ? KV_F32 : KV_F16),
     };
     fill_model(w, device, file);
     w->workspace.operands.address = ANY_ADDRESS;

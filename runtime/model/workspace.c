@@ -63,7 +63,7 @@ void workspace_strides(const zs_model *model, model_workspace *workspace) {
     workspace->logits_stride = pad32(model->config.vocab);
 }
 
-static op_policy policy_of(const zs_model *model, const model_workspace_params *params) {
+op_policy model_workspace_policy(const zs_model *model, const model_workspace_params *params) {
     op_policy policy = op_policy_within(&model->policy, params->fast, params->kv);
     policy.deterministic = params->deterministic;
     return policy;
@@ -77,7 +77,7 @@ typedef struct tail_bytes {
 static tail_bytes tail_of(const zs_model *model, const model_workspace_params *params) {
     const model_config *c = &model->config;
     uint32_t most = params->max_rows > params->max_logit_rows ? params->max_rows : params->max_logit_rows;
-    op_policy policy = policy_of(model, params);
+    op_policy policy = model_workspace_policy(model, params);
     uint32_t strides[ACTIVATION_COUNT], qkv_offset[3], widest = 0;
     fill_strides(model, strides, qkv_offset);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) widest = strides[i] > widest ? strides[i] : widest;
@@ -109,7 +109,7 @@ zs_status model_workspace_create(const zs_model *model, const model_workspace_pa
     if (!w) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for a workspace");
     w->device = model->device;
     w->params = *params;
-    w->policy = policy_of(model, params);
+    w->policy = model_workspace_policy(model, params);
     workspace_strides(model, w);
     tail_bytes tail = tail_of(model, params);
 

@@ -131,7 +131,7 @@ static zs_status prepare(train_tower *t, zs_error *error) {
     if (t->encoder) return ZS_OK;
     return vision_encoder_create(
         t->model->device, tower,
-        &(vision_encoder_params){.tiles = turn, .gradients = true, .policy = op_policy_within(&t->model->policy, false, false)},
+        &(vision_encoder_params){.tiles = turn, .gradients = true, .policy = op_policy_within(&t->model->policy, false, KV_F32)},
         &t->encoder, error);
 }
 

@@ -28,7 +28,7 @@ typedef struct rest_bytes {
 } rest_bytes;
 
 static op_policy policy_of(const zs_model *model, const train_limits *limits) {
-    return op_policy_within(&model->policy, limits->fast, false);
+    return op_policy_within(&model->policy, limits->fast, KV_F32);
 }
 
 /// Of whatever has a gradient by it: activations and logits.

@@ -388,7 +388,7 @@ typedef struct zs_plan {
     uint64_t composed_bytes;            // W'
     uint64_t expert_bytes;              // the table of σ ⊙ z
     uint64_t kv_bytes, workspace_bytes; // work space: activations, and what composing needs
-    uint64_t image_bytes;               // features of images in prompts, taken with the first; the encoder's own activations come to that
+    uint64_t image_bytes;               // features of images, and what a prompt full of them takes to encode; taken with the first one
     uint64_t host_bytes;                // factors in host memory
     uint64_t file_bytes;                // factors that stay in the file
     double compose_flops, compose_ms;   // of making W' once, estimated; 0 for a dense model
