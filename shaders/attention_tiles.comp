@@ -25,6 +25,8 @@ const uint KEY_GROUPS = WORKGROUP / TILE;              // queries scored at once
 const uint SCORE_TURNS = (QUERIES + KEY_GROUPS - 1u) / KEY_GROUPS;
 const uint VALUE_GROUPS = WORKGROUP / VECS;            // queries summed at once
 const uint VALUE_TURNS = (QUERIES + VALUE_GROUPS - 1u) / VALUE_GROUPS;
+const uint PARTS = 8u; // invocations that share a query's softmax: the same for any number of queries, as a row's bits are to be
+const uint AHEAD = 4u; // loads that wait for memory together
 const float LOWEST = -3.0e38;
 
 shared vec4 queries[QUERIES * VECS];
@@ -32,6 +34,7 @@ shared float scores[QUERIES * TILE];
 shared float maximum[QUERIES];
 shared float total[QUERIES];
 shared float shrink[QUERIES];
+shared float part_top[QUERIES * PARTS], part_sum[QUERIES * PARTS];
 
 uint query_row(Span span, uint query) { return span.first_row + query / GROUP; }
 uint query_head(uint query) { return gl_WorkGroupID.y * GROUP + query % GROUP; }
@@ -55,9 +58,14 @@ void score_tile(Span span, uint count, uvec2 page, uint first, uint last) {
     uint at = push.page_base + kv_index(min(first + key, last), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
     vec4 sums[SCORE_TURNS];
     [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] = vec4(0);
-    for (uint d = 0u; d < VECS; d++) {
-        vec4 k = kv_load(page, at + 4u * d);
-        [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] += queries[min(i * KEY_GROUPS + group, QUERIES - 1u) * VECS + d] * k;
+    for (uint d = 0u; d < VECS; d += AHEAD) {
+        KvBits bits[AHEAD];
+        [[unroll]] for (uint j = 0u; j < AHEAD; j++) bits[j] = kv_fetch(page, at + 4u * min(d + j, VECS - 1u));
+        [[unroll]] for (uint j = 0u; j < AHEAD; j++) {
+            if (d + j >= VECS) continue;
+            vec4 k = kv_unpack(bits[j]);
+            [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] += queries[min(i * KEY_GROUPS + group, QUERIES - 1u) * VECS + d + j] * k;
+        }
     }
     [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) {
         uint query = i * KEY_GROUPS + group;
@@ -68,19 +76,35 @@ void score_tile(Span span, uint count, uvec2 page, uint first, uint last) {
     }
 }
 
-// Turns scores into exp(score − maximum) and brings maximum, total and shrink up to date.
+// Turns scores into exp(score − maximum) and brings maximum, total and shrink up to date. An invocation takes every PARTS-th key of a query.
 void weigh_tile(uint count) {
-    for (uint query = gl_LocalInvocationID.x; query < count; query += WORKGROUP) {
+    for (uint i = gl_LocalInvocationID.x; i < count * PARTS; i += WORKGROUP) {
+        uint query = i / PARTS;
         float top = maximum[query];
-        for (uint key = 0u; key < TILE; key++) top = max(top, scores[query * TILE + key]);
-        float sum = 0.0;
-        for (uint key = 0u; key < TILE; key++) {
+        for (uint key = i % PARTS; key < TILE; key += PARTS) top = max(top, scores[query * TILE + key]);
+        part_top[i] = top;
+    }
+    barrier();
+    for (uint i = gl_LocalInvocationID.x; i < count * PARTS; i += WORKGROUP) {
+        uint query = i / PARTS;
+        float top = part_top[query * PARTS], sum = 0.0;
+        for (uint part = 1u; part < PARTS; part++) top = max(top, part_top[query * PARTS + part]);
+        for (uint key = i % PARTS; key < TILE; key += PARTS) {
             float score = scores[query * TILE + key];
             float weight = score > LOWEST ? exp(score - top) : 0.0;
             scores[query * TILE + key] = weight;
             sum += weight;
         }
-        shrink[query] = exp(maximum[query] - top);
+        part_sum[i] = sum;
+        if (i % PARTS == 0u) shrink[query] = exp(maximum[query] - top);
+    }
+    barrier();
+    for (uint query = gl_LocalInvocationID.x; query < count; query += WORKGROUP) {
+        float top = maximum[query], sum = 0.0;
+        for (uint part = 0u; part < PARTS; part++) {
+            top = max(top, part_top[query * PARTS + part]);
+            sum += part_sum[query * PARTS + part];
+        }
         total[query] = total[query] * shrink[query] + sum;
         maximum[query] = top;
     }
@@ -91,12 +115,18 @@ void sum_tile(uint count, uvec2 page, uint first, uint last, inout vec4 values[V
     if (group >= VALUE_GROUPS) return;
     [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) values[i] *= shrink[min(i * VALUE_GROUPS + group, QUERIES - 1u)];
     uint keys = min(TILE, last + 1u - first);
-    for (uint key = 0u; key < keys; key++) {
-        uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(first + key, push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
-        vec4 v = kv_load(page, at + 4u * d);
-        [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) {
-            uint query = i * VALUE_GROUPS + group;
-            if (query < count) values[i] += scores[query * TILE + key] * v;
+    for (uint key = 0u; key < keys; key += AHEAD) {
+        KvBits bits[AHEAD];
+        [[unroll]] for (uint j = 0u; j < AHEAD; j++) {
+            uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(min(first + key + j, last), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
+            bits[j] = kv_fetch(page, at + 4u * d);
+        }
+        [[unroll]] for (uint j = 0u; j < AHEAD; j++) {
+            vec4 v = kv_unpack(bits[j]); // behind the last key: that one again, weighing nothing
+            [[unroll]] for (uint i = 0u; i < VALUE_TURNS; i++) {
+                uint query = i * VALUE_GROUPS + group;
+                if (query < count) values[i] += scores[query * TILE + key + j] * v;
+            }
         }
     }
 }
