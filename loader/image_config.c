@@ -212,7 +212,7 @@ static zs_status read_family(const image_files *files, image_family *family, zs_
 
 static zs_status read_images(const image_files *files, image_config *config, zs_error *error) {
     image_config c;
-    image_family family;
+    image_family family = IMAGE_LLAVA;
     zs_status status = read_family(files, &family, error);
     if (!status) status = check_steps(files, error);
     if (status) return status;

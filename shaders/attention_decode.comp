@@ -11,13 +11,12 @@
 // Memory per (row, KV head): 2 · positions · head_dim of K and V.
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 HEADS · 3 SHARERS (heads / kv_heads, a multiple of HEADS) ·
-// 4 LANES (a power of two; SUBGROUP: at most its size) · 5 KEYS (divides a page) · 6 subgroup size (SUBGROUP)
-// Tiers: strict; SUBGROUP. KV_F16: pages of halves; KV_Q8: of bytes.
+// 4 LANES (a power of two, at most a subgroup) · 5 KEYS (divides a page) · 6 subgroup size
+// Tiers: subgroup. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
-#ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#endif
+#extension GL_KHR_memory_scope_semantics : require
 #include "refs.glsl"
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
@@ -49,25 +48,11 @@ shared vec4 group_values[GROUPS * HEAD_VECS]; // of one head
 shared vec2 share_states[ATTENTION_SHARES * HEADS];
 shared uint arrived;
 
-#ifdef SUBGROUP
 uint invocation() { return gl_SubgroupID * SUBGROUP_SIZE + gl_SubgroupInvocationID; }
 float lanes_sum(float value) {
     [[unroll]] for (uint step = LANES / 2u; step > 0u; step /= 2u) value += subgroupShuffleXor(value, step);
     return value;
 }
-#else
-shared float lane_values[WORKGROUP];
-uint invocation() { return gl_LocalInvocationID.x; }
-float lanes_sum(float value) {
-    uint id = invocation(), first = id / LANES * LANES;
-    lane_values[id] = value;
-    barrier();
-    float sum = 0.0;
-    for (uint i = 0u; i < LANES; i++) sum += lane_values[first + i];
-    barrier();
-    return sum;
-}
-#endif
 
 struct State {
     float maximum[HEADS];
@@ -84,13 +69,17 @@ void load_queries(uint row, uint head, uint lane, out vec4 q[STATE]) {
     }
 }
 
-// Takes in keys first … first + KEYS − 1 of a page, of which those outside lowest … last do not count (past last that one is read).
+// Takes in keys first … first + KEYS − 1 of a page, of which those outside lowest … last do not count (behind last, last is read instead).
 void take_keys(uvec2 page, uint kv_head, uint first, uint lowest, uint last, uint lane, vec4 q[STATE], inout State state) {
     KvBits keys[BITS], values[BITS];
-    [[unroll]] for (uint i = 0u; i < BITS; i++)
-        keys[i] = kv_fetch(page, push.page_base + kv_index(min(first + i / VECS, last), push.kv_heads, kv_head, HEAD_DIM) + 4u * vector_of(lane, i % VECS));
-    [[unroll]] for (uint i = 0u; i < BITS; i++)
-        values[i] = kv_fetch(page, push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(min(first + i / VECS, last), push.kv_heads, kv_head, HEAD_DIM) + 4u * vector_of(lane, i % VECS));
+    const uint to_values = kv_values(push.kv_heads, HEAD_DIM);
+    [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+        uint at = push.page_base + kv_index(min(first + j, last), push.kv_heads, kv_head, HEAD_DIM);
+        [[unroll]] for (uint i = 0u; i < VECS; i++) {
+            keys[j * VECS + i] = kv_fetch(page, at + 4u * vector_of(lane, i));
+            values[j * VECS + i] = kv_fetch(page, at + to_values + 4u * vector_of(lane, i));
+        }
+    }
 
     float scores[SCORES];
     [[unroll]] for (uint j = 0u; j < KEYS; j++) {
@@ -220,7 +209,7 @@ void main() {
     leave(group, lane, slot + gl_WorkGroupID.z, parts == 1u, to, state);
     if (parts == 1u) return;
     memoryBarrierBuffer();
-    barrier();
+    controlBarrier(gl_ScopeWorkgroup, gl_ScopeDevice, gl_StorageSemanticsBuffer | gl_StorageSemanticsShared, gl_SemanticsAcquireRelease);
     if (id == 0u) arrived = atomicAdd(CounterRef(push.partials).v[place], 1u);
     barrier();
     if (arrived + 1u != parts) return;

@@ -10,7 +10,8 @@
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 8) · 2 GROUP · 3 subgroup size · 4, 5, 6 M, N, K of the device's matrices ·
 // 7 KEYS of a chunk (a multiple of N and K, and a power of two)
-// Tiers: subgroup, half, matrix. KV_Q8: pages of bytes, else of halves. MATRIX2: rows of a matrix are reduced, and sums become operands, without shared memory; N = K.
+// Tiers: subgroup, half, matrix. MATRIX2: rows of a matrix are reduced, and sums become operands, without shared memory; N = K.
+// Pages of halves; KV_Q8: of bytes.
 #version 450
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -118,7 +119,7 @@ void fetch(uint sequence, uint first, uint last, uint offset) {
         uint from = push.page_base + offset + kv_index(position, push.kv_heads, gl_WorkGroupID.y, HEAD_DIM) + in_head;
         uvec2 page = kv_page(sequence, position);
 #ifdef KV_Q8
-        bring[i] = uvec4(kv_fetch(page, from), kv_fetch(page, from + 4u));
+        bring[i] = uvec4(kv_fetch(page, from), WordRef(page).v[from / 4u + 1u], 0u);
 #else
         bring[i] = Word4Ref(page).v[from / 8u];
 #endif
@@ -126,9 +127,10 @@ void fetch(uint sequence, uint first, uint last, uint offset) {
 }
 
 #ifdef KV_Q8
-f16vec4 kv_halves(uvec2 bits) { return f16vec4(kv_unpack(bits)); }
+// Half of a unit: its bytes are x and z, their scale y.
+f16vec4 kv_halves(uvec4 unit, uint half_) { return f16vec4(kv_unpack(uvec2(half_ == 0u ? unit.x : unit.z, unit.y))); }
 #else
-f16vec4 kv_halves(uvec2 bits) { return halves(bits); }
+f16vec4 kv_halves(uvec4 unit, uint half_) { return halves(half_ == 0u ? unit.xy : unit.zw); }
 #endif
 
 void put() {
@@ -136,8 +138,8 @@ void put() {
         uint at = gl_LocalInvocationID.x + i * WORKGROUP, to = at / UNITS * PITCH + at % UNITS * 2u;
         if (at >= KEYS * UNITS) continue;
         bool inside = at % UNITS * 8u < HEAD_DIM;
-        tile[to] = inside ? kv_halves(bring[i].xy) : f16vec4(0);
-        tile[to + 1u] = inside ? kv_halves(bring[i].zw) : f16vec4(0);
+        tile[to] = inside ? kv_halves(bring[i], 0u) : f16vec4(0);
+        tile[to + 1u] = inside ? kv_halves(bring[i], 1u) : f16vec4(0);
     }
 }
 

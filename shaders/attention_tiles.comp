@@ -1,12 +1,14 @@
-// Causal attention for GPUs: a workgroup takes one span × one KV head; keys go in tiles of a page, scores and probabilities pass through
-// shared memory, sums stay in registers. Decode has a kernel of its own, attention_decode.comp, but for `deterministic`.
+// Causal attention for GPUs: a workgroup takes one span × GROUP of the heads that share a KV head; keys go in tiles of a page, scores and probabilities pass through
+// shared memory, sums stay in registers. Decode has a kernel of its own, attention_decode.comp, but for `deterministic` and
+// without subgroups.
 //
 // out[t, h, :] = Σ_p softmax_p(scale · q[t, h] · k[p]) v[p], rows[t].position − window < p ≤ rows[t].position
 //
-// Grid: x = spans, y = KV heads. A query is a (row of the span, head of the group) pair, at most QUERIES of them.
-// Memory per (span, KV head): 2 · positions · head_dim of K and V.
+// Grid: x = spans, y = heads / GROUP. A query is a (row of the span, head of the group) pair, at most QUERIES of them.
+// Memory per (span, GROUP heads): 2 · positions · head_dim of K and V.
 //
-// Constants: 0 workgroup size (128) · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 GROUP · 3 QUERIES (≥ span rows · GROUP)
+// Constants: 0 workgroup size (128) · 1 HEAD_DIM (a multiple of 4, ≤ 256) · 2 GROUP · 3 QUERIES (≥ span rows · GROUP) ·
+// 4 SHARERS (heads / kv_heads, a multiple of GROUP)
 // Tiers: strict. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
 #include "refs.glsl"
@@ -16,6 +18,7 @@ layout(constant_id = 0) const uint WORKGROUP = 128;
 layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint GROUP = 1;
 layout(constant_id = 3) const uint QUERIES = 8;
+layout(constant_id = 4) const uint SHARERS = 1;
 layout(push_constant, std430) uniform Push { PushAttention push; };
 #include "kv.glsl"
 
@@ -37,6 +40,7 @@ shared float shrink[QUERIES];
 shared float part_top[QUERIES * PARTS], part_sum[QUERIES * PARTS];
 
 uint query_row(Span span, uint query) { return span.first_row + query / GROUP; }
+uint kv_head() { return gl_WorkGroupID.y * GROUP / SHARERS; }
 uint query_head(uint query) { return gl_WorkGroupID.y * GROUP + query % GROUP; }
 
 void load_queries(Span span, uint count) {
@@ -55,7 +59,7 @@ void load_queries(Span span, uint count) {
 // scores[query][key] of the tile at `first`; keys outside a row's window are masked.
 void score_tile(Span span, uint count, uvec2 page, uint first, uint last) {
     uint key = gl_LocalInvocationID.x % TILE, group = gl_LocalInvocationID.x / TILE;
-    uint at = push.page_base + kv_index(min(first + key, last), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
+    uint at = push.page_base + kv_index(min(first + key, last), push.kv_heads, kv_head(), HEAD_DIM);
     vec4 sums[SCORE_TURNS];
     [[unroll]] for (uint i = 0u; i < SCORE_TURNS; i++) sums[i] = vec4(0);
     for (uint d = 0u; d < VECS; d += AHEAD) {
@@ -118,7 +122,7 @@ void sum_tile(uint count, uvec2 page, uint first, uint last, inout vec4 values[V
     for (uint key = 0u; key < keys; key += AHEAD) {
         KvBits bits[AHEAD];
         [[unroll]] for (uint j = 0u; j < AHEAD; j++) {
-            uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(min(first + key + j, last), push.kv_heads, gl_WorkGroupID.y, HEAD_DIM);
+            uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(min(first + key + j, last), push.kv_heads, kv_head(), HEAD_DIM);
             bits[j] = kv_fetch(page, at + 4u * d);
         }
         [[unroll]] for (uint j = 0u; j < AHEAD; j++) {

@@ -1,6 +1,7 @@
 // KV pages: page[layer][k, v][KV_PAGE_TOKENS][kv_heads · head_dim], f32, (KV_F16) halves, or (KV_Q8) signed bytes with a scale for each
 // block of KV_BLOCK: behind the bytes of a layer, f32 [k, v][KV_PAGE_TOKENS][kv_heads · head_dim / KV_BLOCK]. Indices are in elements
-// (bytes of a page with KV_Q8) and multiples of four.
+// (bytes of a page with KV_Q8); those of vectors are multiples of four.
+
 // First position that a row sees; window 0: all up to its own.
 uint kv_lowest(uint position, uint window) { return window != 0u && position >= window ? position + 1u - window : 0u; }
 

@@ -97,12 +97,21 @@ void main() {
     accumulate(at.x, at.y, t_tile, sums);
     if ((FLAGS & LINEAR_SILU_MUL) != 0u) accumulate(1u, at.y, t_tile, ups);
 
-    uint o0 = at.y + gl_LocalInvocationID.x % 8u * OUT, t0 = t_tile + gl_LocalInvocationID.x / 8u * ROWS;
-    [[unroll]] for (uint i = 0u; i < OUT; i++) {
-        [[unroll]] for (uint j = 0u; j < ROWS; j++) {
+    // Every ROWS-th step row at a time passes through shared memory, so that neighbours store neighbours, by code that stands once each.
+    uint id = gl_LocalInvocationID.x, place = (id / 8u * TILE + id % 8u * OUT) / 4u;
+    [[unroll]] for (uint j = 0u; j < ROWS; j++) {
+        vec4 values[OUT / 4u];
+        [[unroll]] for (uint i = 0u; i < OUT; i++) {
             float value = sums[i][j];
             if ((FLAGS & LINEAR_SILU_MUL) != 0u) value = linear_gate(value, FLAGS) * ups[i][j];
-            if (o0 + i < push.out_rows[at.x] && t0 + j < push.rows) linear_store(at.x, t0 + j, o0 + i, value, FLAGS);
+            values[i / 4u][i % 4u] = value;
         }
+        [[unroll]] for (uint i = 0u; i < OUT / 4u; i++) w_tile[place + i] = values[i];
+        barrier();
+        for (uint i = id; i < TILE * TILE / ROWS; i += WORKGROUP) {
+            uint o = at.y + i % TILE, t = t_tile + i / TILE * ROWS + j;
+            if (o < push.out_rows[at.x] && t < push.rows) linear_store(at.x, t, o, w_tile[i / 4u][i % 4u], FLAGS);
+        }
+        barrier();
     }
 }

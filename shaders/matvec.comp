@@ -209,7 +209,7 @@ void main() {
         barrier();
         put_x(from, units);
         barrier();
-        fetch_x(s, t0, from + STAGE, units);
+        if (from + STAGE < units) fetch_x(s, t0, from + STAGE, units);
         uint end = min(from + STAGE, units);
         for (uint unit = from + lane; unit < end; unit += STEP) {
             arrive();

@@ -20,18 +20,21 @@ layout(push_constant, std430) uniform Push { PushRopeKv push; };
 #include "kv.glsl"
 
 #ifdef KV_Q8
-shared float turned[4u * WORKGROUP]; // [head of the workgroup][HEAD_DIM]
+shared float head_values[4u * WORKGROUP]; // [head of the workgroup][HEAD_DIM]
 
-// Four of the values that the workgroup has turned, as bytes of the largest magnitude of their block: values d … d + 3 of a head at `head`.
+// Values d … d + 3 of the head at `head`, as bytes of the largest magnitude of their block; the scale of one that holds NaN or infinity is NaN.
 void put_bytes(uvec2 page, uint to, uint head, uint d) {
-    uint block = head + d / KV_BLOCK * KV_BLOCK;
-    float largest = 0.0;
-    for (uint i = 0u; i < KV_BLOCK; i++) largest = max(largest, abs(turned[block + i]));
-    float scale = largest / 127.0, inverse = largest > 0.0 ? 127.0 / largest : 0.0;
+    uint block = head + d / KV_BLOCK * KV_BLOCK, bits = 0u; // of the largest: those of infinities and NaN are larger than numbers'
+    for (uint i = 0u; i < KV_BLOCK; i++) bits = max(bits, floatBitsToUint(head_values[block + i]) & 0x7fffffffu);
+    bool are_numbers = bits < 0x7f800000u;
+    float largest = uintBitsToFloat(bits), inverse = are_numbers && largest > 1.0e-30 ? 127.0 / largest : 0.0;
     uint word = 0u;
-    [[unroll]] for (uint i = 0u; i < 4u; i++) word |= (uint(int(round(turned[head + d + i] * inverse))) & 255u) << 8u * i;
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+        float value = are_numbers ? head_values[head + d + i] * inverse : 0.0;
+        word |= (uint(int(round(value))) & 255u) << 8u * i;
+    }
     UintRef(page).v[(to + d) / 4u] = word;
-    if (d % KV_BLOCK == 0u) UintRef(page).v[kv_scale(to + d)] = floatBitsToUint(scale);
+    if (d % KV_BLOCK == 0u) UintRef(page).v[kv_scale(to + d)] = are_numbers ? floatBitsToUint(largest / 127.0) : 0x7fc00000u;
 }
 #endif
 
@@ -72,10 +75,10 @@ void main() {
     uint to = push.page_base + (is_v ? kv_values(push.kv_heads, HEAD_DIM) : 0u) + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM);
 #ifdef KV_Q8
     uint in_group = gl_LocalInvocationID.x / (HEAD_DIM / 4u) * HEAD_DIM;
-    turned[in_group + i] = a.x;
-    turned[in_group + i + 1u] = a.y;
-    turned[in_group + i + HEAD_DIM / 2u] = b.x;
-    turned[in_group + i + HEAD_DIM / 2u + 1u] = b.y;
+    head_values[in_group + i] = a.x;
+    head_values[in_group + i + 1u] = a.y;
+    head_values[in_group + i + HEAD_DIM / 2u] = b.x;
+    head_values[in_group + i + HEAD_DIM / 2u + 1u] = b.y;
     barrier();
     if (is_kept) put_bytes(page, to, in_group, 2u * i);
 #else

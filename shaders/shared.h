@@ -213,12 +213,12 @@ STRUCT(PushAttention) {
     ADDRESS(FloatRef) out_;
     uint q_stride;
     uint out_stride;
-    uint heads;
     uint kv_heads;
     uint page_base; // of the layer's keys in a page, in elements
     uint spans;
     float scale; // 1 / √head_dim
     uint window; // a row sees so many positions, its own among them; 0: all
+    uint pad0;
     ADDRESS(CounterRef) partials; // attention_decode.comp's
 } END(PushAttention)
 #define ATTENTION_SHARES 32u // that a row's positions are split into in decode, at most

@@ -1,5 +1,6 @@
 #include "asking.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,7 +24,7 @@ void asking_options(asking *a, cli_common *common, cli_option *options) {
         {"alpha", 0, CLI_STRING, &a->alpha_list, "LIST", "weights of strategy mix: math=0.7,code=0.3"},
         TRANSFER_OPTIONS(&a->transfer),
         {"system", 0, CLI_STRING, &a->system, "TEXT", "system message; default: the model's"},
-        {"n", 'n', CLI_UINT, &a->max_tokens, "N", "longest answer in tokens; default 512"},
+        {"n", 'n', CLI_COUNT, &a->max_tokens, "N", "longest answer in tokens; default 512"},
         {"temp", 0, CLI_FLOAT, &a->temperature, "T", "temperature; 0 (default): greedy"},
         {"top-k", 0, CLI_UINT, &a->top_k, "K", "sample among the K likeliest tokens"},
         {"top-p", 0, CLI_FLOAT, &a->top_p, "P", "sample among the likeliest tokens that make up P"},
@@ -86,29 +87,41 @@ static int read_sampling(asking *a, const cli_command *command) {
 }
 
 /// "math=0.7,code=0.3" to a weight per expert of the set; those not named get 0.
-static zs_status read_alpha(asking *a, zs_error *error) {
+static zs_status read_alpha(asking *a, const cli_common *common, zs_error *error) {
     uint32_t count = zs_expert_set_count(a->experts);
     a->alpha = calloc(count, sizeof *a->alpha);
-    if (!a->alpha) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
-    for (const char *at = a->alpha_list; *at;) {
+    double sum = 0;
+    bool *named = calloc(count, sizeof *named); // so that none is named twice
+    zs_status status = a->alpha && named ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    for (const char *at = a->alpha_list; !status && *(at += strspn(at, " "));) {
         const char *equals = strchr(at, '=');
         uint32_t i = 0;
         for (; equals && i < count; i++) {
             const char *name = zs_expert_get_info(zs_expert_set_get(a->experts, i))->name;
             if (strlen(name) == (size_t)(equals - at) && strncmp(name, at, strlen(name)) == 0) break;
         }
-        if (!equals) return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: '%s' is not of the form NAME=WEIGHT", at);
-        if (i == count)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: %s holds no expert named '%.*s'", a->experts_folder, (int)(equals - at),
-                                at);
-        char *end;
-        a->alpha[i] = strtod(equals + 1, &end);
-        if (end == equals + 1 || (*end && *end != ','))
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: the weight of %.*s is not a number", (int)(equals - at), at);
+        const int length = equals ? (int)(equals - at) : 0;
+        char *end = NULL;
+        double weight = equals ? strtod(equals + 1, &end) : 0;
+        if (!equals)
+            status = zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: '%s' is not of the form NAME=WEIGHT", at);
+        else if (i == count)
+            status = zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: %s holds no expert named '%.*s'", a->experts_folder, length, at);
+        else if (named[i])
+            status = zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: %.*s is named twice", length, at);
+        else if (end == equals + 1 || (*end && *end != ','))
+            status = zs_error_set(error, ZS_ERROR_ARGUMENT, "--alpha: the weight of %.*s is not a number", length, at);
+        if (status) break;
+        a->alpha[i] = weight;
+        named[i] = true;
+        sum += weight;
         at = *end ? end + 1 : end;
     }
+    free(named);
+    if (!status && fabs(sum - 1) > 0.01)
+        cli_note(common, "warning: the weights of --alpha add up to %g: z is scaled by that, and experts are made for 1", sum);
     a->params.alpha = a->alpha;
-    return ZS_OK;
+    return status;
 }
 
 static zs_status no_such_expert(const asking *a, zs_error *error) {
@@ -147,7 +160,7 @@ int asking_prepare(asking *a, const cli_command *command, bool several) {
     zs_error error;
     zs_status status = a->experts_folder ? zs_expert_set_load(a->experts_folder, &a->experts, &error) : ZS_OK;
     a->params.experts = a->experts;
-    if (!status && a->alpha_list && a->experts) status = read_alpha(a, &error);
+    if (!status && a->alpha_list && a->experts) status = read_alpha(a, command->common, &error);
     if (!status && a->expert_name) status = find_expert(a, &error);
     if (!status) status = transfer_shuffle(&a->transfer, a->experts, a->expert, &error);
     return status ? cli_fail(&error) : CLI_DONE;
@@ -204,6 +217,9 @@ void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t
         used += snprintf(text + used, size - (size_t)used, "  %llu image%s in %.0f ms", (unsigned long long)answer->images,
                          answer->images == 1 ? "" : "s", answer->image_ms);
     if ((size_t)used < size)
-        snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu tokens at %.1f/s%s", answer->prefill_ms, answer->token_count,
-                 answer->decode_tokens_per_s, answer->ended ? "" : ", cut short by -n or --ctx");
+        used += snprintf(text + used, size - (size_t)used, "  prompt %.0f ms  %zu token%s", answer->prefill_ms, answer->token_count,
+                         answer->token_count == 1 ? "" : "s");
+    if ((size_t)used < size && answer->decode_tokens_per_s > 0)
+        used += snprintf(text + used, size - (size_t)used, " at %.1f/s", answer->decode_tokens_per_s);
+    if ((size_t)used < size && !answer->ended) snprintf(text + used, size - (size_t)used, ", cut short by -n or --ctx");
 }

@@ -149,6 +149,7 @@ static zs_status measure_limit(bench *b, uint32_t depth, double bytes, uint32_t 
     const double stages_ms = dispatches * b->peaks.stage_us * 1e-3, limit = bytes / b->peaks.read_gb_per_s * 1e-6 + stages_ms;
     double *over = calloc(b->runs, sizeof *over), ms;
     zs_status status = over ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
+    if (!status) status = bench_time_decode(b, &base, 1, depth, b->decode_tokens < 8 ? b->decode_tokens : 8, &ms, error);
     for (uint32_t run = 0; run < b->runs && !status; run++) {
         status = bench_time_decode(b, &base, 1, depth, b->decode_tokens, &ms, error);
         over[run] = ms / b->decode_tokens / limit;

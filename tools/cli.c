@@ -158,6 +158,10 @@ zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error
     return zs_device_create(&params, device, error);
 }
 
+static const char *const kv_names[] = {[ZS_KV_F32] = "f32", [ZS_KV_F16] = "f16", [ZS_KV_Q8_0] = "q8_0"};
+
+const char *cli_kv_name(zs_kv_type type) { return kv_names[type]; }
+
 zs_precision cli_precision(const cli_common *common) {
     if (!common->precision) return ZS_PRECISION_DEFAULT;
     return strcmp(common->precision, "exact") == 0 ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;
@@ -168,7 +172,8 @@ void cli_engine_options(const cli_common *common, zs_engine_params *params) {
     if (common->ctx) params->context = common->ctx;
     if (params->kv_tokens && params->kv_tokens < params->context) params->kv_tokens = params->context;
     params->precision = cli_precision(common);
-    if (common->kv) params->kv = strcmp(common->kv, "f32") == 0 ? ZS_KV_F32 : strcmp(common->kv, "f16") == 0 ? ZS_KV_F16 : ZS_KV_Q8_0;
+    for (zs_kv_type type = ZS_KV_F32; common->kv && type <= ZS_KV_Q8_0; type++)
+        if (strcmp(common->kv, kv_names[type]) == 0) params->kv = type;
 }
 
 /// Device, and the model with its factors where the plan (NULL: on the device) has them.

@@ -12,7 +12,7 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 /// What --tier takes, from the lowest; each but the first is a bit of zs_tier, in order.
 #define CLI_TIERS "strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2"
 
-typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_FLOAT, CLI_LIST } cli_kind;
+typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_COUNT /* from 1 on */, CLI_FLOAT, CLI_LIST } cli_kind;
 
 /// What an option that may be given again was given, in order.
 enum { CLI_MOST_ITEMS = 16 };
@@ -111,6 +111,8 @@ zs_status cli_open_model_planned(const cli_common *common, const char *model_pat
 zs_status cli_open_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
                            zs_error *error);
 void cli_close(cli_stack *stack);
+/// "f32", "f16", "q8_0"; static.
+const char *cli_kv_name(zs_kv_type type);
 zs_precision cli_precision(const cli_common *common);
 /// The common options that an engine has.
 void cli_engine_options(const cli_common *common, zs_engine_params *params);

@@ -294,6 +294,7 @@ static zs_status make_settings(adapting *a, zs_error *error) {
                   "experts", settings_experts(a->asking.experts, NULL), "per_matrix", a->per_matrix, "population",
                   (json_int_t)a->population, "instruction", a->instruction, "system", a->asking.system, "reward_command", a->reward_command,
                   "n", (json_int_t)a->asking.params.max_tokens, "temp", (double)s->temperature, "seed", (json_int_t)s->seed);
+    if (a->settings) settings_add_engine(a->settings, a->asking.stack.engine);
     return a->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
 }
 
@@ -441,9 +442,8 @@ static void report(const adapting *a) {
 
 static zs_status adapt(adapting *a, zs_error *error) {
     const scorer_params scoring = {.command = a->reward_command, .timeout_ms = a->timeout_s * 1000, .unsafe_code = a->unsafe_code};
-    if (!a->common->force && access(a->output, F_OK) == 0)
-        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", a->output);
-    zs_status status = scorer_create(a->task->name, &scoring, &a->scorer, error);
+    zs_status status = whole_file_check(a->output, a->common->force, error);
+    if (!status) status = scorer_create(a->task->name, &scoring, &a->scorer, error);
     if (!status) status = read_examples(a, error);
     if (!status) status = cli_open_model(a->common, a->asking.model, &a->asking.stack, error);
     if (!status) transfer_tell(&a->asking.transfer, a->common, a->asking.stack.model, a->asking.experts, NULL);
@@ -515,13 +515,13 @@ int cmd_adapt(int argc, char **argv) {
         {"images", 0, CLI_STRING, &a.images, "DIR", "folder of the images; default: beside the examples"},
         CLI_MMPROJ(&common),
         TASK_OPTIONS(&a),
-        {"population", 0, CLI_UINT, &a.population, "N", "mixes that are tried together; default 32"},
-        {"iterations", 0, CLI_UINT, &a.iterations, "N", "how often; default 50"},
+        {"population", 0, CLI_COUNT, &a.population, "N", "mixes that are tried together; default 32"},
+        {"iterations", 0, CLI_COUNT, &a.iterations, "N", "how often; default 50"},
         {"per-matrix", 0, CLI_FLAG, &a.per_matrix, NULL, "a weight per expert and matrix, not one per expert"},
         {"held-out", 0, CLI_STRING, &a.held_out_text, "N", "the last N examples choose among the best; default: a quarter, from 8 on"},
         TRANSFER_OPTIONS(&q->transfer),
         {"system", 0, CLI_STRING, &q->system, "TEXT", "system message; default: the model's"},
-        {"n", 'n', CLI_UINT, &q->max_tokens, "N", "longest answer in tokens; default: the task's"},
+        {"n", 'n', CLI_COUNT, &q->max_tokens, "N", "longest answer in tokens; default: the task's"},
         {"temp", 0, CLI_FLOAT, &q->temperature, "T", "temperature; 0 (default): greedy"},
         {"seed", 0, CLI_STRING, &q->seed, "N", "of the random numbers; default 0"},
         {0},

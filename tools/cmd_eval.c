@@ -120,17 +120,17 @@ static const char *const form_names[] = {[EVAL_LETTER] = "letter", [EVAL_SCORED]
 static zs_status make_settings(evaluation *e, zs_error *error) {
     const asking *a = &e->asking;
     const zs_sampling *s = &a->params.sampling;
-    const char *precision = zs_engine_get_info(a->stack.engine)->precision == ZS_PRECISION_EXACT ? "exact" : "fast";
-    e->settings = json_pack(
-        "{s:s, s:s, s:s*, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s, s:s*, s:s}", "task",
-        e->task->name, "model", a->model, "mmproj", e->common->mmproj, "model_bytes", (json_int_t)settings_file_bytes(a->model), "data",
-        settings_items(e->file.items, e->file.count), "questions", (json_int_t)e->file.count, "experts",
-        settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots", (json_int_t)e->around.count, "instruction",
-        e->around.instruction, "system", a->system, "reward_command", e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp",
-        (double)s->temperature, "top_k", (json_int_t)s->top_k, "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty",
-        (double)s->repetition_penalty, "seed", (json_int_t)s->seed, "precision", precision, "dispatch",
-        a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template", e->common->chat_template, "answer_form",
-        form_names[e->form]);
+    e->settings =
+        json_pack("{s:s, s:s, s:s*, s:I, s:o, s:I, s:o, s:s*, s:I, s:s*, s:s*, s:s*, s:I, s:f, s:I, s:f, s:f, s:f, s:I, s:s, s:s*, s:s}",
+                  "task", e->task->name, "model", a->model, "mmproj", e->common->mmproj, "model_bytes",
+                  (json_int_t)settings_file_bytes(a->model), "data", settings_items(e->file.items, e->file.count), "questions",
+                  (json_int_t)e->file.count, "experts", settings_experts(a->experts, a->params.expert), "alpha", a->alpha_list, "shots",
+                  (json_int_t)e->around.count, "instruction", e->around.instruction, "system", a->system, "reward_command",
+                  e->reward_command, "n", (json_int_t)a->params.max_tokens, "temp", (double)s->temperature, "top_k", (json_int_t)s->top_k,
+                  "top_p", (double)s->top_p, "min_p", (double)s->min_p, "repetition_penalty", (double)s->repetition_penalty, "seed",
+                  (json_int_t)s->seed, "dispatch", a->params.dispatch == ZS_DISPATCH_GENERATE ? "generate" : "score", "chat_template",
+                  e->common->chat_template, "answer_form", form_names[e->form]);
+    if (e->settings) settings_add_engine(e->settings, a->stack.engine);
     if (e->settings) json_object_set_new(e->settings, "images", json_boolean(e->around.images));
     if (e->settings && e->around.count) json_object_set_new(e->settings, "shot_data", settings_items(e->around.items, e->around.count));
     return e->settings ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the settings");
@@ -412,9 +412,9 @@ int cmd_eval(int argc, char **argv) {
         {"output", 'o', CLI_STRING, &e.output, "NAME", "write NAME.md, NAME.json, NAME.results.jsonl; the last lets a run go on"},
         {"answer", 0, CLI_STRING, &e.form_name, "FORM",
          "to choices: letter (default; what is written), scored (the likeliest text), scored-mean"},
-        {"limit", 0, CLI_UINT, &e.limit, "N", "only the first N questions"},
+        {"limit", 0, CLI_COUNT, &e.limit, "N", "only the first N questions"},
         {"shots", 0, CLI_STRING, &e.shots_path, "FILE", "solved examples, put before each question"},
-        {"shot-count", 0, CLI_UINT, &e.shot_count, "N", "how many of them; default 3"},
+        {"shot-count", 0, CLI_COUNT, &e.shot_count, "N", "how many of them; default 3"},
         {"train", 0, CLI_STRING, &e.train, "FILE", "training data: questions that are in it are counted and told"},
         {"blind", 0, CLI_FLAG, &e.blind, NULL, "ask questions about images without them"},
     };

@@ -50,7 +50,7 @@ int cmd_factor(int argc, char **argv) {
         {"type", 0, CLI_STRING, &type, "TYPE", "of the factors: f16 (default), f32, q8_0"},
         {"matrices", 0, CLI_STRING, &matrices, "LIST", "of mlp, attention, all (both; the default), tower, projector"},
         CLI_MMPROJ(&common),
-        {"threads", 0, CLI_UINT, &threads, "N", "default: one per processor"},
+        {"threads", 0, CLI_COUNT, &threads, "N", "default: one per processor"},
         {"memory", 0, CLI_FLOAT, &memory, "GB", "that matrices at work may take together; default: half of the system's, 8 at most"},
         {0},
     };

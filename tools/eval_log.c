@@ -1,6 +1,7 @@
 /// The results of an evaluation as they come, so that an interrupted one goes on.
 #include "eval.h"
 #include "settings.h"
+#include "whole_file.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -76,6 +77,18 @@ static zs_status resume(evaluation *e, const char *path, FILE *file, bool *found
     return status;
 }
 
+/// Tables of another origin are not replaced.
+static zs_status check_tables(const evaluation *e, zs_error *error) {
+    static const char *const endings[] = {".md", ".json"};
+    zs_status status = ZS_OK;
+    for (size_t i = 0; i < 2 && !status; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s%s", e->output, endings[i]);
+        status = whole_file_check(path, e->common->force, error);
+    }
+    return status;
+}
+
 zs_status eval_log_open(evaluation *e, zs_error *error) {
     char path[4096];
     bool found = false;
@@ -84,7 +97,11 @@ zs_status eval_log_open(evaluation *e, zs_error *error) {
     if (status) return status;
     e->log = e->common->force ? NULL : fopen(path, "r+");
     if (e->log) status = resume(e, path, e->log, &found, error);
-    if (!e->log) e->log = fopen(path, "w");
+    if (!e->log) {
+        status = check_tables(e, error);
+        if (status) return status;
+        e->log = fopen(path, "w");
+    }
     if (!e->log) return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", path, strerror(errno));
     if (!status && !found) status = write_line(e, json_pack("{s:O}", "settings", e->settings), error);
     return status;

@@ -1,6 +1,7 @@
 /// zsigma expert compare: how z differs between experts.
 #include "expert.h"
 #include "expert_grid.h"
+#include "whole_file.h"
 
 #include <errno.h>
 #include <math.h>
@@ -69,8 +70,8 @@ static void print_comparison(const cli_common *common, const zs_expert *a, const
 /// The drawing appears only when complete.
 static zs_status draw(const expert_grid *grid, const zs_expert *a, const zs_expert *b, const char *path, bool force, zs_error *error) {
     char title[256];
-    if (!force && access(path, F_OK) == 0)
-        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
+    zs_status writable = whole_file_check(path, force, error);
+    if (writable) return writable;
     size_t room = strlen(path) + 5;
     char *temporary = malloc(room);
     if (!temporary) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s", path);

@@ -16,10 +16,10 @@ static const struct {
     {"score", "log-probability of an answer, token by token", cmd_score},
     {"tokenize", "text on standard input to token ids", cmd_tokenize},
     {"merge", "write model and expert as one dense GGUF file", cmd_merge},
-    {"train", "the gradient of answers' log-probabilities by an expert's z", cmd_train},
+    {"train", "makes an expert: from answers, or by reinforcement", cmd_train},
     {"adapt", "find the mix of experts that solves a few examples best", cmd_adapt},
     {"eval", "measure strategies on a data set, against the base model", cmd_eval},
-    {"expert", "show or compare experts", cmd_expert},
+    {"expert", "show, compare, import or export experts, or make one of a fine-tune", cmd_expert},
     {"bench", "measure this device with a model", cmd_bench},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -32,8 +32,10 @@ static void print_help(void) {
 
 /// Output that could not be written (a full disk) must not pass for success.
 static int finish(int result) {
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return result;
-    cli_error("standard output cannot be written: %s", strerror(errno));
+    cli_error("standard output cannot be written%s%s", errno ? ": " : "",
+              errno ? strerror(errno) : ""); // an earlier failure left no reason
     return result ? result : CLI_FAILED;
 }
 

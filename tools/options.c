@@ -23,8 +23,8 @@ static option_list collect(const cli_command *command) {
         {"tier", 0, CLI_STRING, &c->tier, "TIER", "highest tier to use: strict, subgroup, storage, half, dot, matrix, matrix2"},
         {"precision", 0, CLI_STRING, &c->precision, "P", "exact (f32) or fast (f16 where it is safe); default: fast on GPUs"},
         {"mode", 0, CLI_STRING, &c->mode, "MODE", "auto (default), factored, composed[:f16|q8_0|q4_0], or dense"},
-        {"ctx", 0, CLI_UINT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
-        {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32, f16 or q8_0"},
+        {"ctx", 0, CLI_COUNT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
+        {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32, f16 or q8_0; default: f16 in precision fast, else f32"},
         {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME",
          "chatml, qwen2, llama2, llama3, mistral, vicuna or gemma instead of the model's own"},
         {"json", 0, CLI_FLAG, &c->json, NULL, "one JSON object on standard output, nothing else there"},
@@ -106,9 +106,11 @@ static bool store(const cli_option *option, const char *value) {
         list->items[list->count++] = value;
         return true;
     }
-    case CLI_UINT: {
+    case CLI_UINT:
+    case CLI_COUNT: {
         unsigned long long number = strtoull(value, &end, 10);
         if (errno || *end || end == value || *value == '-' || number > UINT32_MAX) return false;
+        if (number == 0 && option->kind == CLI_COUNT) return false;
         *(uint32_t *)option->value = (uint32_t)number;
         return true;
     }
@@ -151,7 +153,9 @@ static int take_option(const cli_command *command, const option_list *list, int 
     if (store(option, value)) return CLI_DONE;
     if (option->kind == CLI_LIST) return cli_usage(command, "--%s can be given %d times", option->name, CLI_MOST_ITEMS);
     return cli_usage(command, "%.*s %s: %s is expected", (int)strcspn(text, "="), text, value,
-                     option->kind == CLI_UINT ? "a whole number" : "a number from 0 on");
+                     option->kind == CLI_COUNT  ? "a whole number from 1 to 4294967295"
+                     : option->kind == CLI_UINT ? "a whole number below 4294967296"
+                                                : "a number from 0 on");
 }
 
 /// The common options that name one of a few things; the command's name is told, because the value alone may be a typing error.

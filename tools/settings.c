@@ -1,4 +1,5 @@
 #include "settings.h"
+#include "cli.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,14 @@ json_t *settings_experts(const zs_expert_set *experts, const zs_expert *another)
 uint64_t settings_file_bytes(const char *path) {
     struct stat info;
     return stat(path, &info) ? 0 : (uint64_t)info.st_size;
+}
+
+void settings_add_engine(json_t *settings, const zs_engine *engine) {
+    const zs_engine_info *info = zs_engine_get_info(engine);
+    json_object_set_new(settings, "precision", json_string(info->precision == ZS_PRECISION_EXACT ? "exact" : "fast"));
+    json_object_set_new(settings, "kv", json_string(cli_kv_name(info->kv)));
+    json_object_set_new(settings, "mode", json_string(info->mode));
+    json_object_set_new(settings, "context", json_integer(info->context));
 }
 
 zs_status settings_check(const json_t *now, const json_t *then, const char *path, zs_error *error) {

@@ -1,6 +1,7 @@
 /// From a data file to an expert file.
 #include "train_log.h"
 #include "train_reward.h"
+#include "whole_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -163,9 +164,8 @@ static zs_status create_trainer(training *t, zs_error *error) {
 
 static zs_status set_up(training *t, zs_error *error) {
     const train_options *o = t->options;
-    if (!o->common->force && access(o->output, F_OK) == 0)
-        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", o->output);
-    zs_status status = make_names(t, error);
+    zs_status status = whole_file_check(o->output, o->common->force, error);
+    if (!status) status = make_names(t, error);
     if (!status) status = read_data(t, error);
     if (!status && o->scored) status = train_reward_open(o, &t->data, &t->valid, &t->reward, error);
     if (!status && o->init) status = zs_expert_load(o->init, &t->init, error);
@@ -179,7 +179,8 @@ static zs_status set_up(training *t, zs_error *error) {
     zs_trainer_info info = zs_trainer_get_info(t->trainer);
     t->first_step = info.step;
     if (info.resumed) cli_note(o->common, "%s: going on at step %u of %u", t->checkpoint, info.step, info.steps);
-    return train_log_open(o->log, info.step, o->scored != NULL, o->common->force, &t->log, error);
+    if (o->plot) status = whole_file_check(o->plot, o->common->force || info.step > 0, error);
+    return status ? status : train_log_open(o->log, info.step, o->scored != NULL, o->common->force, &t->log, error);
 }
 
 // ---- the result ----------------------------------------------------------------------------------------------------

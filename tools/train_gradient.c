@@ -1,5 +1,6 @@
 /// --dump-gradient: d Σ log π(answer | prompt) / dz of a data file.
 #include "train.h"
+#include "whole_file.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -75,8 +76,8 @@ static void report(const dumping *d, double seconds) {
 
 static zs_status dump(dumping *d, zs_error *error) {
     const train_options *o = d->options;
-    if (!o->common->force && access(o->gradient, F_OK) == 0)
-        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", o->gradient);
+    zs_status writable = whole_file_check(o->gradient, o->common->force, error);
+    if (writable) return writable;
     zs_status status = train_data_read(&(task_files){.data = o->data}, NULL, &d->data, error);
     if (!status) status = cli_open_model(o->common, o->model, &d->stack, error);
     if (!status)

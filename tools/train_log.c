@@ -39,9 +39,9 @@ static zs_status keep_until(const char *path, uint32_t step, zs_error *error) {
 zs_status train_log_open(const char *path, uint32_t step, bool scored, bool force, train_log *log, zs_error *error) {
     *log = (train_log){.path = path, .scored = scored};
     if (!path) return ZS_OK;
-    if (step == 0 && !force && access(path, F_OK) == 0)
-        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
-    zs_status status = step ? keep_until(path, step, error) : ZS_OK;
+    zs_status status = whole_file_check(path, force || step > 0, error);
+    if (status) return status;
+    status = step ? keep_until(path, step, error) : ZS_OK;
     if (status) return status;
     log->file = fopen(path, step ? "ab" : "wb");
     return log->file ? ZS_OK : cannot("write", path, error);

@@ -1,6 +1,7 @@
 #include "whole_file.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,16 @@ static void release(whole_file *file) {
     free(file->path);
     free(file->temporary);
     free(file);
+}
+
+zs_status whole_file_check(const char *path, bool replace, zs_error *error) {
+    if (!replace && access(path, F_OK) == 0)
+        return zs_error_set(error, ZS_ERROR_EXISTS, "%s exists: choose another name or give --force", path);
+    const char *slash = strrchr(path, '/');
+    char folder[4096] = ".";
+    if (slash) snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (access(folder, W_OK | X_OK)) return zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s: %s", path, folder, strerror(errno));
+    return ZS_OK;
 }
 
 zs_status whole_file_create(const char *path, whole_file **out, zs_error *error) {

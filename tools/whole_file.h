@@ -8,6 +8,8 @@
 
 typedef struct whole_file whole_file;
 
+/// Before long work: whether a file can be made under this name. ZS_ERROR_EXISTS where there is one already and it is not to be replaced.
+zs_status whole_file_check(const char *path, bool replace, zs_error *error);
 /// What exists under the name stays as it is until whole_file_commit.
 zs_status whole_file_create(const char *path, whole_file **file, zs_error *error);
 /// To be written to; errors are told by whole_file_commit.

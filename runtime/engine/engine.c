@@ -52,6 +52,15 @@ static kv_type kv_of(zs_kv_type type) {
     return types[type];
 }
 
+zs_status engine_check_kv(const zs_model *model, const zs_engine_params *p, zs_error *error) {
+    if (p->kv < ZS_KV_F32 || p->kv > ZS_KV_Q8_0)
+        return zs_error_set(error, ZS_ERROR_ARGUMENT, "%d is no type of keys and values", (int)p->kv);
+    if (kv_type_suits(kv_of(p->kv), model->config.head_dim)) return ZS_OK;
+    return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
+                        "keys and values as %s take heads of a multiple of %u values, and those of this model have %u: choose f16",
+                        kv_type_name(kv_of(p->kv)), KV_BLOCK, model->config.head_dim);
+}
+
 static model_workspace_params workspace_params(const zs_engine_params *p) {
     return (model_workspace_params){
         .max_rows = p->max_rows < p->max_sessions ? p->max_sessions : p->max_rows,
@@ -177,10 +186,6 @@ static zs_status check_params(const zs_model *model, const zs_engine_params *p, 
                             model->path, model->config.context);
     if (p->kv_tokens < p->context)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "kv_tokens %u does not hold a context of %u", p->kv_tokens, p->context);
-    if (!kv_type_suits(kv_of(p->kv), model->config.head_dim))
-        return zs_error_set(error, ZS_ERROR_UNSUPPORTED,
-                            "keys and values as %s take heads of a multiple of %u values; those of %s have %u: choose f16",
-                            kv_type_name(kv_of(p->kv)), KV_BLOCK, model->path, model->config.head_dim);
     const struct {
         const char *name;
         uint32_t value, most;
@@ -214,9 +219,9 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
     if (!e) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
     e->model = model;
     engine_choose_params(model, params, &e->params);
-    model_workspace_params w = workspace_params(&e->params);
     e->running = model;
-    zs_status status = check_mode(model, &e->params, error);
+    zs_status status = engine_check_kv(model, &e->params, error);
+    if (!status) status = check_mode(model, &e->params, error);
     if (!status) status = check_params(model, &e->params, error);
     if (!status && e->params.mode == ZS_MODE_COMPOSED) status = create_composer(e, error);
     if (!status) status = check_memory(e, error);
@@ -225,6 +230,7 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
         free(e);
         return status;
     }
+    const model_workspace_params w = workspace_params(&e->params);
     e->cache_capacity = CACHE_ENTRIES;
     e->cache = calloc(CACHE_ENTRIES, sizeof *e->cache);
     e->sessions = calloc(e->params.max_sessions, sizeof *e->sessions);

@@ -108,6 +108,8 @@ uint64_t engine_image_bytes(const zs_model *model, const model_workspace_params 
 zs_precision engine_precision(const zs_model *model, zs_precision asked);
 /// Fills in what was left open.
 void engine_choose_params(const zs_model *model, const zs_engine_params *asked, zs_engine_params *p);
+/// Of parameters as chosen: whether this model's keys and values can be kept so.
+zs_status engine_check_kv(const zs_model *model, const zs_engine_params *p, zs_error *error);
 /// The device's type and the name of a mode with composed weights.
 matrix_type engine_composed_type(zs_composed_type type);
 const char *engine_mode_name(zs_mode mode, zs_composed_type type);

@@ -125,6 +125,7 @@ static zs_status add_image(zs_engine *engine, const stored_image *image, uint64_
 
 uint64_t image_store_bytes(uint32_t width, uint32_t tokens) { return 4ull * tokens * vision_stride(width); }
 
+/// A tower's heads may be of any length, so bytes do not serve it.
 static vision_encoder_params encoder_params(const op_policy *policy, kv_type kv, uint32_t tiles) {
     return (vision_encoder_params){.tiles = tiles, .kv = kv == KV_F32 ? KV_F32 : KV_F16, .policy = *policy};
 }

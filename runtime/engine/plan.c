@@ -185,6 +185,11 @@ static zs_status make(zs_device *device, const model_file *file, const zs_plan_p
     p.policy = shape->policy;
     engine_choose_params(shape, &p.params->engine, &p.engine);
     if (p.engine.context > file->config.context) p.engine.context = file->config.context;
+    status = engine_check_kv(shape, &p.engine, error);
+    if (status) {
+        zs_model_destroy(&shape);
+        return status;
+    }
     const model_weight *w = shape->layers[0].weights;
     for (uint32_t m = 0; m < MODEL_MATRICES; m++) {
         if (w[m].factored) p.factor_type = w[m].u.type;

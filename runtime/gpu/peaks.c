@@ -42,7 +42,7 @@ static zs_status time_once(peak_bench *b, const gpu_kernel_key *key, uint32_t co
 }
 
 /// Best rate over some runs, in 1e9 of `unit` (bytes or operations of one round) a second. Rounds grow until a dispatch is long enough
-/// to be timed; what is read is as long as it is.
+/// to be timed; reads keep their length, the buffer's.
 static zs_status measure(peak_bench *b, const gpu_kernel_key *key, uint32_t count, bool grow, gpu_work unit, double *best,
                          zs_error *error) {
     *best = 0;

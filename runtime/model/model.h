@@ -78,7 +78,7 @@ void model_base_scales(const zs_model *model, float *row);
 
 // ---- KV pages --------------------------------------------------------------------------------------------------------
 
-/// A page holds KV_PAGE_TOKENS positions of all layers: page[layer][k, v][KV_PAGE_TOKENS][kv_heads · head_dim], f32 or f16.
+/// A page holds KV_PAGE_TOKENS positions of all layers: page[layer][k, v][KV_PAGE_TOKENS][kv_heads · head_dim] (shaders/kv.glsl).
 uint64_t model_page_bytes(const zs_model *model, kv_type kv);
 
 // ---- workspace and steps ---------------------------------------------------------------------------------------------

@@ -15,6 +15,14 @@ enum {
 /// Queries a workgroup of attention_tiles holds: shared memory stays below 16 KiB.
 static uint32_t tile_queries(uint32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
 
+/// Of the heads that share a KV head, those that a workgroup takes: all, or as large a part of them as its queries allow.
+static uint32_t tile_heads(uint32_t group, uint32_t head_dim) {
+    uint32_t heads = 1;
+    for (uint32_t n = 2; n <= group && n <= tile_queries(head_dim); n++)
+        if (group % n == 0) heads = n;
+    return heads;
+}
+
 /// Shared memory of a workgroup of attention_matrix with chunks of so many keys.
 static uint32_t matrix_shared_bytes(const op_policy *policy, uint32_t head_dim, uint32_t keys) {
     const gpu_matrix_units *units = &policy->matrix;
@@ -48,44 +56,45 @@ bool op_attention_on_matrix(const op_policy *policy, uint32_t heads, uint32_t kv
 uint32_t op_span_rows(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
     if (policy.lanes) return op_lanes_rows(&policy);
     uint32_t group = heads / kv_heads, queries = tile_queries(head_dim);
-    if (matrix_keys(&policy, group, head_dim)) queries = MATRIX_SUBGROUPS * policy.matrix.m;
+    if (matrix_keys(&policy, group, head_dim))
+        queries = MATRIX_SUBGROUPS * policy.matrix.m;
+    else
+        group = tile_heads(group, head_dim);
     return queries > group ? queries / group : 1;
 }
 
-/// How attention_decode.comp is specialised.
+/// How attention_decode.comp is specialised; heads 0: it does not serve.
 typedef struct decode_shape {
     uint32_t lanes; // that take a key together
     uint32_t heads; // of a workgroup
-    bool subgroup;
 } decode_shape;
 
 /// Vectors of a head that each of its lanes takes.
 static uint32_t lane_vecs(uint32_t head_dim, uint32_t lanes) { return divide_up(head_dim / 4, lanes); }
 
+/// Two vectors of a key to a lane, one where many heads share it, as each takes registers for its queries and sums; more only where a
+/// subgroup is too small, and as many heads as registers are left for.
 static decode_shape decode_shape_of(const op_policy *policy, uint32_t group, uint32_t head_dim) {
-    uint32_t lanes = 1, vecs = group <= 4 ? 2 : 1, wanted;
-    while (lanes < DECODE_WORKGROUP && lane_vecs(head_dim, lanes) > vecs) lanes *= 2;
-    wanted = lanes;
-    while (lanes > policy->subgroup_size && lanes > 1) lanes /= 2;
-    bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && lane_vecs(head_dim, lanes) <= 4;
-    if (!subgroup) lanes = wanted;
-    uint32_t heads = 1;
-    for (uint32_t n = 2; n * lane_vecs(head_dim, lanes) <= DECODE_VECS; n++)
-        if (group % n == 0) heads = n;
-    return (decode_shape){.lanes = lanes, .heads = heads, .subgroup = subgroup};
+    const uint32_t vecs = group <= DECODE_VECS / 2 ? 2 : 1;
+    if (policy->lanes || policy->deterministic || !(policy->tiers & ZS_TIER_SUBGROUP)) return (decode_shape){0};
+    decode_shape shape = {.lanes = 1};
+    while (shape.lanes < policy->subgroup_size && lane_vecs(head_dim, shape.lanes) > vecs) shape.lanes *= 2;
+    const uint32_t taken = lane_vecs(head_dim, shape.lanes);
+    if (taken > DECODE_VECS / 2) return shape; // the sums of so many groups of lanes do not fit 16 KiB
+    for (uint32_t n = 1; n * taken <= DECODE_VECS; n++)
+        if (group % n == 0) shape.heads = n;
+    return shape;
 }
 
 /// Workgroups that share a row's positions.
 static uint32_t decode_shares(uint32_t rows, uint32_t groups) {
-    uint32_t shares = ATTENTION_FILL / (rows * groups);
+    uint32_t all = rows * groups, shares = all ? ATTENTION_FILL / all : 1;
     return shares > ATTENTION_SHARES ? ATTENTION_SHARES : shares > 0 ? shares : 1;
 }
 
-static bool has_decode(const op_policy *policy) { return !policy->lanes && !policy->deterministic; }
-
 uint64_t op_attention_partials(op_policy policy, uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
-    if (!has_decode(&policy)) return 0;
-    return ATTENTION_FILL * 4ull * (1 + decode_shape_of(&policy, heads / kv_heads, head_dim).heads * (2 + head_dim));
+    const decode_shape shape = decode_shape_of(&policy, heads / kv_heads, head_dim);
+    return shape.heads ? ATTENTION_FILL * 4ull * (1 + shape.heads * (2 + head_dim)) : 0;
 }
 
 uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
@@ -114,18 +123,14 @@ static void record_lanes(const op_recorder *recorder, const op_attention *op, op
     op_record(recorder, dispatch);
 }
 
-static void record_decode(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
-    static const uint32_t modules[KV_TYPES][2] = {{SHADER_attention_decode_f32, SHADER_attention_decode_f32_subgroup},
-                                                  {SHADER_attention_decode_f16, SHADER_attention_decode_f16_subgroup},
-                                                  {SHADER_attention_decode_q8, SHADER_attention_decode_q8_subgroup}};
-    uint32_t group = op->heads / op->kv_heads;
-    decode_shape shape = decode_shape_of(&recorder->policy, group, op->head_dim);
+static void record_decode(const op_recorder *recorder, const op_attention *op, decode_shape shape, op_dispatch *dispatch) {
+    static const uint32_t modules[KV_TYPES] = {SHADER_attention_decode_f32, SHADER_attention_decode_f16, SHADER_attention_decode_q8};
+    const uint32_t size = recorder->policy.subgroup_size;
     dispatch->key = (gpu_kernel_key){
-        .module = modules[op->kv][shape.subgroup],
-        .subgroup_size = shape.subgroup ? recorder->policy.subgroup_size : 0,
-        .constant_count = shape.subgroup ? 7 : 6,
-        .constants = {DECODE_WORKGROUP, op->head_dim, shape.heads, group, shape.lanes, op->kv == KV_F32 ? 2 : 4,
-                      recorder->policy.subgroup_size},
+        .module = modules[op->kv],
+        .subgroup_size = size,
+        .constant_count = 7,
+        .constants = {DECODE_WORKGROUP, op->head_dim, shape.heads, op->heads / op->kv_heads, shape.lanes, op->kv == KV_F32 ? 2 : 4, size},
     };
     dispatch->groups[0] = op->rows;
     dispatch->groups[1] = op->heads / shape.heads;
@@ -135,14 +140,13 @@ static void record_decode(const op_recorder *recorder, const op_attention *op, o
 
 static void record_tiles(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
     static const uint32_t modules[KV_TYPES] = {SHADER_attention_tiles_f32, SHADER_attention_tiles_f16, SHADER_attention_tiles_q8};
-    uint32_t group = op->heads / op->kv_heads;
-    uint32_t queries = tile_queries(op->head_dim);
-    if (op->decode || group > queries) queries = group;
+    const uint32_t group = op->heads / op->kv_heads, heads = tile_heads(group, op->head_dim);
     dispatch->key = (gpu_kernel_key){
         .module = modules[op->kv],
-        .constant_count = 4,
-        .constants = {TILES_WORKGROUP, op->head_dim, group, queries},
+        .constant_count = 5,
+        .constants = {TILES_WORKGROUP, op->head_dim, heads, op->decode ? heads : tile_queries(op->head_dim), group},
     };
+    dispatch->groups[1] = op->heads / heads;
     op_record(recorder, dispatch);
 }
 
@@ -175,7 +179,6 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .out_ = op->out,
         .q_stride = op->q_stride,
         .out_stride = op->out_stride,
-        .heads = op->heads,
         .kv_heads = op->kv_heads,
         .page_base = op_page_base(op->kv, op->layer, op->kv_heads, op->head_dim),
         .spans = op->spans,
@@ -191,11 +194,12 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .work = {.bytes = pairs / KV_PAGE_TOKENS * (double)kv_page_bytes(op->kv, op->kv_heads, op->head_dim),
                  .flops = 4.0 * pairs * op->heads * op->head_dim},
     };
-    uint32_t keys = op->decode ? 0 : matrix_keys(&recorder->policy, op->heads / op->kv_heads, op->head_dim);
+    const uint32_t group = op->heads / op->kv_heads, keys = op->decode ? 0 : matrix_keys(&recorder->policy, group, op->head_dim);
+    const decode_shape decode = op->decode ? decode_shape_of(&recorder->policy, group, op->head_dim) : (decode_shape){0};
     if (recorder->policy.lanes)
         record_lanes(recorder, op, &dispatch);
-    else if (op->decode && has_decode(&recorder->policy))
-        record_decode(recorder, op, &dispatch);
+    else if (decode.heads)
+        record_decode(recorder, op, decode, &dispatch);
     else if (keys)
         record_matrix(recorder, op, keys, &dispatch);
     else

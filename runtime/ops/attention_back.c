@@ -21,7 +21,7 @@ static PushAttentionBack push_of(const op_attention_back *op) {
         .dv_offset = op->dv_offset,
         .heads = op->heads,
         .kv_heads = op->kv_heads,
-        .page_base = op->layer * 2 * KV_PAGE_TOKENS * op->kv_heads * op->head_dim,
+        .page_base = op_page_base(KV_F32, op->layer, op->kv_heads, op->head_dim),
         .rows = op->rows,
         .window = op->window,
         .whole = op->whole,

@@ -5,7 +5,9 @@ const char *kv_type_name(kv_type type) {
     return names[type];
 }
 
-bool kv_type_suits(kv_type type, uint32_t head_dim) { return head_dim % (type == KV_Q8 ? KV_BLOCK : 4) == 0; }
+bool kv_type_suits(kv_type type, uint32_t head_dim) {
+    return type == KV_Q8 ? head_dim % KV_BLOCK == 0 && head_dim <= 256 : head_dim % 4 == 0;
+}
 
 uint64_t kv_page_bytes(kv_type type, uint32_t kv_heads, uint32_t head_dim) {
     uint64_t values = 2ull * KV_PAGE_TOKENS * kv_heads * head_dim;

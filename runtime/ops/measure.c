@@ -145,7 +145,7 @@ static zs_status put_spans(trial *t, const op_policy *policy, zs_error *error) {
 }
 
 static zs_status create_attention(trial *t, zs_error *error) {
-    const uint64_t rows_bytes = 4ull * ROWS * SIDE, page_bytes = 2ull * 2 * KV_PAGE_TOKENS * KV_HEADS * HEAD_DIM;
+    const uint64_t rows_bytes = 4ull * ROWS * SIDE, page_bytes = kv_page_bytes(KV_F16, KV_HEADS, HEAD_DIM);
     t->record = record_attention;
     zs_status status = trial_create(t, rows_bytes + sizeof(attention_memory) + PAGES * page_bytes, error);
     if (status) return status;

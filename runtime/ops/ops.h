@@ -39,7 +39,7 @@ typedef struct op_policy {
     op_matrix_shape matrix_shape; // many rows on matrix units, where an operation has operands; tile 0: not
     uint32_t matrix_fill;         // workgroups that fill the device: of fewer, sums are split between several; 0: never
     uint32_t matrix_attention; // attention of many rows on matrix units, where it fits, by the kernel of ZS_TIER_MATRIX or ZS_TIER_MATRIX2;
-                               // keys and values are no f32 then; 0: not
+                               // keys and values are not f32 then; 0: not
     gpu_matrix_units matrix;
     op_matvec matvec[MATRIX_TYPES][OP_MATVEC_CLASSES];
     op_matvec integers[MATRIX_TYPES][OP_MATVEC_CLASSES]; // by products of integers, where dot allows it; rows 0: not
@@ -52,7 +52,7 @@ typedef struct op_policy {
 
 /// How keys and values are kept: kv.glsl.
 typedef enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPES } kv_type;
-/// Bytes of the keys and values of KV_PAGE_TOKENS positions in one layer. KV_Q8 takes heads of a multiple of KV_BLOCK.
+/// Bytes of the keys and values of KV_PAGE_TOKENS positions in one layer. KV_Q8 takes heads of a multiple of KV_BLOCK, at most 256.
 uint64_t kv_page_bytes(kv_type type, uint32_t kv_heads, uint32_t head_dim);
 /// "f32", "f16", "q8_0"; static.
 const char *kv_type_name(kv_type type);

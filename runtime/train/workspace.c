@@ -46,7 +46,7 @@ static uint64_t operand_bytes(const zs_model *model, const train_limits *limits)
 
 uint64_t train_page_count(const train_limits *limits) { return limits->rows / KV_PAGE_TOKENS + limits->sequences; }
 /// Of one layer's keys and values.
-static uint64_t layer_floats(const zs_model *model) { return 2ull * KV_PAGE_TOKENS * model->config.kv_heads * model->config.head_dim; }
+static uint64_t layer_floats(const zs_model *model) { return kv_page_bytes(KV_F32, model->config.kv_heads, model->config.head_dim) / 4; }
 uint64_t train_page_floats(const zs_model *model, const train_limits *limits) { return (limits->kept + 1ull) * layer_floats(model); }
 /// Rows, and copies of rows in front of a sequence's own in its first page.
 static uint64_t row_count(const train_limits *limits) { return limits->rows + (KV_PAGE_TOKENS - 1ull) * limits->sequences; }

@@ -32,6 +32,7 @@ class Figures(program.TinyTest):
         self.assertEqual({name: figure["unit"] for name, figure in figures.items()}, expected)
         for name, figure in figures.items():
             self.assertGreaterEqual(figure["value"], 0 if name == "decode_idle" else 1e-9, name)
+            self.assertLess(figure["value"], 100 if name == "decode_idle" else float("inf"), name)
             self.assertLessEqual(figure["min"], figure["value"], name)
             self.assertLessEqual(figure["value"], figure["max"], name)
             self.assertEqual("bar" in figure, name in BARS, name)

@@ -20,7 +20,7 @@ HOT = [
     ("decode, q4_0, integers", r"matvec_q4_dot subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
     ("decode, gate · up, q4_0, integers", r"matvec_q4_dot subgroup \d+ \d+,1,\d+,\d+,1,(4|12),2"),
     ("decode, q8_0, integers", r"matvec_q8_dot subgroup \d+ \d+,1,\d+,\d+,1,0,1,\d+ "),
-    ("decode, attention", r"attention_decode_f16_subgroup subgroup \d+ 128,128,4,4,"),
+    ("decode, attention", r"attention_decode_f16 subgroup \d+ 128,128,4,4,"),
     ("sampling", r"sample "),
     ("prefill, f16", r"matmul_f16 128,1,(0|2),1 "),
     ("prefill, q4_0", r"matmul_q4 128,1,(0|2),1 "),

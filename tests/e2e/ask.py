@@ -71,8 +71,11 @@ class Ask(program.TinyTest):
     def test_wrong_weights_of_a_mix(self):
         by = ["ask", "-m", self.factored, "--experts", self.experts(), "Hello", "--alpha"]
         for alpha, message in [("math=0,code=0", "all weights of the mix are 0"), ("maths=1", "no expert named 'maths'"),
-                               ("math", "not of the form NAME=WEIGHT"), ("math=much", "not a number"), ("math=nan", "not a sensible number")]:
+                               ("math", "not of the form NAME=WEIGHT"), ("math=much", "not a number"), ("math=nan", "not a sensible number"),
+                               ("math=0.5, math=0.5", "math is named twice")]:
             self.refused(1, message, by=[*by, alpha])
+        self.assertIn("add up to 0.75", self.ok(*by, "math=0.5, code=0.25", "-n", "1").err)
+        self.assertNotIn("add up", self.ok(*by, "math=0.5,code=0.5", "-n", "1").err)
 
     def test_classifier_without_dispatcher(self):
         self.refused(1, "role=dispatcher", "strategy prompt works",
@@ -217,7 +220,7 @@ class Chat(program.TinyTest):
         self.assertEqual(result.status, 0)
         self.assertIn("not valid UTF-8", result.err)
         self.assertIn("zero byte", result.err)
-        self.assertIn("tokens at", result.err)
+        self.assertIn("1 token, cut short", result.err)
 
 
 class Score(program.TinyTest):

@@ -97,6 +97,18 @@ class Eval(program.TinyTest):
         self.write("else.results.jsonl", "mine\n")
         self.refused(1, "is no results of zsigma eval", by=self.eval("-o", self.path("else")))
 
+    def test_what_else_answers_depend_on(self):
+        by = self.eval("--strategy", "none", "-o", self.path("out"))
+        self.ok(*by)
+        for more, member in [(["--kv", "f16"], "kv"), (["--ctx", "200"], "context"), (["--mode", "composed:q8_0"], "mode"), (["--precision", "fast"], "precision")]:
+            self.refused(1, "other settings", member, by=[*by, *more])
+
+    def test_tables_of_others_are_kept(self):
+        mine = self.write("mine.md", "mine")
+        self.refused(1, "mine.md exists", by=self.eval("--strategy", "none", "-o", self.path("mine")))
+        self.assertEqual(open(mine, encoding="utf-8").read(), "mine")
+        self.assertFalse(os.path.exists(self.path("mine.results.jsonl")))
+
     def test_shots_and_instruction(self):
         shots = self.data({"prompt": "one?", "answer": "1"}, {"prompt": "two?", "answer": "2"}, name="shots.jsonl")
         plain, told = (self.ok_json(*self.eval(*more, "--limit", "1"))["strategies"][0]["prefill_tokens"]

@@ -198,6 +198,14 @@ class Supervised(program.TinyTest):
         self.write("taught.safetensors", "mine")
         self.refused(1, "exists: choose another name", by=self.train())
 
+    def test_outputs_are_looked_at_before_the_work(self):
+        drawing = self.write("drawing.svg", "mine")
+        self.refused(1, "drawing.svg exists", by=self.train("--log", self.path("new"), "--plot", drawing))
+        self.assertEqual(open(drawing, encoding="utf-8").read(), "mine")
+        by = self.train()
+        by[by.index("-o") + 1] = self.path("nowhere/taught.safetensors")
+        self.refused(1, "taught.safetensors", "nowhere: No such file", by=by)
+
     def test_terminal(self):
         status, shown = program.on_terminal(*self.train("--valid", self.valid))
         self.assertEqual(status, 0, shown)

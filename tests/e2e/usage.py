@@ -53,14 +53,16 @@ class WrongUse(program.ProgramTest):
 
     def test_values(self):
         for arguments, message in [
-            (["--ctx", "many"], "--ctx many: a whole number is expected"),
-            (["--ctx", "-1"], "a whole number is expected"),
-            (["--ctx", "99999999999"], "a whole number is expected"),
+            (["--ctx", "many"], "--ctx many: a whole number from 1 to 4294967295 is expected"),
+            (["--ctx", "-1"], "a whole number from 1"),
+            (["--ctx", "0"], "a whole number from 1"),
+            (["--ctx", "99999999999"], "to 4294967295 is expected"),
+            (["--top-k", "-1"], "--top-k -1: a whole number below 4294967296 is expected"),
             (["--temp", "hot"], "--temp hot: a number from 0 on is expected"),
             (["--temp", "nan"], "a number from 0 on is expected"),
             (["--ctx"], "--ctx needs a value (N)"),
             (["-n"], "-n needs a value (N)"),
-            (["-n", "-3"], "-n -3: a whole number is expected"),
+            (["-n", "-3"], "-n -3: a whole number from 1"),
             (["--json=yes"], "--json takes no value"),
             (["--tier", "high"], "--tier high: one of strict, subgroup, storage, half, dot, matrix, matrix2 is expected"),
             (["--precision", "low"], "--precision low: one of exact, fast is expected"),

@@ -34,6 +34,8 @@ static const attention_case cases[] = {
     {5, 5, 80, false, 1, {{0, 35}}, 0},
     {6, 2, 16, false, 1, {{0, 65}}, 0},
     {2, 1, 256, false, 1, {{30, 5}}, 0},
+    {14, 1, 256, false, 1, {{40, 3}}, 0},
+    {11, 1, 96, false, 1, {{33, 4}}, 0},
     // scores of hundreds: exponentials over- and underflow unless the maximum is taken out
     {9, 3, 64, false, 12, {{0, 70}}, 0},
     {4, 4, 32, false, 1e-3f, {{0, 33}}, 0},
@@ -55,6 +57,8 @@ static const attention_case cases[] = {
     {14, 2, 64, true, 1, {{500, 1}, {12, 1}}, 0},
     {16, 1, 64, true, 1, {{150, 1}}, 0},
     {10, 2, 128, true, 1, {{77, 1}, {333, 1}}, 0},
+    {6, 3, 96, true, 1, {{70, 1}, {12, 1}}, 0},
+    {14, 1, 256, true, 1, {{40, 1}}, 0},
     // windows: of one position, within a page, across pages, longer than what there is; with them scores of twice the usual scale
     {9, 3, 64, false, 1, {{0, 40}, {90, 20}}, 1},
     {9, 3, 64, false, 1, {{0, 100}, {60, 5}}, 13},
@@ -144,8 +148,8 @@ static attention_data make_data(harness *h, const attention_case *c, kv_type kv)
                                                 .page_rows = d.sequences});
     op->step = d.step = a.step;
     d.spans = a.spans;
-    op_policy gpu = {.lanes = false};
-    d.partial_bytes = c->decode ? (size_t)op_attention_partials(gpu, c->heads, c->kv_heads, c->head_dim) : 0;
+    const op_policy most = {.tiers = ZS_TIER_SUBGROUP, .subgroup_size = 64}; // smaller ones have fewer heads a workgroup
+    d.partial_bytes = c->decode ? (size_t)op_attention_partials(most, c->heads, c->kv_heads, c->head_dim) : 0;
     d.partials = harness_put(h, NULL, d.partial_bytes);
     if (d.partial_bytes) memset(harness_before(h, d.partials), 0, 4 * ATTENTION_FILL);
     return d;

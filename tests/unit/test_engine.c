@@ -299,7 +299,11 @@ static void test_kv_refused(void **state) {
     zs_error error;
     assert_int_equal(zs_engine_create(model, &(zs_engine_params){.kv = ZS_KV_Q8_0}, &engine, &error), ZS_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "multiple of 32"));
+    assert_int_equal(zs_engine_create(model, &(zs_engine_params){.kv = (zs_kv_type)17}, &engine, &error), ZS_ERROR_ARGUMENT);
     assert_null(engine);
+    zs_plan plan;
+    assert_int_equal(zs_plan_file(device, dense_path, &(zs_plan_params){.engine = {.kv = ZS_KV_Q8_0}}, &plan, &error),
+                     ZS_ERROR_UNSUPPORTED);
     zs_model_destroy(&model);
 }
 
