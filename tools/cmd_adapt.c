@@ -411,6 +411,9 @@ static void report(const adapting *a) {
     zs_search_score score, held;
     const double *alpha = zs_search_best(a->search, &score, &held);
     double tokens = (double)(a->prefill_tokens + a->decode_tokens);
+    if ((a->held_out ? held : score).accuracy <= a->base.accuracy)
+        cli_note(a->common, "warning: no mix that was found gets more examples right than the base model, on %s",
+                 a->held_out ? "those held out" : "all of them");
     json_t *weights = json_object();
     for (uint32_t i = 0; i < a->expert_count; i++) { // of a column per matrix: their mean
         double sum = 0;

@@ -70,6 +70,7 @@ class Adapt(program.TinyTest):
         result = self.ok(*self.adapt(*command(0), output="part.safetensors"))
         self.assertIn("going on from iteration 1", result.err)
         self.assertIn("; the base model: 0.0 % of them (", result.out)
+        self.assertIn("no mix that was found gets more examples right", result.err)
         self.assertEqual(self.bytes("part.safetensors"), self.bytes("whole.safetensors"))
         self.write("bad.safetensors.search.json", "{")
         self.refused(1, "is damaged", by=self.adapt(output="bad.safetensors"))
