@@ -13,17 +13,17 @@ typedef struct rope_case {
     uint32_t sequences, rows; // rows of each sequence in the step
     uint32_t first;           // position of each sequence's first row
     bool bias;
-    uint32_t copies; // of the first sequence's first rows, for one more sequence
     bool nan;        // among the first row's keys; KV_Q8 only
+    uint32_t copies; // of the first sequence's first rows, for one more sequence
 } rope_case;
 
 static const rope_case cases[] = {
-    {9, 3, 64, 1, 1, 0, false, 0, false},    {9, 3, 64, 1, 100, 0, false, 0, false},  {9, 3, 64, 3, 5, 30, false, 3, false},
-    {4, 4, 32, 2, 33, 31, false, 20, false}, {8, 1, 128, 1, 7, 700, false, 1, false}, {32, 8, 64, 2, 9, 60, false, 0, false},
-    {3, 1, 80, 2, 17, 15, false, 0, false},  {1, 1, 4, 1, 3, 62, false, 0, false},    {2, 2, 16, 5, 1, 95, false, 0, false},
-    {9, 3, 64, 3, 5, 30, true, 3, false},    {8, 1, 128, 1, 7, 700, true, 0, false},  {3, 1, 80, 2, 17, 15, true, 0, false},
-    {1, 1, 4, 1, 3, 62, true, 2, false},     {3, 1, 96, 2, 7, 30, true, 3, false},    {5, 1, 160, 1, 3, 60, false, 1, false},
-    {1, 1, 256, 1, 2, 0, true, 0, false},    {4, 2, 64, 1, 3, 5, false, 0, true},
+    {9, 3, 64, 1, 1, 0, false, false, 0},    {9, 3, 64, 1, 100, 0, false, false, 0},  {9, 3, 64, 3, 5, 30, false, false, 3},
+    {4, 4, 32, 2, 33, 31, false, false, 20}, {8, 1, 128, 1, 7, 700, false, false, 1}, {32, 8, 64, 2, 9, 60, false, false, 0},
+    {3, 1, 80, 2, 17, 15, false, false, 0},  {1, 1, 4, 1, 3, 62, false, false, 0},    {2, 2, 16, 5, 1, 95, false, false, 0},
+    {9, 3, 64, 3, 5, 30, true, false, 3},    {8, 1, 128, 1, 7, 700, true, false, 0},  {3, 1, 80, 2, 17, 15, true, false, 0},
+    {1, 1, 4, 1, 3, 62, true, false, 2},     {3, 1, 96, 2, 7, 30, true, false, 3},    {5, 1, 160, 1, 3, 60, false, false, 1},
+    {1, 1, 256, 1, 2, 0, true, false, 0},    {4, 2, 64, 1, 3, 5, false, true, 0},
 };
 
 enum { LAYERS = 3, LAYER = 1 };
