@@ -16,7 +16,6 @@
 #version 450
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#extension GL_KHR_memory_scope_semantics : require
 #include "refs.glsl"
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
@@ -69,17 +68,17 @@ void load_queries(uint row, uint head, uint lane, out vec4 q[STATE]) {
     }
 }
 
+// Where vector i of a lane lies in a page, behind `base`.
+uint element(uint base, uint kv_head, uint position, uint lane, uint i) {
+    return base + kv_index(position, push.kv_heads, kv_head, HEAD_DIM) + 4u * vector_of(lane, i);
+}
+
 // Takes in keys first … first + KEYS − 1 of a page, of which those outside lowest … last do not count (behind last, last is read instead).
 void take_keys(uvec2 page, uint kv_head, uint first, uint lowest, uint last, uint lane, vec4 q[STATE], inout State state) {
     KvBits keys[BITS], values[BITS];
-    const uint to_values = kv_values(push.kv_heads, HEAD_DIM);
-    [[unroll]] for (uint j = 0u; j < KEYS; j++) {
-        uint at = push.page_base + kv_index(min(first + j, last), push.kv_heads, kv_head, HEAD_DIM);
-        [[unroll]] for (uint i = 0u; i < VECS; i++) {
-            keys[j * VECS + i] = kv_fetch(page, at + 4u * vector_of(lane, i));
-            values[j * VECS + i] = kv_fetch(page, at + to_values + 4u * vector_of(lane, i));
-        }
-    }
+    const uint of_keys = push.page_base, of_values = push.page_base + kv_values(push.kv_heads, HEAD_DIM);
+    [[unroll]] for (uint i = 0u; i < BITS; i++) keys[i] = kv_fetch(page, element(of_keys, kv_head, min(first + i / VECS, last), lane, i % VECS));
+    [[unroll]] for (uint i = 0u; i < BITS; i++) values[i] = kv_fetch(page, element(of_values, kv_head, min(first + i / VECS, last), lane, i % VECS));
 
     float scores[SCORES];
     [[unroll]] for (uint j = 0u; j < KEYS; j++) {
@@ -209,7 +208,8 @@ void main() {
     leave(group, lane, slot + gl_WorkGroupID.z, parts == 1u, to, state);
     if (parts == 1u) return;
     memoryBarrierBuffer();
-    controlBarrier(gl_ScopeWorkgroup, gl_ScopeDevice, gl_StorageSemanticsBuffer | gl_StorageSemanticsShared, gl_SemanticsAcquireRelease);
+    barrier();
+    memoryBarrierBuffer();
     if (id == 0u) arrived = atomicAdd(CounterRef(push.partials).v[place], 1u);
     barrier();
     if (arrived + 1u != parts) return;

@@ -29,7 +29,7 @@ HOT = [
     ("64 rows on matrix units, q8_0", r"matmul_matrix_q8 .*,1,2,1,\d+,16,16,16,64,\d+,64,\d+ "),
     ("composing on matrix units, q8_0", r"matmul_back_matrix_q8 .*,16,16,16,128,\d+,128,1 "),
     ("prefill, attention on matrix units", r"attention_matrix_f16 subgroup \d+ \d+,128,4,"),
-    ("prefill, attention", r"attention_tiles_f16 128,128,4,16 "),
+    ("prefill, attention", r"attention_tiles_f16 128,128,4,16,4 "),
 ]
 COLUMNS = 9  # VGPRs SGPRs spilled scratch LDS code waves latency 1/through
 
