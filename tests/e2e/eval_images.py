@@ -106,9 +106,9 @@ class EvalImages(program.TinyTest):
         self.images("ab.jpg", folder=".")
         data = self.write("textvqa.json", json.dumps({"data": [{"question": "What?", "question_id": 5, "image_id": "ab", "answers": ["x"] * 10}]}))
         lines = self.write("lines.jsonl", json.dumps({"prompt": "What?" + SUFFIX, "answer": "x", "image": "ab.jpg"}))
-        self.ok(*self.eval("textvqa", data, "-o", self.path("textvqa")))
+        self.ok(*self.eval("textvqa", data, "-o", self.path("read")))
         self.ok(*self.eval("label", lines, "-o", self.path("lines")))
-        self.assertEqual(self.results("textvqa")[1]["answer"], self.results("lines")[1]["answer"])
+        self.assertEqual(self.results("read")[1]["answer"], self.results("lines")[1]["answer"])
 
     def test_examples_have_images_too(self):
         self.images("3.png", folder="shots/images")
