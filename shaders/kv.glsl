@@ -17,14 +17,12 @@ KvBits kv_fetch(uvec2 page, uint i) { return Word2Ref(page).v[i / 4u]; }
 vec4 kv_unpack(KvBits bits) { return vec4(unpackHalf2x16(bits.x), unpackHalf2x16(bits.y)); }
 void kv_store_pair(uvec2 page, uint i, vec2 value) { UintRef(page).v[i / 2u] = packHalf2x16(value); }
 #elif defined(KV_Q8)
+#include "bytes.glsl"
 #define KvBits uvec2
 // The scale of a block, in words of its page.
 uint kv_scale(uint i) { return (push.page_base + 2u * kv_values(push.kv_heads, HEAD_DIM)) / 4u + (i - push.page_base) / KV_BLOCK; }
 KvBits kv_fetch(uvec2 page, uint i) { return uvec2(WordRef(page).v[i / 4u], WordRef(page).v[kv_scale(i)]); }
-vec4 kv_unpack(KvBits bits) {
-    int w = int(bits.x);
-    return uintBitsToFloat(bits.y) * vec4((w << 24) >> 24, (w << 16) >> 24, (w << 8) >> 24, w >> 24);
-}
+vec4 kv_unpack(KvBits bits) { return uintBitsToFloat(bits.y) * signed_bytes_to_vec4(bits.x); }
 #else
 #define KvBits vec4
 KvBits kv_fetch(uvec2 page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }

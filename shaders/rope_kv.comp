@@ -70,9 +70,6 @@ void main() {
         }
     }
 
-    bool is_kept = is_there && !is_q;
-    uvec2 page = kv_page(row.sequence, row.position);
-    uint to = push.page_base + (is_v ? kv_values(push.kv_heads, HEAD_DIM) : 0u) + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM);
 #ifdef KV_Q8
     uint in_group = gl_LocalInvocationID.x / (HEAD_DIM / 4u) * HEAD_DIM;
     head_values[in_group + i] = a.x;
@@ -80,11 +77,14 @@ void main() {
     head_values[in_group + i + HEAD_DIM / 2u] = b.x;
     head_values[in_group + i + HEAD_DIM / 2u + 1u] = b.y;
     barrier();
-    if (is_kept) put_bytes(page, to, in_group, 2u * i);
+#endif
+    if (!is_there || is_q) return;
+    uvec2 page = kv_page(row.sequence, row.position);
+    uint to = push.page_base + (is_v ? kv_values(push.kv_heads, HEAD_DIM) : 0u) + kv_index(row.position, push.kv_heads, kv_head, HEAD_DIM);
+#ifdef KV_Q8
+    put_bytes(page, to, in_group, 2u * i);
 #else
-    if (is_kept) {
-        kv_store_pair(page, to + i, a);
-        kv_store_pair(page, to + i + HEAD_DIM / 2u, b);
-    }
+    kv_store_pair(page, to + i, a);
+    kv_store_pair(page, to + i + HEAD_DIM / 2u, b);
 #endif
 }

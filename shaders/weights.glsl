@@ -28,16 +28,12 @@ uint weight_place(uint row, uint count) { return row / WEIGHT_GROUP * WEIGHT_GRO
 // Elements of a plane of `count` elements a row.
 uint weight_plane(uint rows, uint count) { return (rows + WEIGHT_GROUP - 1u) / WEIGHT_GROUP * WEIGHT_GROUP * count; }
 
+#include "bytes.glsl"
+
 vec4 bytes_to_vec4(uint w) { return vec4(w & 255u, (w >> 8) & 255u, (w >> 16) & 255u, w >> 24); }
 
 // Bytes 0…3 and 4…7 of a word of nibbles.
 uvec2 nibbles(uint w) { return uvec2(w, w >> 4) & 0x0f0f0f0fu; }
-
-// Signed bytes: an arithmetic shift brings each one down.
-vec4 signed_bytes_to_vec4(uint w) {
-    int i = int(w);
-    return vec4((i << 24) >> 24, (i << 16) >> 24, (i << 8) >> 24, i >> 24);
-}
 
 // The half at index i of its plane, from the word that holds it.
 float half_of(uint word, uint i) {

@@ -32,6 +32,8 @@ enum {
     BENCH_IMAGE_TOKENS = 3072
 };
 
+/// Some bars are a GPU's.
+bool bench_on_gpu(const bench *b);
 /// Milliseconds of a monotonic clock.
 double bench_now_ms(void);
 /// ids[count] as tests/bench/llama_cpp.mjs draws them: never the same twice, so that no cached prefix helps.

@@ -14,7 +14,7 @@ void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count) {
     }
 }
 
-static bool on_gpu(const bench *b) { return zs_device_get_info(b->stack.device)->type != ZS_DEVICE_CPU; }
+bool bench_on_gpu(const bench *b) { return zs_device_get_info(b->stack.device)->type != ZS_DEVICE_CPU; }
 
 /// A session that goes on whatever it samples, with a new prompt.
 static zs_status open_session(bench *b, uint32_t expert, uint32_t prompt_tokens, zs_session **session, zs_error *error) {
@@ -111,7 +111,7 @@ static zs_status measure_decode(bench *b, const char *name, uint32_t sessions, u
     if (!status) figures_add(&b->figures, name, "tokens/s", rates, b->runs);
     if (!status && idle && early > 0) {
         figure *f = figures_add(&b->figures, "decode_idle", "%", shares, b->runs);
-        if (on_gpu(b)) f->bar = 3;
+        if (bench_on_gpu(b)) f->bar = 3;
     }
     free(rates);
     free(shares);
@@ -158,7 +158,7 @@ static zs_status measure_limit(bench *b, uint32_t depth, double bytes, uint32_t 
         figures_add_value(&b->figures, "decode_limit", "ms", limit);
         figures_add_value(&b->figures, "decode_limit_stages", "%", 100 * stages_ms / limit);
         figure *f = figures_add(&b->figures, "decode_over_limit", "ratio", over, b->runs);
-        if (on_gpu(b)) f->bar = 1.1;
+        if (bench_on_gpu(b)) f->bar = 1.1;
     }
     free(over);
     return status;

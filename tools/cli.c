@@ -162,6 +162,8 @@ static const char *const kv_names[] = {[ZS_KV_F32] = "f32", [ZS_KV_F16] = "f16",
 
 const char *cli_kv_name(zs_kv_type type) { return kv_names[type]; }
 
+const char *cli_precision_name(zs_precision precision) { return precision == ZS_PRECISION_EXACT ? "exact" : "fast"; }
+
 zs_precision cli_precision(const cli_common *common) {
     if (!common->precision) return ZS_PRECISION_DEFAULT;
     return strcmp(common->precision, "exact") == 0 ? ZS_PRECISION_EXACT : ZS_PRECISION_FAST;

@@ -113,6 +113,8 @@ zs_status cli_open_planned(const cli_common *common, const char *model_path, con
 void cli_close(cli_stack *stack);
 /// "f32", "f16", "q8_0"; static.
 const char *cli_kv_name(zs_kv_type type);
+/// "exact" or "fast"; static.
+const char *cli_precision_name(zs_precision precision);
 zs_precision cli_precision(const cli_common *common);
 /// The common options that an engine has.
 void cli_engine_options(const cli_common *common, zs_engine_params *params);

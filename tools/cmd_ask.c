@@ -30,7 +30,7 @@ static int ask(asking *a, const cli_common *common, const char *question) {
         const zs_device_info *device = zs_device_get_info(a->stack.device);
         const zs_engine_info *engine = zs_engine_get_info(a->stack.engine);
         cli_note(common, "device %s (%s), mode %s, precision %s, context %u", device->name, device->driver, engine->mode,
-                 engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", engine->context);
+                 cli_precision_name(engine->precision), engine->context);
     }
     zs_status status = zs_ask(a->stack.engine, question, &a->params, &answer, &error);
     asking_end_line(a);

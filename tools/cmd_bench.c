@@ -196,8 +196,8 @@ static void print_json(bench *b) {
     const zs_model_info *model = zs_model_get_info(b->stack.model);
     json_t *object = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "device", device->name, "driver", device->driver,
                                "tiers", tier_names(b->stack.device), "model", model->name, "type", model->weight_type, "mode", engine->mode,
-                               "precision", engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", "kv", cli_kv_name(engine->kv),
-                               "runs", (json_int_t)b->runs, "figures", figures_json(&b->figures, b->before));
+                               "precision", cli_precision_name(engine->precision), "kv", cli_kv_name(engine->kv), "runs",
+                               (json_int_t)b->runs, "figures", figures_json(&b->figures, b->before));
     if (b->kernel_tables) json_object_set(object, "kernels", b->kernel_tables);
     cli_print_json(object);
 }
@@ -223,7 +223,7 @@ static void print_table(bench *b) {
     const zs_engine_info *engine = zs_engine_get_info(b->stack.engine);
     const zs_model_info *model = zs_model_get_info(b->stack.model);
     printf("%s, %s %s, precision %s, keys and values as %s\n%s (%s)\n\n", model->name, engine->mode, model->weight_type,
-           engine->precision == ZS_PRECISION_EXACT ? "exact" : "fast", cli_kv_name(engine->kv), device->name, device->driver);
+           cli_precision_name(engine->precision), cli_kv_name(engine->kv), device->name, device->driver);
     if (b->figures.count) figures_print(&b->figures, b->before, b->markdown);
     const char *step;
     json_t *rows;

@@ -296,10 +296,10 @@ static zs_status make_results(evaluation *e, zs_error *error) {
 }
 
 static zs_status write_whole(const evaluation *e, const char *end, const char *text, zs_error *error) {
-    char path[4096];
+    char path[EVAL_MAX_PATH];
     whole_file *file = NULL;
-    snprintf(path, sizeof path, "%s%s", e->output, end);
-    zs_status status = whole_file_create(path, &file, error);
+    zs_status status = eval_path(e, end, path, error);
+    if (!status) status = whole_file_create(path, &file, error);
     if (status) return status;
     fputs(text, whole_file_stream(file));
     return whole_file_commit(&file, error);

@@ -59,6 +59,9 @@ typedef struct evaluation {
     FILE *log; // results as they come; NULL without --output
 } evaluation;
 
+enum { EVAL_MAX_PATH = 4096 };
+/// The name of an output, OUTPUT with an ending.
+zs_status eval_path(const evaluation *e, const char *ending, char path[EVAL_MAX_PATH], zs_error *error);
 /// Reads OUTPUT.results.jsonl of an interrupted run, if there is one, and opens it to be gone on with. Refuses one of other settings,
 /// naming the difference; begins it anew under --force.
 zs_status eval_log_open(evaluation *e, zs_error *error);

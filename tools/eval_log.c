@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static zs_status log_path(const evaluation *e, char *path, size_t size, zs_error *error) {
-    int length = snprintf(path, size, "%s.results.jsonl", e->output);
-    if (length > 0 && (size_t)length < size) return ZS_OK;
+zs_status eval_path(const evaluation *e, const char *ending, char path[EVAL_MAX_PATH], zs_error *error) {
+    int length = snprintf(path, EVAL_MAX_PATH, "%s%s", e->output, ending);
+    if (length > 0 && length < EVAL_MAX_PATH) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_ARGUMENT, "the name %s is too long", e->output);
 }
 
@@ -82,18 +82,18 @@ static zs_status check_tables(const evaluation *e, zs_error *error) {
     static const char *const endings[] = {".md", ".json"};
     zs_status status = ZS_OK;
     for (size_t i = 0; i < 2 && !status; i++) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s%s", e->output, endings[i]);
-        status = whole_file_check(path, e->common->force, error);
+        char path[EVAL_MAX_PATH];
+        status = eval_path(e, endings[i], path, error);
+        if (!status) status = whole_file_check(path, e->common->force, error);
     }
     return status;
 }
 
 zs_status eval_log_open(evaluation *e, zs_error *error) {
-    char path[4096];
+    char path[EVAL_MAX_PATH];
     bool found = false;
     if (!e->output) return ZS_OK;
-    zs_status status = log_path(e, path, sizeof path, error);
+    zs_status status = eval_path(e, ".results.jsonl", path, error);
     if (status) return status;
     e->log = e->common->force ? NULL : fopen(path, "r+");
     if (e->log) status = resume(e, path, e->log, &found, error);

@@ -3,11 +3,8 @@
 #include "expert_grid.h"
 #include "whole_file.h"
 
-#include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct comparison {
     uint32_t shared, only_a, only_b;
@@ -70,21 +67,13 @@ static void print_comparison(const cli_common *common, const zs_expert *a, const
 /// The drawing appears only when complete.
 static zs_status draw(const expert_grid *grid, const zs_expert *a, const zs_expert *b, const char *path, bool force, zs_error *error) {
     char title[256];
-    zs_status writable = whole_file_check(path, force, error);
-    if (writable) return writable;
-    size_t room = strlen(path) + 5;
-    char *temporary = malloc(room);
-    if (!temporary) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for %s", path);
-    snprintf(temporary, room, "%s.tmp", path);
+    whole_file *file = NULL;
+    zs_status status = whole_file_check(path, force, error);
+    if (!status) status = whole_file_create(path, &file, error);
+    if (status) return status;
     snprintf(title, sizeof title, "z of %.100s and %.100s", zs_expert_get_info(a)->name, zs_expert_get_info(b)->name);
-    FILE *file = fopen(temporary, "w");
-    bool drawn = file && expert_grid_draw(grid, title, file);
-    if (file) drawn &= fclose(file) == 0;
-    zs_status status =
-        drawn && rename(temporary, path) == 0 ? ZS_OK : zs_error_set(error, ZS_ERROR_IO, "cannot write %s: %s", path, strerror(errno));
-    if (status && file) unlink(temporary);
-    free(temporary);
-    return status;
+    expert_grid_draw(grid, title, whole_file_stream(file));
+    return whole_file_commit(&file, error);
 }
 
 int expert_compare(const cli_common *common, const char *first, const char *second, const char *svg) {

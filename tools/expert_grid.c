@@ -92,7 +92,7 @@ static void put_title(const char *title, FILE *file) {
     for (const char *c = title; *c; c++) fputc(strchr("<>&\"'", *c) || (unsigned char)*c < ' ' ? '.' : *c, file);
 }
 
-bool expert_grid_draw(const expert_grid *grid, const char *title, FILE *file) {
+void expert_grid_draw(const expert_grid *grid, const char *title, FILE *file) {
     enum { CELL = 18, LEFT = 90, TOP = 50 };
     double most = 0;
     for (uint32_t i = 0; i < grid->layers; i++) {
@@ -125,5 +125,4 @@ bool expert_grid_draw(const expert_grid *grid, const char *title, FILE *file) {
     for (uint32_t i = 0; i < grid->layers; i += 5)
         fprintf(file, "<text x=\"%u\" y=\"%u\">%u</text>\n", LEFT + CELL * i + 3, TOP + CELL * grid->kind_count + 14, i);
     fputs("</svg>\n", file);
-    return !ferror(file);
 }

@@ -17,7 +17,7 @@ bool expert_grid_make(const zs_expert *a, const zs_expert *b, expert_grid *grid)
 void expert_grid_free(expert_grid *grid);
 void expert_grid_print(const expert_grid *grid);
 json_t *expert_grid_json(const expert_grid *grid);
-/// A square per matrix, the darker the more z differs. False when it cannot be written, errno tells.
-bool expert_grid_draw(const expert_grid *grid, const char *title, FILE *file);
+/// A square per matrix, the darker the more z differs. Whether it could be written, the file tells.
+void expert_grid_draw(const expert_grid *grid, const char *title, FILE *file);
 
 #endif

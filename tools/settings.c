@@ -48,7 +48,7 @@ uint64_t settings_file_bytes(const char *path) {
 
 void settings_add_engine(json_t *settings, const zs_engine *engine) {
     const zs_engine_info *info = zs_engine_get_info(engine);
-    json_object_set_new(settings, "precision", json_string(info->precision == ZS_PRECISION_EXACT ? "exact" : "fast"));
+    json_object_set_new(settings, "precision", json_string(cli_precision_name(info->precision)));
     json_object_set_new(settings, "kv", json_string(cli_kv_name(info->kv)));
     json_object_set_new(settings, "mode", json_string(info->mode));
     json_object_set_new(settings, "context", json_integer(info->context));

@@ -3,7 +3,6 @@
 #include "whole_file.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 typedef struct dumping {
     const train_options *options;
@@ -76,9 +75,8 @@ static void report(const dumping *d, double seconds) {
 
 static zs_status dump(dumping *d, zs_error *error) {
     const train_options *o = d->options;
-    zs_status writable = whole_file_check(o->gradient, o->common->force, error);
-    if (writable) return writable;
-    zs_status status = train_data_read(&(task_files){.data = o->data}, NULL, &d->data, error);
+    zs_status status = whole_file_check(o->gradient, o->common->force, error);
+    if (!status) status = train_data_read(&(task_files){.data = o->data}, NULL, &d->data, error);
     if (!status) status = cli_open_model(o->common, o->model, &d->stack, error);
     if (!status)
         status = train_data_encode(&d->data, d->stack.model, &(train_data_params){.context = train_context(o, d->stack.model)}, error);

@@ -6,7 +6,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static zs_status cannot(const char *what, const char *path, zs_error *error) {
     return zs_error_set(error, ZS_ERROR_IO, "cannot %s %s: %s", what, path, strerror(errno));

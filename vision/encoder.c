@@ -102,37 +102,35 @@ static uint64_t stats_bytes(const vision_encoder *e) {
     return e->params.gradients ? 8ull * e->params.tiles * e->positions * e->tower->config.heads : 0;
 }
 
-/// Where the arrays lie in their buffer, and its size.
-typedef struct arrays_layout {
-    uint64_t places, views, place_rows, view_rows, spans, back_spans, position_index, feature_index, picked_begin, picked_from, pages,
-        turns, patches, size;
-} arrays_layout;
-
-static uint64_t take(uint64_t *at, uint64_t bytes) {
-    uint64_t place = *at;
+/// The next bytes of host memory, NULL where there is none yet.
+static void *take(char *host, uint64_t *at, uint64_t bytes) {
+    char *place = host ? host + *at : NULL;
     *at += (bytes + 255) / 256 * 256;
     return place;
 }
 
-static arrays_layout lay_arrays(const vision_encoder *e) {
+/// Where the arrays lie in their buffer's host memory (NULL: only for the size, which it returns).
+static uint64_t lay_arrays(const vision_encoder *e, char *host, encoder_arrays *a) {
     const vision_config *c = &e->tower->config;
     const uint64_t tiles = e->params.tiles, rows = tiles * e->positions;
-    arrays_layout l = {0};
-    l.places = take(&l.size, sizeof(Step));
-    l.views = take(&l.size, sizeof(Step));
-    l.place_rows = take(&l.size, rows * sizeof(Row));
-    l.view_rows = take(&l.size, rows * sizeof(Row));
-    l.spans = take(&l.size, tiles * e->spans_per_tile * sizeof(Span));
-    l.back_spans = take(&l.size, tiles * e->back_spans_per_tile * sizeof(Span));
-    l.position_index = take(&l.size, rows * 4);
-    l.feature_index = take(&l.size, rows * 4);
-    l.picked_begin = take(&l.size, 4 * (rows + 1));
-    l.picked_from = take(&l.size, rows * 4);
-    l.pages = take(&l.size, 8 * tiles * e->pages_per_tile);
-    l.turns = take(&l.size, 8ull * e->positions * (c->hidden / c->heads / 2));
-    l.patches = take(&l.size, 4 * rows * e->patch_stride);
-    return l;
+    uint64_t size = 0;
+    a->places = take(host, &size, sizeof(Step));
+    a->views = take(host, &size, sizeof(Step));
+    a->place_rows = take(host, &size, rows * sizeof(Row));
+    a->view_rows = take(host, &size, rows * sizeof(Row));
+    a->spans = take(host, &size, tiles * e->spans_per_tile * sizeof(Span));
+    a->back_spans = take(host, &size, tiles * e->back_spans_per_tile * sizeof(Span));
+    a->position_index = take(host, &size, rows * 4);
+    a->feature_index = take(host, &size, rows * 4);
+    a->picked_begin = take(host, &size, 4 * (rows + 1));
+    a->picked_from = take(host, &size, rows * 4);
+    a->pages = take(host, &size, 8 * tiles * e->pages_per_tile);
+    a->turns = take(host, &size, 8ull * e->positions * (c->hidden / c->heads / 2));
+    a->patches = take(host, &size, 4 * rows * e->patch_stride);
+    return size;
 }
+
+static uint64_t arrays_bytes(const vision_encoder *e) { return lay_arrays(e, NULL, &(encoder_arrays){0}); }
 
 /// An encoder's counts and strides, without its buffers.
 static vision_encoder shape_of(const vision_tower *tower, const vision_encoder_params *params) {
@@ -152,7 +150,7 @@ static vision_encoder shape_of(const vision_tower *tower, const vision_encoder_p
 
 uint64_t vision_encoder_bytes(const vision_tower *tower, const vision_encoder_params *params) {
     const vision_encoder e = shape_of(tower, params);
-    uint64_t bytes = operands_bytes(&e) + pages_bytes(&e) + lay_arrays(&e).size + stats_bytes(&e);
+    uint64_t bytes = operands_bytes(&e) + pages_bytes(&e) + arrays_bytes(&e) + stats_bytes(&e);
     for (uint32_t i = 0; i < ACTIVATION_COUNT; i++) bytes += activation_bytes(&e, i);
     return params->gradients ? bytes + (tower->config.layers + 1ull) * activation_bytes(&e, ACTIVATION_X) : bytes;
 }
@@ -184,25 +182,10 @@ static zs_status create_inputs(vision_encoder *e, zs_error *error) {
 }
 
 static zs_status create_arrays(vision_encoder *e, zs_error *error) {
-    const arrays_layout l = lay_arrays(e);
     encoder_arrays *a = &e->arrays;
-    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_SHARED, l.size, true, "patches", &a->buffer, error);
-    if (status) return status;
-    char *host = a->buffer.mapped;
-    a->places = (Step *)(void *)(host + l.places);
-    a->views = (Step *)(void *)(host + l.views);
-    a->place_rows = (Row *)(void *)(host + l.place_rows);
-    a->view_rows = (Row *)(void *)(host + l.view_rows);
-    a->spans = (Span *)(void *)(host + l.spans);
-    a->back_spans = (Span *)(void *)(host + l.back_spans);
-    a->position_index = (uint32_t *)(void *)(host + l.position_index);
-    a->feature_index = (uint32_t *)(void *)(host + l.feature_index);
-    a->picked_begin = (uint32_t *)(void *)(host + l.picked_begin);
-    a->picked_from = (uint32_t *)(void *)(host + l.picked_from);
-    a->pages = (uint64_t *)(void *)(host + l.pages);
-    a->turns = (float *)(void *)(host + l.turns);
-    a->patches = (float *)(void *)(host + l.patches);
-    return ZS_OK;
+    zs_status status = gpu_buffer_create(e->device, GPU_MEMORY_SHARED, arrays_bytes(e), true, "patches", &a->buffer, error);
+    if (!status) lay_arrays(e, a->buffer.mapped, a);
+    return status;
 }
 
 // ---- what does not change ------------------------------------------------------------------------------------------

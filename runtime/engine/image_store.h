@@ -24,7 +24,4 @@ typedef struct image_store {
     gpu_buffer index;     // of a prompt's rows in it
 } image_store;
 
-/// Bytes of the features of as many rows of a decoder's width as tokens, which is what live sessions can have in their prompts.
-uint64_t image_store_bytes(uint32_t width, uint32_t tokens);
-
 #endif

@@ -123,7 +123,10 @@ static zs_status add_image(zs_engine *engine, const stored_image *image, uint64_
 
 // ---- memory --------------------------------------------------------------------------------------------------------
 
-uint64_t image_store_bytes(uint32_t width, uint32_t tokens) { return 4ull * tokens * vision_stride(width); }
+/// Of as many rows of the decoder's width as tokens, which is what live sessions can have in their prompts.
+static uint64_t features_bytes(const vision_tower *tower, uint32_t tokens) {
+    return 4ull * tokens * vision_stride(tower->config.text_hidden);
+}
 
 /// A tower's heads may be of any length, so bytes do not serve it.
 static vision_encoder_params encoder_params(const op_policy *policy, kv_type kv, uint32_t tiles) {
@@ -140,7 +143,7 @@ uint64_t engine_image_bytes(const zs_model *model, const model_workspace_params 
     const op_policy policy = model_workspace_policy(model, params);
     uint32_t tiles = params->context / vision_config_features(&tower->config) + 1;
     const vision_encoder_params encoder = encoder_params(&policy, params->kv, vision_encoder_tiles(tower, tiles, 0));
-    return image_store_bytes(tower->config.text_hidden, kv_tokens) + vision_encoder_bytes(tower, &encoder) + projected_bytes(tower, tiles);
+    return features_bytes(tower, kv_tokens) + vision_encoder_bytes(tower, &encoder) + projected_bytes(tower, tiles);
 }
 
 /// Room for `tiles` tiles whose rows are `tokens` in all.
@@ -152,8 +155,8 @@ static zs_status prepare(zs_engine *engine, uint32_t tiles, uint32_t tokens, zs_
     const vision_encoder_params encoder = encoder_params(&engine->workspace->policy, engine->workspace->params.kv, turn);
     store->stride = vision_stride(tower->config.text_hidden);
     store->capacity = engine->params.kv_tokens;
-    zs_status status = gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, image_store_bytes(tower->config.text_hidden, store->capacity),
-                                          "image features", &store->features, error);
+    zs_status status =
+        gpu_buffer_reserve(device, GPU_MEMORY_DEVICE, features_bytes(tower, store->capacity), "image features", &store->features, error);
     if (!status && !store->command) status = gpu_command_create(device, "images", &store->command, error);
     if (!status && store->encoder && vision_encoder_capacity(store->encoder) < turn) vision_encoder_destroy(&store->encoder);
     if (!status && !store->encoder) status = vision_encoder_create(device, tower, &encoder, &store->encoder, error);

@@ -80,12 +80,15 @@ static void set_q8(const kv_pages *kv, uint8_t *pages, size_t at, float *block) 
 
 void kv_pages_set(harness *h, const kv_pages *kv, size_t at, float *vector) {
     uint8_t *bytes = harness_before(h, kv->base);
-    for (uint32_t i = 0; i < kv->head_dim; i += KV_BLOCK)
-        if (kv->type == KV_Q8) set_q8(kv, bytes, at + i, vector + i);
-    if (kv->type == KV_F32) memcpy(bytes + 4 * at, vector, 4 * kv->head_dim);
-    for (uint32_t i = 0; i < kv->head_dim && kv->type == KV_F16; i++) {
-        uint16_t half = half_from_float(vector[i]);
-        memcpy(bytes + 2 * (at + i), &half, 2);
-        vector[i] = half_to_float(half);
+    if (kv->type == KV_Q8) {
+        for (uint32_t i = 0; i < kv->head_dim; i += KV_BLOCK) set_q8(kv, bytes, at + i, vector + i);
+    } else if (kv->type == KV_F16) {
+        for (uint32_t i = 0; i < kv->head_dim; i++) {
+            uint16_t half = half_from_float(vector[i]);
+            memcpy(bytes + 2 * (at + i), &half, 2);
+            vector[i] = half_to_float(half);
+        }
+    } else {
+        memcpy(bytes + 4 * at, vector, 4 * kv->head_dim);
     }
 }
