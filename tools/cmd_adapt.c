@@ -1,4 +1,5 @@
 #include "asking.h"
+#include "drafts.h"
 #include "image_shelf.h"
 #include "scorer.h"
 #include "settings.h"
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_COMPLAINTS = 20, PARALLEL = 16, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
+enum { MOST_COMPLAINTS = 20, PARALLEL = 64, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
 
 /// An example as ids, for the likelihood of its right answer.
 typedef struct example {
@@ -34,6 +35,7 @@ typedef struct adapting {
     data_file file;
     uint32_t left_out, held_out; // examples: the last held_out of the file are held out
     example *examples;           // [file.count]
+    drafts *drafts;              // of answers to them
     size_t longest;              // tokens of a question and its answer
     size_t rows;                 // of all examples' prompts
     image_shelf shelf;
@@ -42,9 +44,9 @@ typedef struct adapting {
     zs_search *search;
     json_t *settings;
     char state_path[MAX_PATH];
-    double seconds; // of earlier runs too
-    uint64_t prefill_tokens, decode_tokens;
-    zs_search_score base; // of the base model: on the held-out examples, or on all where none are
+    double seconds;                                          // of earlier runs too
+    uint64_t prefill_tokens, decode_tokens, accepted_tokens; // the last: of answers, what drafts foresaw
+    zs_search_score base;                                    // of the base model: on the held-out examples, or on all where none are
 } adapting;
 
 static void leave_out(void *user, uint32_t line, const char *reason) {
@@ -119,12 +121,14 @@ static zs_status make_examples(adapting *a, zs_error *error) {
     a->examples = calloc(a->file.count, sizeof *a->examples);
     if (!a->examples) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the examples");
     zs_status status = look_at_images(a, error);
+    if (!status) status = drafts_create(a->file.count, &a->drafts, error);
     if (status) return status;
     for (size_t i = 0; i < a->file.count; i++) {
         example *e = &a->examples[i];
         status = encode(a, &a->file.items[i], e, error);
-        if (status) return status;
         a->rows += e->rows;
+        if (!status) status = drafts_add(a->drafts, i, e->answer, e->answer_count, error);
+        if (status) return status;
         size_t answer = e->answer_count > a->asking.params.max_tokens ? e->answer_count : a->asking.params.max_tokens;
         if (e->rows + answer > a->longest) a->longest = e->rows + answer;
         if (a->longest > (limit < context ? limit : context))
@@ -168,7 +172,9 @@ static bool take_answer(void *user, size_t index, const zs_answer *answer) {
     trial *t = user;
     double score = 0;
     const zs_progress progress = cli_progress(t->a->common);
-    t->status = scorer_score(t->a->scorer, &t->a->file.items[t->first + index % t->count], answer->text, &score, &t->error);
+    const size_t item = t->first + index % t->count;
+    t->status = scorer_score(t->a->scorer, &t->a->file.items[item], answer->text, &score, &t->error);
+    if (!t->status) t->status = drafts_add(t->a->drafts, item, answer->tokens, answer->token_count, &t->error);
     t->scores[index / t->count].accuracy += score / (double)t->count;
     uint32_t done = zs_search_iterations(t->a->search);
     if (!t->status && !progress.report(progress.user, "search", done, t->a->iterations))
@@ -188,6 +194,7 @@ static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
         questions[i] = a->examples[t->first + i % t->count].question.question;
         questions[i].expert = t->mixes ? t->mixes[i / t->count] : NULL;
         questions[i].stream = i % t->count; // members draw alike
+        drafts_apply(a->drafts, t->first + i % t->count, &questions[i]);
     }
     zs_status status = zs_ask_batch(a->asking.stack.engine, questions, total, &params, take_answer, t, error);
     free(questions);
@@ -257,21 +264,36 @@ static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
     return status;
 }
 
+static zs_status score_group(trial *t, const double *alpha, uint32_t members, zs_error *error) {
+    adapting *a = t->a;
+    const size_t size = (size_t)a->expert_count * a->columns;
+    t->mixes = calloc(members, sizeof(zs_expert *));
+    zs_status status = t->mixes ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    for (uint32_t m = 0; m < members && !status; m++) {
+        t->scores[m] = (zs_search_score){0};
+        status = zs_expert_mix(a->asking.stack.model, a->experts, a->expert_count, alpha + m * size, a->per_matrix, &t->mixes[m], error);
+    }
+    if (!status) status = answer_all(t, members, error);
+    if (!status) status = score_answers(t, members, error);
+    for (uint32_t m = 0; t->mixes && m < members; m++) zs_expert_destroy(&t->mixes[m]);
+    free(t->mixes);
+    return status;
+}
+
+/// As many members at a time as have their questions asked side by side: the keys and values of these are there when their right answers
+/// are scored.
 static zs_status score_population(void *user, const double *alpha, uint32_t members, bool held_out, zs_search_score *scores,
                                   zs_error *error) {
     adapting *a = user;
-    size_t searched = a->file.count - a->held_out, size = (size_t)a->expert_count * a->columns;
-    trial t = {.a = a, .first = held_out ? searched : 0, .count = held_out ? a->held_out : searched, .scores = scores};
-    t.mixes = calloc(members, sizeof(zs_expert *));
-    zs_status status = t.mixes ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
-    for (uint32_t m = 0; m < members && !status; m++) {
-        scores[m] = (zs_search_score){0};
-        status = zs_expert_mix(a->asking.stack.model, a->experts, a->expert_count, alpha + m * size, a->per_matrix, &t.mixes[m], error);
+    const size_t searched = a->file.count - a->held_out, size = (size_t)a->expert_count * a->columns;
+    trial t = {.a = a, .first = held_out ? searched : 0, .count = held_out ? a->held_out : searched};
+    const uint32_t sessions = zs_engine_get_info(a->asking.stack.engine)->max_sessions;
+    const uint32_t together = sessions > t.count ? sessions / (uint32_t)t.count : 1;
+    zs_status status = ZS_OK;
+    for (uint32_t m = 0; m < members && !status; m += together) {
+        t.scores = scores + m;
+        status = score_group(&t, alpha + m * size, members - m < together ? members - m : together, error);
     }
-    if (!status) status = answer_all(&t, members, error);
-    if (!status) status = score_answers(&t, members, error);
-    for (uint32_t m = 0; t.mixes && m < members; m++) zs_expert_destroy(&t.mixes[m]);
-    free(t.mixes);
     return status;
 }
 
@@ -312,6 +334,7 @@ static zs_status take_state(adapting *a, const json_t *root, zs_error *error) {
     a->seconds = json_number_value(json_object_get(root, "seconds"));
     a->prefill_tokens = (uint64_t)json_integer_value(json_object_get(root, "prefill_tokens"));
     a->decode_tokens = (uint64_t)json_integer_value(json_object_get(root, "decode_tokens"));
+    a->accepted_tokens = (uint64_t)json_integer_value(json_object_get(root, "accepted_tokens"));
     cli_note(a->common, "going on from iteration %u of %s", zs_search_iterations(a->search), a->state_path);
     return ZS_OK;
 }
@@ -334,8 +357,9 @@ static zs_status save_state(const adapting *a, zs_error *error) {
     if (state) zs_search_get_state(a->search, state);
     for (size_t i = 0; state && i < size; i++) json_array_append_new(list, json_real(state[i]));
     free(state);
-    json_t *root = json_pack("{s:O, s:f, s:I, s:I, s:o}", "settings", a->settings, "seconds", a->seconds, "prefill_tokens",
-                             (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens, "state", list);
+    json_t *root = json_pack("{s:O, s:f, s:I, s:I, s:I, s:o}", "settings", a->settings, "seconds", a->seconds, "prefill_tokens",
+                             (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens, "accepted_tokens",
+                             (json_int_t)a->accepted_tokens, "state", list);
     whole_file *file = NULL;
     zs_status status = root && state ? whole_file_create(a->state_path, &file, error)
                                      : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the state");
@@ -389,6 +413,7 @@ static zs_status search(adapting *a, zs_error *error) {
         a->seconds += cli_now_seconds() - start;
         a->prefill_tokens += stats->prefill_tokens;
         a->decode_tokens += stats->decode_tokens;
+        a->accepted_tokens += stats->accepted_tokens;
         zs_search_best(a->search, &score, NULL);
         if (a->common->verbose)
             cli_note(a->common, "iteration %u: %.1f %% right, log-probability %.4f, %.1f s", zs_search_iterations(a->search),
@@ -410,7 +435,7 @@ static zs_status save_mix(const adapting *a, zs_error *error) {
 static void report(const adapting *a) {
     zs_search_score score, held;
     const double *alpha = zs_search_best(a->search, &score, &held);
-    double tokens = (double)(a->prefill_tokens + a->decode_tokens);
+    double tokens = (double)(a->prefill_tokens + a->decode_tokens + a->accepted_tokens);
     if ((a->held_out ? held : score).accuracy <= a->base.accuracy)
         cli_note(a->common, "warning: no mix that was found gets more examples right than the base model, on %s",
                  a->held_out ? "those held out" : "all of them");
@@ -422,13 +447,13 @@ static void report(const adapting *a) {
     }
     if (a->common->json) {
         cli_print_json(json_pack(
-            "{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:o}", "output", a->output, "alpha", weights,
+            "{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:o}", "output", a->output, "alpha", weights,
             "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
             (json_int_t)zs_search_iterations(a->search), "accuracy", score.accuracy, "logprob", score.logprob, "held_out_accuracy",
             a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy", a->base.accuracy, "base_logprob", a->base.logprob,
             "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens,
-            "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out, "transfer",
-            transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
+            "accepted_tokens", (json_int_t)a->accepted_tokens, "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out",
+            (json_int_t)a->left_out, "transfer", transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
         return;
     }
     const char *name;
@@ -478,6 +503,7 @@ static void close_adapting(adapting *a) {
     json_decref(a->settings);
     for (size_t i = 0; a->examples && i < a->file.count; i++) free_example(&a->examples[i]);
     free(a->examples);
+    drafts_destroy(&a->drafts);
     free(a->experts);
     data_file_free(&a->file);
     image_shelf_free(&a->shelf);

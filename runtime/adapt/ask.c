@@ -207,15 +207,16 @@ zs_status ask_encode(zs_engine *engine, const char *question, const zs_ask_param
     return status;
 }
 
-zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params *p, uint32_t expert, uint64_t stream, answering *a,
+zs_status ask_begin(zs_engine *engine, const zs_question *question, const zs_ask_params *p, uint32_t expert, answering *a,
                     zs_error *error) {
     uint32_t *ids = NULL;
     size_t count = 0;
     *a = (answering){.params = p, .tokenizer = engine->model->tokenizer};
-    const zs_session_params session = {.expert = expert, .sampling = p->sampling, .stream = stream};
-    zs_status status = ask_encode(engine, question, p, expert, &ids, &count, error);
+    const zs_session_params session = {.expert = expert, .sampling = p->sampling, .stream = question->stream};
+    zs_status status = ask_encode(engine, question->text, p, expert, &ids, &count, error);
     if (!status) status = zs_session_create(engine, &session, &a->session, error);
     if (!status) status = zs_session_set_prompt(a->session, ids, count, error);
+    if (!status) status = zs_session_set_draft(a->session, question->draft, question->draft_count, error);
     if (!status) status = zs_session_generate(a->session, p->max_tokens ? p->max_tokens : 512, error);
     free(ids);
     return status;
@@ -253,7 +254,7 @@ static zs_status run_pass2(zs_engine *engine, const char *question, const zs_ask
                            zs_error *error) {
     answering a;
     zs_engine_stats before = engine->stats;
-    zs_status status = ask_begin(engine, question, p, expert, 0, &a, error);
+    zs_status status = ask_begin(engine, &(zs_question){.text = question}, p, expert, &a, error);
     if (!status) status = zs_engine_run(engine, take_token, &a, error);
     if (!status) status = ask_finish(&a, answer, error);
     answer->prefill_ms = engine->stats.prefill_ms - before.prefill_ms;

@@ -26,9 +26,10 @@ zs_status ask_choose_experts(zs_engine *engine, const char *const *questions, si
 /// The conversation with the question, up to where the answer begins, as ids (images encoded under the expert); the caller frees them.
 zs_status ask_encode(zs_engine *engine, const char *question, const zs_ask_params *params, uint32_t expert, uint32_t **ids, size_t *count,
                      zs_error *error);
-/// Pass 2: a session with the question, about to answer. After a failure, too, ask_end.
-zs_status ask_begin(zs_engine *engine, const char *question, const zs_ask_params *params, uint32_t expert, uint64_t stream,
-                    answering *answering, zs_error *error);
+/// Pass 2: a session with the question, about to answer; of it the text, stream and draft, the rest by params. After a failure, too,
+/// ask_end.
+zs_status ask_begin(zs_engine *engine, const zs_question *question, const zs_ask_params *params, uint32_t expert, answering *answering,
+                    zs_error *error);
 /// A token of its session; false: no more are wanted.
 bool ask_take_token(answering *answering, uint32_t token);
 /// Fills the answer's text and tokens.

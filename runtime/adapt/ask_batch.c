@@ -35,8 +35,7 @@ static zs_status begin_next(batch *b, size_t slot, zs_error *error) {
     if (b->next == b->count) return ZS_OK;
     size_t i = b->next++;
     b->places[slot] = i;
-    zs_status status =
-        ask_begin(b->engine, b->questions[i].text, &b->params[i], b->experts[i], b->questions[i].stream, &b->slots[slot], error);
+    zs_status status = ask_begin(b->engine, &b->questions[i], &b->params[i], b->experts[i], &b->slots[slot], error);
     if (status) ask_end(&b->slots[slot]);
     return status;
 }

@@ -8,10 +8,6 @@ typedef struct batch {
     uint32_t pending_count;
 } batch;
 
-static bool is_live(const zs_session *session) {
-    return session && !session->done && engine_serves(session->engine, session) && session->seq.computed + 1 == session->seq.count;
-}
-
 /// Whether a session ended, went or changed since the batch began: the steps go on without it.
 static bool is_outdated(const zs_engine *engine, const batch *b) {
     for (uint32_t i = 0; i < b->count; i++) {
@@ -71,7 +67,8 @@ static zs_status command_for(zs_engine *engine, uint32_t count, uint32_t longest
 static zs_status begin(zs_engine *engine, batch *b, zs_error *error) {
     *b = (batch){0};
     for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
-        if (is_live(engine->sessions[i])) b->sessions[b->count++] = session_refer(engine->sessions[i]);
+        if (session_decodes(engine->sessions[i]) && !engine->sessions[i]->draft)
+            b->sessions[b->count++] = session_refer(engine->sessions[i]);
     }
     zs_status status = b->count ? engine_drain(engine, error) : ZS_OK; // the arrays are about to be rewritten
     for (uint32_t i = 0; i < b->count && !status; i++) {

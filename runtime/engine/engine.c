@@ -61,10 +61,12 @@ zs_status engine_check_kv(const zs_model *model, const zs_engine_params *p, zs_e
                         kv_type_name(kv_of(p->kv)), KV_BLOCK, model->config.head_dim);
 }
 
+uint32_t engine_logit_rows(const zs_engine_params *p) { return p->max_sessions < ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : p->max_sessions; }
+
 static model_workspace_params workspace_params(const zs_engine_params *p) {
     return (model_workspace_params){
         .max_rows = p->max_rows < p->max_sessions ? p->max_sessions : p->max_rows,
-        .max_logit_rows = p->max_sessions < ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : p->max_sessions,
+        .max_logit_rows = engine_logit_rows(p),
         .context = p->context,
         .kv = kv_of(p->kv),
         .fast = p->precision == ZS_PRECISION_FAST,
@@ -101,7 +103,7 @@ static zs_status check_memory(const zs_engine *e, zs_error *error) {
 
 static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, step_arrays *a, zs_error *error) {
     uint64_t rows_at = 256, spans_at = rows_at + rows * sizeof(Row), logit_rows_at = spans_at + rows * sizeof(Span);
-    uint64_t logits = workspace_params(&e->params).max_logit_rows, targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
+    uint64_t logits = engine_logit_rows(&e->params), targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
     zs_status status = gpu_buffer_create(e->model->device, GPU_MEMORY_SHARED, size, true, name, &a->buffer, error);
     if (status) return status;
     uint8_t *host = a->buffer.mapped;
@@ -123,6 +125,7 @@ static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, st
         .scale_stride = e->model->scale_count,
         .page_stride = e->page_stride,
     };
+    a->step[1] = *a->step;
     return ZS_OK;
 }
 
@@ -231,8 +234,8 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
         return status;
     }
     const model_workspace_params w = workspace_params(&e->params);
-    e->cache_capacity = CACHE_ENTRIES;
-    e->cache = calloc(CACHE_ENTRIES, sizeof *e->cache);
+    e->cache_capacity = CACHE_ENTRIES + e->params.max_sessions;
+    e->cache = calloc(e->cache_capacity, sizeof *e->cache);
     e->sessions = calloc(e->params.max_sessions, sizeof *e->sessions);
     e->decode_commands = calloc(e->params.max_sessions + 1, sizeof *e->decode_commands);
     if (!e->cache || !e->sessions || !e->decode_commands) status = zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");

@@ -33,7 +33,7 @@ typedef struct engine_memo {
 /// Arrays that the rows of a step are read from, in one GPU_MEMORY_SHARED buffer; prefill and decode have one each.
 typedef struct step_arrays {
     gpu_buffer buffer;
-    Step *step;
+    Step *step; // [2]; prefill: the second one's spans begin behind those of sessions that decode
     Row *rows;
     Span *spans;
     uint32_t *logit_rows, *targets;
@@ -77,6 +77,8 @@ struct zs_session {
     sequence seq;
     uint32_t prompt_count;
     uint32_t remaining; // tokens still wanted
+    uint32_t draft;     // tokens behind seq.count in seq.tokens that the next ones may be
+    uint32_t drafted;   // of them, the first ones, whose keys and values a step has computed
     bool done;
     float *logprobs; // [capacity], beside tokens
     gpu_buffer bits; // allowed mask, then seen mask; made on first need
@@ -92,6 +94,8 @@ typedef struct session_ref {
 session_ref session_refer(const zs_session *session);
 /// NULL when the session was destroyed or changed since.
 zs_session *session_find(const zs_engine *engine, session_ref ref);
+/// Whether the newest token is all that it has to compute, and its turn is now.
+bool session_decodes(const zs_session *session);
 /// ZS_ERROR_ARGUMENT when the session's expert was detached under it.
 zs_status session_check_expert(const zs_session *session, zs_error *error);
 
@@ -104,6 +108,8 @@ typedef struct engine_bytes {
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p);
 /// Features of images for kv_tokens, and what a prompt full of tiles takes to encode.
 uint64_t engine_image_bytes(const zs_model *model, const model_workspace_params *params, uint32_t kv_tokens);
+/// Rows whose logits one step can give.
+uint32_t engine_logit_rows(const zs_engine_params *p);
 /// The device's, where it was left open.
 zs_precision engine_precision(const zs_model *model, zs_precision asked);
 /// Fills in what was left open.
@@ -162,12 +168,13 @@ void engine_keep_memo(zs_engine *engine, uint64_t key, double value);
 /// Milliseconds of a monotonic clock.
 double engine_now_ms(void);
 
-/// Prefills whatever sessions with work have not computed and samples their first tokens; *worked tells whether there was any.
+/// Prefills whatever sessions with work have not computed and samples their first tokens; those that decode already go along.
+/// *worked tells whether there was any.
 zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error);
 /// Decodes until some session ends or a callback adds work.
 zs_status engine_decode(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error);
-/// Takes a sampled token into the session, tells the callback, and decides whether the session is done. A session whose logits
-/// are no numbers is stopped and forgets what it computed.
+/// Takes a sampled token into the session, moves its draft on or drops it, tells the callback, and decides whether the session is done. A
+/// session whose logits are no numbers is stopped and forgets what it computed.
 zs_status engine_take_token(zs_session *session, zs_token_callback on_token, void *user, zs_error *error);
 
 /// A run of rows of one sequence for a prefill step: positions seq.computed … end − 1.

@@ -22,9 +22,9 @@ uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t f
 }
 
 static bool needs_prefill(const zs_session *session) {
-    // A decoded session lacks only its newest token, which the next decode step takes in.
+    // A decoded session lacks only its newest token, which the next decode step takes in, unless a draft goes along with it.
     return session && !session->done && engine_serves(session->engine, session) &&
-           (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count);
+           (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count || session->draft);
 }
 
 // ---- prompts that begin alike --------------------------------------------------------------------------------------
@@ -74,46 +74,129 @@ static zs_status share_prompts(zs_engine *engine, bool *waits, zs_error *error) 
     return status;
 }
 
-/// One step: as many rows of waiting sessions as fit. sampled[i] tells which sessions finished their prompt, in logit order.
-static zs_status record_step(zs_engine *engine, session_ref *sampled, uint32_t *sampled_count, uint32_t *row_count, zs_error *error) {
-    step_arrays *a = &engine->prefill;
-    model_step step = {.step = a->step_address,
-                       .features = engine->images.features.address,
-                       .feature_rows = engine->images.capacity,
-                       .logit_rows = a->logit_rows_address};
-    bool waits[MAX_SESSIONS];
-    zs_status status = share_prompts(engine, waits, error);
+// ---- a step ---------------------------------------------------------------------------------------------------------
+
+/// Whose token a row's logits draw.
+typedef struct drawing {
+    session_ref session;
+    uint32_t position; // of the row
+} drawing;
+
+/// A step in the making.
+typedef struct prefill_step {
+    model_step step;
+    drawing drawn[MAX_SESSIONS]; // [step.logit_count]
+    uint32_t prompt_rows, draft_rows;
+} prefill_step;
+
+static void add_logits(zs_engine *engine, prefill_step *s, const zs_session *session, uint32_t row, uint32_t position) {
+    s->drawn[s->step.logit_count] = (drawing){session_refer(session), position};
+    engine->prefill.logit_rows[s->step.logit_count++] = row;
+}
+
+/// The session's rows from its computed position to `end`, at most as many as there is room for; returns how many.
+static uint32_t add_rows(zs_engine *engine, prefill_step *s, zs_session *session, uint32_t end) {
+    sequence *seq = &session->seq;
+    engine_write_pages(engine, session->index, seq, 0);
+    const prefill_run run = {.seq = seq, .table_row = session->index, .expert = session->params.expert, .end = end};
+    const uint32_t rows = prefill_fill_rows(engine, &run, s->step.rows, engine->params.max_rows - s->step.rows, &s->step.spans);
+    s->step.rows += rows;
+    if (seq->computed + rows > s->step.longest) s->step.longest = seq->computed + rows;
+    return rows;
+}
+
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/// Tokens of the draft that go along with the last row of a session, where the step has room for that.
+static uint32_t draft_rows(zs_engine *engine, const prefill_step *s, zs_session *session) {
+    const sequence *seq = &session->seq;
+    uint32_t room = engine->params.max_rows - s->step.rows - (seq->count - seq->computed);
+    uint32_t count = least(least(session->draft, session->remaining - 1), least(SAMPLED_RING - 1, room));
+    count = least(count, engine_logit_rows(&engine->params) - s->step.logit_count - 1);
+    return count && engine_reserve(engine, &session->seq, seq->count + count, NULL) ? 0 : count;
+}
+
+/// What is left of a prompt, as far as there is room, and if that is all of it a row of logits for it and for each token of the draft.
+static zs_status add_session(zs_engine *engine, prefill_step *s, zs_session *session, zs_error *error) {
+    sequence *seq = &session->seq;
+    const uint32_t left = seq->count - seq->computed, logits = engine_logit_rows(&engine->params) - s->step.logit_count;
+    const bool whole = left <= engine->params.max_rows - s->step.rows;
+    if (whole && logits == 0) return ZS_OK; // others' drafts took them
+    zs_status status = session_check_expert(session, error);
+    if (!status) status = engine_reserve(engine, seq, seq->count, error);
     if (status) return status;
-    for (uint32_t i = 0; i < engine->params.max_sessions && step.rows < engine->params.max_rows; i++) {
+    const uint32_t draft = whole ? draft_rows(engine, s, session) : 0, rows = add_rows(engine, s, session, seq->count + draft) - draft;
+    seq->prefilled = seq->prefilled == seq->computed ? seq->computed + rows : seq->prefilled;
+    seq->computed += rows;
+    session->drafted = draft;
+    s->prompt_rows += rows;
+    s->draft_rows += draft;
+    if (!whole) return ZS_OK;
+    for (uint32_t i = 0; i <= draft; i++) add_logits(engine, s, session, s->step.rows - 1 - draft + i, seq->count - 1 + i);
+    engine_write_sampler(session);
+    return ZS_OK;
+}
+
+/// The newest tokens of sessions that decode: what reads the weights for prompts serves them too. Not where they would leave too little
+/// room, nor where a row's bits must not depend on who else has work.
+static zs_status add_decoding(zs_engine *engine, prefill_step *s, zs_error *error) {
+    uint32_t count = 0;
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) count += session_decodes(engine->sessions[i]) && !engine->sessions[i]->draft;
+    if (engine->params.deterministic || count > engine->params.max_rows / 2) return ZS_OK;
+    for (uint32_t i = 0; i < engine->params.max_sessions && !status; i++) {
         zs_session *session = engine->sessions[i];
-        if (!needs_prefill(session) || waits[i]) continue;
-        sequence *seq = &session->seq;
+        if (!session_decodes(session) || session->draft) continue;
         status = session_check_expert(session, error);
-        if (!status) status = engine_reserve(engine, seq, seq->count, error);
-        if (status) return status;
-        engine_write_pages(engine, i, seq, 0);
-        prefill_run run = {.seq = seq, .table_row = i, .expert = session->params.expert, .end = seq->count};
-        uint32_t rows = prefill_fill_rows(engine, &run, step.rows, engine->params.max_rows - step.rows, &step.spans);
-        seq->computed += rows;
-        seq->prefilled = seq->prefilled + rows == seq->computed ? seq->computed : seq->prefilled;
-        step.rows += rows;
-        if (seq->computed > step.longest) step.longest = seq->computed;
-        if (seq->computed == seq->count) {
-            a->logit_rows[step.logit_count++] = step.rows - 1;
-            engine_write_sampler(session);
-            sampled[(*sampled_count)++] = session_refer(session);
-        }
+        if (!status) status = engine_reserve(engine, &session->seq, session->seq.count, error);
+        if (status) break;
+        s->step.decode_rows += add_rows(engine, s, session, session->seq.count);
+        add_logits(engine, s, session, s->step.rows - 1, session->seq.count - 1);
+        engine_write_sampler(session);
     }
-    *row_count = step.rows;
-    if (step.rows == 0) return ZS_OK;
-    gpu_command_set_profiling(engine->prefill_command, engine->profiling);
-    status = gpu_command_begin(engine->prefill_command, error);
+    engine->prefill.step[1].spans = engine->prefill.step->spans + s->step.decode_rows * sizeof(Span);
+    return status;
+}
+
+/// As many rows of waiting sessions as fit, behind those of the ones that decode; none where nobody waits.
+static zs_status fill_step(zs_engine *engine, prefill_step *s, zs_error *error) {
+    bool waits[MAX_SESSIONS], wanted = false;
+    zs_status status = share_prompts(engine, waits, error);
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) wanted = wanted || needs_prefill(engine->sessions[i]);
+    if (!status && wanted) status = add_decoding(engine, s, error);
+    for (uint32_t i = 0; i < engine->params.max_sessions && s->step.rows < engine->params.max_rows && !status; i++) {
+        if (needs_prefill(engine->sessions[i]) && !waits[i]) status = add_session(engine, s, engine->sessions[i], error);
+    }
+    return status;
+}
+
+static zs_status run_step(zs_engine *engine, const prefill_step *s, zs_error *error) {
+    gpu_command *command = engine->prefill_command;
+    gpu_command_set_profiling(command, engine->profiling);
+    zs_status status = gpu_command_begin(command, error);
     if (status) return status;
-    model_record(engine->running, engine->workspace, engine->prefill_command, &step);
-    if (step.logit_count)
-        model_record_sample(engine->running, engine->workspace, engine->prefill_command, &step, engine->samplers.address,
-                            engine->results.address, false);
-    return gpu_command_end(engine->prefill_command, error);
+    model_record(engine->running, engine->workspace, command, &s->step);
+    if (s->step.logit_count)
+        model_record_sample(engine->running, engine->workspace, command, &s->step, engine->samplers.address, engine->results.address,
+                            false);
+    status = gpu_command_end(command, error);
+    if (!status) status = engine_submit(engine, command, error);
+    return status ? status : engine_drain(engine, error);
+}
+
+/// Takes the tokens of a step's rows of logits, those behind a token that a draft did not foresee left out.
+static zs_status take_tokens(zs_engine *engine, const prefill_step *s, zs_token_callback on_token, void *user, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (uint32_t i = 0; i < s->step.logit_count && !status; i++) {
+        zs_session *session = session_find(engine, s->drawn[i].session);
+        if (!session || session->done) continue;
+        if (i < s->step.decode_rows) {
+            session->seq.computed++;
+            engine->stats.decode_tokens++;
+        }
+        if (session->seq.computed == s->drawn[i].position + 1) status = engine_take_token(session, on_token, user, error);
+    }
+    return status;
 }
 
 /// A failed step leaves nothing computed that may be reused.
@@ -124,29 +207,31 @@ static void forget(zs_engine *engine) {
 }
 
 zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error) {
-    session_ref sampled[MAX_SESSIONS];
     *worked = false;
     for (;;) {
-        uint32_t sampled_count = 0, rows = 0;
+        prefill_step s;
+        s.step = (model_step){.step = engine->prefill.step_address,
+                              .rest = engine->prefill.step_address + sizeof(Step),
+                              .features = engine->images.features.address,
+                              .feature_rows = engine->images.capacity,
+                              .logit_rows = engine->prefill.logit_rows_address};
+        s.prompt_rows = s.draft_rows = 0;
         double start = engine_now_ms();
         zs_status status = engine_check_cancelled(engine, error);
         if (!status) status = engine_drain(engine, error); // the arrays are about to be rewritten
-        if (!status) status = record_step(engine, sampled, &sampled_count, &rows, error);
-        if (!status && rows == 0) return ZS_OK;
-        if (!status) status = engine_submit(engine, engine->prefill_command, error);
-        if (!status) status = engine_drain(engine, error);
+        if (!status) status = fill_step(engine, &s, error);
+        if (!status && s.step.rows == 0) return ZS_OK;
+        if (!status) status = run_step(engine, &s, error);
         if (status) {
             forget(engine);
             return status;
         }
         *worked = true;
         engine->stats.steps++;
-        engine->stats.prefill_tokens += rows;
+        engine->stats.prefill_tokens += s.prompt_rows;
+        engine->stats.draft_tokens += s.draft_rows;
         engine->stats.prefill_ms += engine_now_ms() - start;
-        for (uint32_t i = 0; i < sampled_count && !status; i++) {
-            zs_session *session = session_find(engine, sampled[i]);
-            if (session && !session->done) status = engine_take_token(session, on_token, user, error);
-        }
+        status = take_tokens(engine, &s, on_token, user, error);
         if (status) {
             forget(engine); // the tokens that were not taken are sampled again
             return status;

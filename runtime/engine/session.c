@@ -61,6 +61,11 @@ zs_status session_check_expert(const zs_session *session, zs_error *error) {
                         session->params.expert);
 }
 
+bool session_decodes(const zs_session *session) {
+    return session && !session->done && engine_serves(session->engine, session) && session->seq.count > session->prompt_count &&
+           session->seq.computed + 1 == session->seq.count;
+}
+
 void session_forget(zs_session *session) {
     uint32_t count = session->seq.count;
     sequence_truncate(&session->seq, &session->engine->pool, 0);
@@ -111,9 +116,32 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
     seq->count = (uint32_t)count;
     disown_steps(session);
     session->prompt_count = (uint32_t)count;
-    session->remaining = 0;
+    session->remaining = session->draft = 0;
     session->done = true;
     return status;
+}
+
+static bool has_penalty(const zs_session *session) {
+    float penalty = session->params.sampling.repetition_penalty;
+    return penalty != 0 && penalty != 1;
+}
+
+zs_status zs_session_set_draft(zs_session *session, const uint32_t *ids, size_t count, zs_error *error) {
+    zs_engine *engine = session->engine;
+    sequence *seq = &session->seq;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= engine->model->config.vocab)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u of the draft is outside the vocabulary of %u", ids[i],
+                                engine->model->config.vocab);
+    }
+    zs_status status = engine_drain(engine, error);
+    if (status) return status;
+    disown_steps(session);
+    session->draft = session->drafted = 0;
+    if (engine->params.deterministic || has_penalty(session)) return ZS_OK; // bits, or marks of tokens that were not drawn, would differ
+    session->draft = count < seq->capacity - seq->count ? (uint32_t)count : seq->capacity - seq->count;
+    if (session->draft) memcpy(seq->tokens + seq->count, ids, session->draft * sizeof *ids);
+    return ZS_OK;
 }
 
 /// The session's allowed and seen masks: a bit per token each.
@@ -143,11 +171,6 @@ zs_status zs_session_restrict(zs_session *session, const uint32_t *ids, size_t c
     memset(allowed, 0, (vocab + 31) / 32 * 4);
     for (size_t i = 0; i < count; i++) allowed[ids[i] / 32] |= 1u << ids[i] % 32;
     return ZS_OK;
-}
-
-static bool has_penalty(const zs_session *session) {
-    float penalty = session->params.sampling.repetition_penalty;
-    return penalty != 0 && penalty != 1;
 }
 
 zs_status zs_session_generate(zs_session *session, uint32_t count, zs_error *error) {
@@ -221,6 +244,20 @@ static zs_status check_sampled(const zs_engine *engine, const Sampled *sampled, 
     return ZS_OK;
 }
 
+/// The draft's first token turns out to be the next one, whose keys and values may be there already, or the draft is worth nothing.
+static void take_draft(zs_session *session, uint32_t token) {
+    sequence *seq = &session->seq;
+    if (session->draft == 0 || seq->tokens[seq->count] != token) {
+        session->draft = session->drafted = 0;
+        return;
+    }
+    session->draft--;
+    if (session->drafted == 0) return;
+    session->drafted--;
+    seq->computed++;
+    session->engine->stats.accepted_tokens++;
+}
+
 zs_status engine_take_token(zs_session *session, zs_token_callback on_token, void *user, zs_error *error) {
     zs_engine *engine = session->engine;
     session_ref ref = session_refer(session);
@@ -233,6 +270,7 @@ zs_status engine_take_token(zs_session *session, zs_token_callback on_token, voi
         session->done = true;
         return status;
     }
+    take_draft(session, sampled->token);
     session_append(session, sampled->token, sampled->logprob);
     session->remaining--;
     const zs_tokenizer *tokenizer = engine->model->tokenizer; // NULL with random weights

@@ -104,13 +104,15 @@ void model_workspace_destroy(model_workspace **workspace);
 /// What one step computes. Device structures (Row, Span, Step: shaders/shared.h) are the caller's and may change between
 /// replays of the recorded command, except for the counts given here.
 typedef struct model_step {
-    uint64_t step;     // device address of a Step
-    uint32_t rows;     // ≤ max_rows
-    uint32_t spans;    // entries of Step.spans; each covers ≤ model_span_rows rows; they cover the rows in order
-    bool decode;       // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
-                       // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
-    uint32_t longest;  // bound on positions over all replays, for work estimates and checks
-    uint64_t features; // f32 [feature_rows, stride of X]: what rows with tokens outside the vocabulary take (Row); 0: none
+    uint64_t step;        // device address of a Step
+    uint32_t rows;        // ≤ max_rows
+    uint32_t spans;       // entries of Step.spans; each covers ≤ model_span_rows rows; they cover the rows in order
+    bool decode;          // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
+                          // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
+    uint32_t decode_rows; // of a step that is not decode: its first rows, a span each, that attention takes as decode does
+    uint64_t rest;        // where decode_rows: device address of a Step whose spans begin with the first one behind theirs
+    uint32_t longest;     // bound on positions over all replays, for work estimates and checks
+    uint64_t features;    // f32 [feature_rows, stride of X]: what rows with tokens outside the vocabulary take (Row); 0: none
     uint32_t feature_rows;
     uint64_t logit_rows;  // device address of uint32_t[logit_count]: rows whose logits are wanted
     uint32_t logit_count; // ≤ max_logit_rows; 0: none (a prefill chunk that is not the last)

@@ -127,25 +127,36 @@ static void record_attention(const recording *r, uint32_t layer) {
                                });
     barrier(r);
     gpu_command_label(r->ops.command, "attention");
-    op_record_attention(&r->ops, &(op_attention){
-                                     .step = r->step->step,
-                                     .q = qkv->buffer.address,
-                                     .out = out->buffer.address,
-                                     .q_stride = qkv->stride,
-                                     .out_stride = out->stride,
-                                     .heads = c->heads,
-                                     .kv_heads = c->kv_heads,
-                                     .head_dim = c->head_dim,
-                                     .layer = layer,
-                                     .rows = r->step->rows,
-                                     .spans = r->step->spans,
-                                     .longest = r->step->longest,
-                                     .window = windowed ? c->window : 0,
-                                     .scale = c->score_scale,
-                                     .decode = r->step->decode,
-                                     .kv = w->params.kv,
-                                     .partials = w->partials.address,
-                                 });
+    op_attention attention = {
+        .step = r->step->step,
+        .q = qkv->buffer.address,
+        .out = out->buffer.address,
+        .q_stride = qkv->stride,
+        .out_stride = out->stride,
+        .heads = c->heads,
+        .kv_heads = c->kv_heads,
+        .head_dim = c->head_dim,
+        .layer = layer,
+        .rows = r->step->rows,
+        .spans = r->step->spans,
+        .longest = r->step->longest,
+        .window = windowed ? c->window : 0,
+        .scale = c->score_scale,
+        .decode = r->step->decode,
+        .kv = w->params.kv,
+        .partials = w->partials.address,
+    };
+    const uint32_t decode_rows = r->step->decode_rows;
+    if (decode_rows) {
+        op_attention decode = attention;
+        decode.rows = decode.spans = decode_rows;
+        decode.decode = true;
+        op_record_attention(&r->ops, &decode);
+        attention.step = r->step->rest;
+        attention.rows -= decode_rows;
+        attention.spans -= decode_rows;
+    }
+    op_record_attention(&r->ops, &attention);
     barrier(r);
 }
 

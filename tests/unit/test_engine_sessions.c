@@ -1,7 +1,6 @@
 // What sessions share and what is theirs: cached prefixes, pages, slots, the context's end, experts that change, callbacks
 // that interfere, cancellation.
-#include "engine/engine.h"
-#include "support/reference_model.h"
+#include "support/session_check.h"
 #include "support/tiny_runtime.h"
 
 #include <math.h>
@@ -24,44 +23,10 @@ static zs_engine *open_engine(zs_engine_params params) { return tiny_engine(mode
 
 static uint64_t cached_tokens(const zs_engine *engine) { return zs_engine_get_stats(engine)->cached_tokens; }
 
-/// Log-probabilities of what a session generated, against the reference under an expert.
 static void expect_reference(const zs_session *session, const expert_file *expert) {
-    size_t count, made, prompt = zs_session_prompt_count(session);
-    const uint32_t *ids = zs_session_tokens(session, &count);
-    const float *logprobs = zs_session_logprobs(session, &made);
-    double *expected = malloc(sizeof *expected * count * VOCAB);
-    assert_int_equal(made, count - prompt);
-    reference_model_run(reference, expert, ids, (uint32_t)count, expected);
-    for (size_t i = prompt; i < count; i++) {
-        double off = fabs(expected[(i - 1) * VOCAB + ids[i]] - (double)logprobs[i - prompt]);
-        if (!(off <= (double)bound)) fail_msg("token %zu is off by %g", i, off);
-    }
-    free(expected);
+    session_check_reference(session, reference, expert, bound);
 }
-
-static void expect_equal(const zs_session *a, const zs_session *b, bool bits) {
-    size_t count[2], made[2];
-    const uint32_t *x = zs_session_tokens(a, &count[0]), *y = zs_session_tokens(b, &count[1]);
-    const float *p = zs_session_logprobs(a, &made[0]), *q = zs_session_logprobs(b, &made[1]);
-    assert_int_equal(count[0], count[1]);
-    assert_memory_equal(x, y, count[0] * sizeof *x);
-    if (bits) assert_memory_equal(p, q, made[0] * sizeof *p);
-    for (size_t i = 0; i < made[0]; i++) assert_true(fabsf(p[i] - q[i]) <= bound);
-}
-
-/// Every page is free or held by the cache, once its users are gone.
-static void expect_no_page_lost(zs_engine *engine) {
-    uint32_t held = 0;
-    for (uint32_t p = 0; p < engine->pool.page_count; p++) {
-        uint32_t references = 0;
-        for (uint32_t i = 0; i < engine->cache_count; i++) {
-            for (uint32_t k = 0; k < engine->cache[i].seq.page_count; k++) references += engine->cache[i].seq.pages[k] == p;
-        }
-        assert_int_equal(engine->pool.references[p], references);
-        held += references > 0;
-    }
-    assert_int_equal(engine->pool.free_count + held, engine->pool.page_count);
-}
+static void expect_equal(const zs_session *a, const zs_session *b, bool bits) { session_check_equal(a, b, bits ? 0 : bound); }
 
 // ---- prefixes ------------------------------------------------------------------------------------------------------
 
@@ -108,7 +73,7 @@ static void check_prefix(bool deterministic) {
     expect_equal(again, cold, deterministic);
     zs_session_destroy(&made);
     zs_session_destroy(&again);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
     zs_engine_destroy(&fresh);
 }
@@ -155,7 +120,7 @@ static void test_prefix_is_of_one_expert(void **state) {
     assert_int_equal(cached_tokens(engine), 0);
     zs_session_destroy(&session);
     zs_session_destroy(&base);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -184,7 +149,7 @@ static void test_prompts_in_common(void **state) {
         for (uint32_t i = 0; i < SESSIONS; i++) expect_reference(sessions[i], i == 4 ? &file : NULL);
         expect_equal(sessions[0], sessions[3], deterministic);
         for (uint32_t i = 0; i < SESSIONS; i++) zs_session_destroy(&sessions[i]);
-        expect_no_page_lost(engine);
+        session_check_pages(engine);
         zs_engine_reset_stats(alone);
         for (uint32_t i = 0; i < 2; i++) sessions[i] = tiny_session(alone, (zs_session_params){0}, ids, COMMON + 1 + i, 6);
         tiny_run(alone);
@@ -214,7 +179,7 @@ static void test_prefix_between_scores_and_sessions(void **state) {
     tiny_score(fresh, 0, ids, 70, 90, b);
     for (size_t i = 0; i < 20; i++) assert_true(fabsf(a[i] - b[i]) <= bound);
     zs_session_destroy(&session);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
     zs_engine_destroy(&fresh);
 }
@@ -242,7 +207,7 @@ static void test_longer_prefix_of_others(void **state) {
     expect_reference(session, NULL);
     zs_session_destroy(&other);
     zs_session_destroy(&session);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -273,7 +238,7 @@ static void test_history_grows(void **state) {
     tiny_run(engine);
     expect_reference(session, NULL);
     zs_session_destroy(&session);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -296,7 +261,7 @@ static void test_shared_pages_stay(void **state) {
     expect_reference(b, NULL);
     zs_session_destroy(&a);
     zs_session_destroy(&b);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -328,7 +293,7 @@ static void test_prefix_outlives_its_owner(void **state) {
         sequence_truncate(&seq, &engine->pool, 0);
         for (uint32_t i = 0; i < taken; i++) kv_pool_release(&engine->pool, pages[i]);
         free(pages);
-        expect_no_page_lost(engine);
+        session_check_pages(engine);
     }
     sequence_destroy(&seq, &engine->pool);
     zs_engine_destroy(&engine);
@@ -383,7 +348,7 @@ static void test_context(void **state) {
     expect_refused(zs_engine_score(engine, &item, 1, NULL, 0, &error), ZS_ERROR_ARGUMENT, &error, "at least one", "");
     item = (zs_score_item){3, ids, 2, ids, 1, logprobs};
     expect_refused(zs_engine_score(engine, &item, 1, NULL, 0, &error), ZS_ERROR_ARGUMENT, &error, "no expert with id 3", "");
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -418,7 +383,7 @@ static void test_slots(void **state) {
     tiny_run(engine);
     expect_reference(sessions[1], NULL);
     for (size_t i = 0; i < 3; i++) zs_session_destroy(&sessions[i]);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -444,7 +409,7 @@ static void test_pages_run_out(void **state) {
         expect_reference(sessions[i], NULL);
         zs_session_destroy(&sessions[i]);
     }
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -474,7 +439,7 @@ static void test_score_in_few_pages(void **state) {
             assert_true(fabs(expected[(PREFIX + k - 1) * VOCAB + all[PREFIX + k]] - (double)logprobs[i][k]) <= (double)bound);
         free(expected);
     }
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -497,7 +462,7 @@ static zs_engine *score_groups(zs_engine_params params, const uint32_t texts[][G
                         (double)bound);
     }
     free(expected);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     return engine;
 }
 
@@ -563,7 +528,7 @@ static void test_expert_switch(void **state) {
     tiny_run(engine);
     expert_file_free(&file);
     zs_session_destroy(&session);
-    expect_no_page_lost(engine);
+    session_check_pages(engine);
     zs_engine_destroy(&engine);
 }
 
@@ -635,7 +600,7 @@ static void check_interference(int what, uint32_t at) {
     zs_session_destroy(&in.session);
     zs_session_destroy(&in.other);
     zs_session_destroy(&in.made);
-    expect_no_page_lost(in.engine);
+    session_check_pages(in.engine);
     zs_engine_destroy(&in.engine);
 }
 
@@ -683,7 +648,7 @@ static void test_destroyed_midway(void **state) {
         assert_int_equal(zs_engine_run(engine, interfere, &in, &error), ZS_ERROR_CANCELLED);
         zs_engine_resume(engine);
         zs_session_destroy(&in.session);
-        expect_no_page_lost(engine);
+        session_check_pages(engine);
     }
     zs_engine_destroy(&engine);
 }

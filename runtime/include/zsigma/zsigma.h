@@ -457,6 +457,11 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
 zs_status zs_session_set_expert(zs_session *session, uint32_t expert, zs_error *error);
 /// Restricts sampling to some ids; count 0 lifts it. Copied.
 zs_status zs_session_restrict(zs_session *session, const uint32_t *ids, size_t count, zs_error *error);
+/// Tokens that the next ones may be, for example an answer that was given before (speculative decoding): up to 15 at a time are computed in
+/// one step, and those that the session draws by itself are taken, so the answer is the same without, up to rounding. Forgotten from the
+/// first on that differs, and with a new prompt. Not looked at under a repetition penalty or in an engine that is deterministic. Copied.
+/// Errors: ZS_ERROR_ARGUMENT (id out of range).
+zs_status zs_session_set_draft(zs_session *session, const uint32_t *ids, size_t count, zs_error *error);
 /// Asks for up to count more tokens; stops earlier at an end token (which is the last one returned) or a full context.
 zs_status zs_session_generate(zs_session *session, uint32_t count, zs_error *error);
 /// All tokens: prompt and answer. Valid until the session's next call.
@@ -473,7 +478,7 @@ typedef bool (*zs_token_callback)(void *user, zs_session *session, uint32_t toke
 
 /// Steps all sessions with work together until each is done; in composed mode those under one expert, then those under another,
 /// beginning with the one whose weights are loaded. One recorded command buffer per decode step, submitted
-/// ahead. Errors: ZS_ERROR_NUMERIC (NaN logits; that session is
+/// ahead; while one computes its prompt the others go on in the same steps. Errors: ZS_ERROR_NUMERIC (NaN logits; that session is
 /// stopped), ZS_ERROR_CANCELLED, ZS_ERROR_CONTEXT (kv_tokens used up), ZS_ERROR_DEVICE_LOST, ZS_ERROR_TIMEOUT. After an error
 /// another call goes on with the sessions that are not done.
 zs_status zs_engine_run(zs_engine *engine, zs_token_callback on_token, void *user, zs_error *error);
@@ -499,12 +504,13 @@ zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t 
 /// Time since the last reset, for timings and benches.
 typedef struct zs_engine_stats {
     uint64_t prefill_tokens, cached_tokens, decode_tokens, steps, submits;
-    double prefill_ms, decode_ms; // wall clock
-    double step_ms;               // the device's own time of the last decode step, by timestamps; 0 without
-    uint32_t composes;            // how often weights were composed
-    double compose_ms;            // wall clock
-    uint64_t images, image_tiles; // encoded
-    double image_ms;              // wall clock
+    uint64_t draft_tokens, accepted_tokens; // computed ahead; of them, those that were drawn (decode_tokens does not count them)
+    double prefill_ms, decode_ms;           // wall clock; decode that goes along with others' prompts counts as prefill
+    double step_ms;                         // the device's own time of the last decode step, by timestamps; 0 without
+    uint32_t composes;                      // how often weights were composed
+    double compose_ms;                      // wall clock
+    uint64_t images, image_tiles;           // encoded
+    double image_ms;                        // wall clock
 } zs_engine_stats;
 const zs_engine_stats *zs_engine_get_stats(const zs_engine *engine);
 void zs_engine_reset_stats(zs_engine *engine);
@@ -585,6 +591,8 @@ typedef struct zs_question {
     const size_t *history_images;
     uint64_t stream;         // which random stream its answer draws from
     const zs_expert *expert; // under ZS_STRATEGY_FIXED: instead of params.expert; NULL: that
+    const uint32_t *draft;   // [draft_count] tokens that the answer may be, as zs_session_set_draft takes them
+    size_t draft_count;
 } zs_question;
 /// An answer, as it is done; freed after the call. Return false to cancel. It must not call the engine.
 typedef bool (*zs_answer_callback)(void *user, size_t index, const zs_answer *answer);
