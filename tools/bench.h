@@ -26,7 +26,9 @@ typedef struct bench {
 enum {
     BENCH_DEPTH = 16,
     BENCH_BATCH = 8,
+    BENCH_ROLLOUTS = 16,
     BENCH_FULL_BATCH = 64,
+    BENCH_SHORT_PROMPT = 128,
     BENCH_FULL_TOKENS = 2048,
     BENCH_PASS1_CONTEXT = 1024,
     BENCH_IMAGE_TOKENS = 3072
@@ -43,6 +45,8 @@ void bench_draw_ids(bench *b, uint32_t *ids, uint32_t count);
 zs_status bench_time_decode(bench *b, const uint32_t *experts, uint32_t count, uint32_t depth, uint32_t tokens, double *ms,
                             zs_error *error);
 
+/// A prompt's steps, with the one token that they sample.
+zs_status bench_time_prefill(bench *b, uint32_t tokens, double *ms, zs_error *error);
 /// Times one session's prompt of ids[count] and `tokens` tokens after it, all of it.
 zs_status bench_time_answer(bench *b, const uint32_t *ids, size_t count, uint32_t tokens, double *ms, zs_error *error);
 
@@ -51,6 +55,8 @@ zs_status bench_device(bench *b, zs_error *error);
 zs_status bench_prefill(bench *b, zs_error *error);
 zs_status bench_decode(bench *b, zs_error *error);
 zs_status bench_batch(bench *b, zs_error *error);
+/// Answers of many lengths, a new one begun whenever one is done, against what prefill and decode predict.
+zs_status bench_rollouts(bench *b, zs_error *error);
 /// From the program's start to the first byte of an answer; runs before anything is opened.
 zs_status bench_start(bench *b, zs_error *error);
 /// What the process holds, against weights, KV pool and 100 MB.

@@ -27,8 +27,7 @@ static zs_status open_session(bench *b, uint32_t expert, uint32_t prompt_tokens,
     return status;
 }
 
-/// A prompt's steps, with the one token that they sample.
-static zs_status time_prefill(bench *b, uint32_t tokens, double *ms, zs_error *error) {
+zs_status bench_time_prefill(bench *b, uint32_t tokens, double *ms, zs_error *error) {
     zs_session *session = NULL;
     zs_status status = open_session(b, 0, tokens, &session, error);
     if (!status) status = zs_session_generate(session, 1, error);
@@ -74,9 +73,9 @@ static zs_status measure_prefill(bench *b, uint32_t tokens, zs_error *error) {
     double *rates = calloc(b->runs, sizeof *rates), ms;
     char name[48];
     zs_status status = rates ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
-    if (!status) status = time_prefill(b, tokens, &ms, error);
+    if (!status) status = bench_time_prefill(b, tokens, &ms, error);
     for (uint32_t run = 0; run < b->runs && !status; run++) {
-        status = time_prefill(b, tokens, &ms, error);
+        status = bench_time_prefill(b, tokens, &ms, error);
         rates[run] = tokens * 1e3 / ms;
     }
     snprintf(name, sizeof name, "prefill_%u", tokens);
@@ -87,7 +86,7 @@ static zs_status measure_prefill(bench *b, uint32_t tokens, zs_error *error) {
 
 zs_status bench_prefill(bench *b, zs_error *error) {
     zs_status status = measure_prefill(b, b->prefill_tokens, error);
-    if (!status && b->prefill_tokens > 128) status = measure_prefill(b, 128, error);
+    if (!status && b->prefill_tokens > BENCH_SHORT_PROMPT) status = measure_prefill(b, BENCH_SHORT_PROMPT, error);
     if (!status && b->full && b->prefill_tokens != BENCH_FULL_TOKENS) status = measure_prefill(b, BENCH_FULL_TOKENS, error);
     return status;
 }

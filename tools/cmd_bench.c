@@ -23,6 +23,7 @@ static const struct {
     {.name = "prefill", .run = bench_prefill},
     {.name = "decode", .run = bench_decode},
     {.name = "batch", .run = bench_batch},
+    {.name = "rollouts", .run = bench_rollouts, .by_name = true},
     {.name = "experts", .run = bench_experts, .needs = NEEDS_FACTORED | NEEDS_MIXTURE},
     {.name = "two_pass", .run = bench_two_pass, .needs = NEEDS_FILE | NEEDS_FACTORED | NEEDS_EXPERTS},
     {.name = "compose", .run = bench_compose, .needs = NEEDS_FACTORED, .by_name = true},
@@ -52,9 +53,9 @@ static int check_only(const bench *b, const cli_command *command) {
         size_t length = strcspn(at, ","), i = 0;
         while (i < PARTS && !(strlen(parts[i].name) == length && strncmp(at, parts[i].name, length) == 0)) i++;
         if (i == PARTS)
-            return cli_usage(command,
-                             "--only is a list of start, memory, device, prefill, decode, batch, experts, two_pass, compose, kernels "
-                             "and vision");
+            return cli_usage(
+                command, "--only is a list of start, memory, device, prefill, decode, batch, rollouts, experts, two_pass, compose, kernels "
+                         "and vision");
         if (parts[i].needs & NEEDS_EXPERTS && !b->experts_folder) return cli_usage(command, "--only two_pass needs --experts DIR");
         at += length + (at[length] == ',');
     }
@@ -66,6 +67,7 @@ static bool sees_images(const bench *b) { return b->vision || (b->only && listed
 /// Room for the longest part: a prompt, a batch of answers, or pass 1 with its instructions. most: the model's context, where it is known.
 static zs_engine_params engine_params(const bench *b, uint32_t most) {
     uint32_t deepest = b->depth > BENCH_DEPTH ? b->depth : BENCH_DEPTH, prompt = b->prefill_tokens, batch = BENCH_BATCH;
+    if (b->only && listed(b->only, "rollouts")) batch = BENCH_ROLLOUTS;
     if (b->full) batch = BENCH_FULL_BATCH;
     if (b->full && deepest < BENCH_FULL_TOKENS) deepest = BENCH_FULL_TOKENS;
     if (b->full && prompt < BENCH_FULL_TOKENS) prompt = BENCH_FULL_TOKENS;
@@ -273,7 +275,7 @@ int cmd_bench(int argc, char **argv) {
         {"decode-tokens", 0, CLI_UINT, &b.decode_tokens, "N", "length of the answer that is timed; default 128"},
         {"depth", 0, CLI_UINT, &b.depth, "N", "time decoding behind N tokens too"},
         {"only", 0, CLI_STRING, &b.only, "LIST",
-         "these parts: start,memory,device,prefill,decode,batch,experts,two_pass,compose,kernels,vision"},
+         "these parts: start,memory,device,prefill,decode,batch,rollouts,experts,two_pass,compose,kernels,vision"},
         {"experts", 0, CLI_STRING, &b.experts_folder, "DIR", "folder of experts: what choosing among them adds to an answer"},
         {"pairs", 0, CLI_UINT, &b.pairs, "N", "batches timed with and without experts; default 30"},
         {"full", 0, CLI_FLAG, &b.full, NULL, "also a prompt of 2048 tokens, decoding behind it, and 64 sessions together"},

@@ -61,12 +61,18 @@ zs_status engine_check_kv(const zs_model *model, const zs_engine_params *p, zs_e
                         kv_type_name(kv_of(p->kv)), KV_BLOCK, model->config.head_dim);
 }
 
-uint32_t engine_logit_rows(const zs_engine_params *p) { return p->max_sessions < ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : p->max_sessions; }
+/// So many that a step of drafts or of scored answers is worth reading the weights for, and not more than LOGIT_BYTES where 64 are.
+static uint32_t logit_rows(const zs_model *model, const zs_engine_params *p) {
+    enum { LEAST = 64, LOGIT_BYTES = 64 << 20 };
+    uint32_t rows = LOGIT_BYTES / 4 / model->config.vocab;
+    rows = rows < LEAST ? LEAST : rows > ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : rows;
+    return rows > p->max_sessions ? rows : p->max_sessions;
+}
 
-static model_workspace_params workspace_params(const zs_engine_params *p) {
+static model_workspace_params workspace_params(const zs_model *model, const zs_engine_params *p) {
     return (model_workspace_params){
         .max_rows = p->max_rows < p->max_sessions ? p->max_sessions : p->max_rows,
-        .max_logit_rows = engine_logit_rows(p),
+        .max_logit_rows = logit_rows(model, p),
         .context = p->context,
         .kv = kv_of(p->kv),
         .fast = p->precision == ZS_PRECISION_FAST,
@@ -80,7 +86,7 @@ static uint32_t page_count(const zs_engine_params *p) {
 }
 
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p) {
-    model_workspace_params w = workspace_params(p);
+    model_workspace_params w = workspace_params(model, p);
     uint64_t page = model_page_bytes(model, w.kv);
     return (engine_bytes){.workspace = model_workspace_bytes(running, &w),
                           .experts = 4ull * (p->max_experts + 1) * model->scale_count,
@@ -103,7 +109,7 @@ static zs_status check_memory(const zs_engine *e, zs_error *error) {
 
 static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, step_arrays *a, zs_error *error) {
     uint64_t rows_at = 256, spans_at = rows_at + rows * sizeof(Row), logit_rows_at = spans_at + rows * sizeof(Span);
-    uint64_t logits = engine_logit_rows(&e->params), targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
+    uint64_t logits = e->logit_rows, targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
     zs_status status = gpu_buffer_create(e->model->device, GPU_MEMORY_SHARED, size, true, name, &a->buffer, error);
     if (status) return status;
     uint8_t *host = a->buffer.mapped;
@@ -134,13 +140,13 @@ static zs_status create_buffers(zs_engine *e, zs_error *error) {
     const zs_engine_params *p = &e->params;
     e->page_stride = (p->context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + 1;
     uint64_t table_rows = p->max_sessions + ENGINE_BRANCHES;
-    uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + ENGINE_LOGIT_ROWS * sizeof(float);
+    uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + e->logit_rows * sizeof(float);
     zs_status status =
         gpu_buffer_create(device, GPU_MEMORY_SHARED, table_rows * e->page_stride * 8, true, "page table", &e->page_table, error);
     if (!status)
         status = gpu_buffer_create(device, GPU_MEMORY_SHARED, p->max_sessions * sizeof(Sampler), true, "samplers", &e->samplers, error);
     if (!status) status = gpu_buffer_create(device, GPU_MEMORY_READBACK, result_bytes, true, "results", &e->results, error);
-    if (!status) status = create_arrays(e, workspace_params(p).max_rows, "prefill rows", &e->prefill, error);
+    if (!status) status = create_arrays(e, workspace_params(e->model, p).max_rows, "prefill rows", &e->prefill, error);
     if (!status) status = create_arrays(e, p->max_sessions, "decode rows", &e->decode, error);
     if (!status) status = gpu_command_create(device, "prefill", &e->prefill_command, error);
     if (!status) status = gpu_command_create(device, "copy", &e->copy_command, error);
@@ -154,7 +160,7 @@ const char *engine_mode_name(zs_mode mode, zs_composed_type type) {
 
 static void fill_info(zs_engine *e) {
     const zs_engine_params *p = &e->params;
-    model_workspace_params w = workspace_params(p);
+    model_workspace_params w = workspace_params(e->model, p);
     e->info = (zs_engine_info){
         .context = p->context,
         .max_sessions = p->max_sessions,
@@ -222,6 +228,7 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
     if (!e) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
     e->model = model;
     engine_choose_params(model, params, &e->params);
+    e->logit_rows = logit_rows(model, &e->params);
     e->running = model;
     zs_status status = engine_check_kv(model, &e->params, error);
     if (!status) status = check_mode(model, &e->params, error);
@@ -233,7 +240,7 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
         free(e);
         return status;
     }
-    const model_workspace_params w = workspace_params(&e->params);
+    const model_workspace_params w = workspace_params(e->model, &e->params);
     e->cache_capacity = CACHE_ENTRIES + e->params.max_sessions;
     e->cache = calloc(e->cache_capacity, sizeof *e->cache);
     e->sessions = calloc(e->params.max_sessions, sizeof *e->sessions);

@@ -11,7 +11,7 @@
 
 enum {
     ENGINE_BRANCHES = 64,
-    ENGINE_LOGIT_ROWS = 64,
+    ENGINE_LOGIT_ROWS = 256, // whose logits one step gives at most, where there are not more sessions
     ENGINE_AHEAD = 2,
     ENGINE_MEMOS = 256,
     ENGINE_WORTH_A_COPY = 8, // tokens: for fewer, keys and values of another sequence are not copied, but computed again
@@ -59,7 +59,8 @@ struct zs_engine {
     gpu_buffer page_table; // uint64_t [max_sessions + ENGINE_BRANCHES, page_stride]
     uint32_t page_stride;
     gpu_buffer samplers; // Sampler [max_sessions]
-    gpu_buffer results;  // Sampled [max_sessions · SAMPLED_RING], then float [ENGINE_LOGIT_ROWS]
+    gpu_buffer results;  // Sampled [max_sessions · SAMPLED_RING], then float [logit_rows]
+    uint32_t logit_rows; // whose logits one step can give: ENGINE_LOGIT_ROWS, of a large vocabulary fewer, or max_sessions
     step_arrays prefill, decode;
     gpu_command *prefill_command, *copy_command;
     gpu_command **decode_commands;   // [max_sessions + 1], by number of rows, recorded on first use
@@ -108,8 +109,6 @@ typedef struct engine_bytes {
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p);
 /// Features of images for kv_tokens, and what a prompt full of tiles takes to encode.
 uint64_t engine_image_bytes(const zs_model *model, const model_workspace_params *params, uint32_t kv_tokens);
-/// Rows whose logits one step can give.
-uint32_t engine_logit_rows(const zs_engine_params *p);
 /// The device's, where it was left open.
 zs_precision engine_precision(const zs_model *model, zs_precision asked);
 /// Fills in what was left open.

@@ -112,14 +112,14 @@ static uint32_t draft_rows(zs_engine *engine, const prefill_step *s, zs_session 
     const sequence *seq = &session->seq;
     uint32_t room = engine->params.max_rows - s->step.rows - (seq->count - seq->computed);
     uint32_t count = least(least(session->draft, session->remaining - 1), least(SAMPLED_RING - 1, room));
-    count = least(count, engine_logit_rows(&engine->params) - s->step.logit_count - 1);
+    count = least(count, engine->logit_rows - s->step.logit_count - 1);
     return count && engine_reserve(engine, &session->seq, seq->count + count, NULL) ? 0 : count;
 }
 
 /// What is left of a prompt, as far as there is room, and if that is all of it a row of logits for it and for each token of the draft.
 static zs_status add_session(zs_engine *engine, prefill_step *s, zs_session *session, zs_error *error) {
     sequence *seq = &session->seq;
-    const uint32_t left = seq->count - seq->computed, logits = engine_logit_rows(&engine->params) - s->step.logit_count;
+    const uint32_t left = seq->count - seq->computed, logits = engine->logit_rows - s->step.logit_count;
     const bool whole = left <= engine->params.max_rows - s->step.rows;
     if (whole && logits == 0) return ZS_OK; // others' drafts took them
     zs_status status = session_check_expert(session, error);

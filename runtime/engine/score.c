@@ -48,6 +48,10 @@ static void group_items(size_t *order, const zs_score_item *items, size_t count)
     }
 }
 
+static uint32_t step_logits(const zs_engine *engine) {
+    return engine->logit_rows < ENGINE_LOGIT_ROWS ? engine->logit_rows : ENGINE_LOGIT_ROWS;
+}
+
 static zs_status check_item(const zs_engine *engine, const zs_score_item *item, zs_error *error) {
     uint32_t vocab = engine->model->config.vocab;
     if (item->prefix_count == 0 || item->continuation_count == 0)
@@ -192,7 +196,7 @@ static zs_status open_group(const score_run *r, score_wave *w, size_t first, siz
 /// Items from order[at] on that have its prefix.
 static size_t group_size(const score_run *r, size_t at) {
     size_t n = 1;
-    while (at + n < r->count && n < ENGINE_LOGIT_ROWS && compare_items(&r->items[r->order[at]], &r->items[r->order[at + n]]) == 0) n++;
+    while (at + n < r->count && n < step_logits(r->engine) && compare_items(&r->items[r->order[at]], &r->items[r->order[at + n]]) == 0) n++;
     return n;
 }
 
@@ -229,7 +233,7 @@ static zs_status add_prefix(const score_run *r, score_step *s, score_group *grou
     zs_engine *engine = r->engine;
     sequence *prefix = &group->prefix;
     prefill_run run = {.seq = prefix, .table_row = table_row, .expert = r->items[r->order[group->first]].expert, .end = prefix->count};
-    zs_status status = s->step.logit_count + group->count > ENGINE_LOGIT_ROWS ? run_step(engine, s, error) : ZS_OK;
+    zs_status status = s->step.logit_count + group->count > step_logits(engine) ? run_step(engine, s, error) : ZS_OK;
     while (!status && prefix->computed < prefix->count) {
         if (s->step.rows == engine->params.max_rows)
             status = run_step(engine, s, error);
@@ -265,7 +269,7 @@ static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_ite
     prefill_run run = {.seq = branch, .table_row = table_row, .expert = item->expert, .end = branch->count};
     zs_status status = ZS_OK;
     while (!status && branch->computed < branch->count) {
-        uint32_t room = engine->params.max_rows - s->step.rows, logits = ENGINE_LOGIT_ROWS - s->step.logit_count;
+        uint32_t room = engine->params.max_rows - s->step.rows, logits = step_logits(engine) - s->step.logit_count;
         if (room == 0 || logits == 0) {
             status = run_step(engine, s, error);
             continue;

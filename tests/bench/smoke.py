@@ -63,6 +63,12 @@ class Figures(program.TinyTest):
         self.check(result, {**SPEEDS, **DEVICE, **MEMORY, **START})
         self.assertEqual(result["mode"], "composed:q8_0")
 
+    def test_rollouts(self):
+        result = self.ok_json("bench", "-m", self.factored, *SMALL, "--only", "rollouts")
+        self.assertEqual({name: figure["unit"] for name, figure in result["figures"].items()}, {"rollouts_16": "tokens/s", "rollouts_16_over_predicted": "ratio"})
+        self.assertEqual(result["figures"]["rollouts_16_over_predicted"]["bar"], 1.25)
+        self.assertTrue(all(figure["min"] > 0 for figure in result["figures"].values()))
+
     def test_plan_of_a_model_that_no_device_holds(self):
         plan = self.ok_json("bench", "--arch", "llama3-70b", "--plan")
         on_device = plan["bytes"]["device"]

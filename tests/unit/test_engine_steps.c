@@ -79,8 +79,8 @@ static void test_draft(void **state) {
 /// Many sessions with drafts: more rows of logits than a step has, each answer its own.
 static void test_many_drafts(void **state) {
     (void)state;
-    enum { COUNT = 12 };
-    zs_engine *engine = open_engine((zs_engine_params){.max_sessions = COUNT});
+    enum { COUNT = 24 }; // sixteen of them want sixteen rows of logits each
+    zs_engine *engine = open_engine((zs_engine_params){.max_sessions = COUNT, .kv_tokens = COUNT * 96});
     zs_session *plain[COUNT], *drafted[COUNT];
     for (uint32_t i = 0; i < COUNT; i++) {
         uint32_t ids[PROMPT];
@@ -88,7 +88,7 @@ static void test_many_drafts(void **state) {
         plain[i] = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, MORE);
     }
     tiny_run(engine);
-    zs_engine *other = open_engine((zs_engine_params){.max_sessions = COUNT});
+    zs_engine *other = open_engine((zs_engine_params){.max_sessions = COUNT, .kv_tokens = COUNT * 96});
     for (uint32_t i = 0; i < COUNT; i++) {
         size_t count;
         const uint32_t *ids = zs_session_tokens(plain[i], &count);
