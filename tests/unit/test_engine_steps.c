@@ -96,7 +96,9 @@ static void test_many_drafts(void **state) {
         set_draft(drafted[i], ids + PROMPT, i % 3 ? MORE : 0);
     }
     tiny_run(other);
-    assert_int_equal(zs_engine_get_stats(other)->accepted_tokens, COUNT * 2 / 3 * taken_ahead(MORE - 1));
+    const zs_engine_stats *stats = zs_engine_get_stats(other);
+    assert_int_equal(stats->accepted_tokens, stats->draft_tokens); // all are right; a full step leaves one or the other for the next
+    assert_in_range(stats->accepted_tokens, COUNT * 2 / 3 * (taken_ahead(MORE - 1) - 1), COUNT * 2 / 3 * taken_ahead(MORE - 1));
     for (uint32_t i = 0; i < COUNT; i++) session_check_equal(drafted[i], plain[i], bound);
     zs_engine_destroy(&engine);
     zs_engine_destroy(&other);
