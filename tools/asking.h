@@ -25,7 +25,7 @@ typedef struct asking {
 
 /// What eval and adapt are told alike about a task, as lines of their options; o has members of these names.
 #define TASK_OPTIONS(o)                                                                                                                    \
-    {"parallel", 0, CLI_UINT, &(o)->parallel, "N", "answers side by side; default 16"},                                                    \
+    {"parallel", 0, CLI_UINT, &(o)->parallel, "N", "answers side by side; default: 64, fewer where memory is short"},                      \
         {"instruction", 0, CLI_STRING, &(o)->instruction, "TEXT", "put behind each question; \"task\": the task's own form"},              \
         {"reward-command", 0, CLI_STRING, &(o)->reward_command, "CMD", "score by a command: JSON on its input, a number from 0 to 1"},     \
         {"timeout", 0, CLI_UINT, &(o)->timeout_s, "S", "of generated code or the command, per answer; default 10"}, {                      \

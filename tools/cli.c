@@ -211,19 +211,42 @@ zs_status cli_open_model_planned(const cli_common *common, const char *model_pat
     return open_model(common, model_path, &params, stack, error);
 }
 
-zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+/// By the common options and by what was planned.
+static zs_status create_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
     zs_engine_params params = engine_params ? *engine_params : (zs_engine_params){0};
     cli_engine_options(common, &params);
     if (stack->plan.mode) {
         params.mode = stack->plan.mode;
         params.composed = stack->plan.composed;
     }
-    zs_status status = zs_engine_create(stack->model, &params, &stack->engine, error);
+    return zs_engine_create(stack->model, &params, &stack->engine, error);
+}
+
+static zs_status engine_opened(cli_stack *stack, zs_status status) {
     if (status)
         cli_close(stack);
     else
         cli_watch(stack->engine);
     return status;
+}
+
+zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error) {
+    return engine_opened(stack, create_engine(common, engine_params, stack, error));
+}
+
+zs_status cli_open_engine_parallel(const cli_common *common, const cli_parallel *parallel, const zs_engine_params *engine_params,
+                                   cli_stack *stack, zs_error *error) {
+    enum { MOST = 64 };
+    zs_engine_params params = *engine_params;
+    uint32_t sessions = parallel->asked ? parallel->asked : MOST;
+    if (sessions > parallel->texts) sessions = (uint32_t)parallel->texts;
+    for (;; sessions /= 2) {
+        const uint64_t tokens = sessions * parallel->kv_tokens + parallel->kv_more;
+        params.max_sessions = sessions;
+        params.kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
+        zs_status status = create_engine(common, &params, stack, error);
+        if (status != ZS_ERROR_DEVICE_MEMORY || parallel->asked || sessions == 1) return engine_opened(stack, status);
+    }
 }
 
 zs_status cli_open_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,

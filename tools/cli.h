@@ -102,6 +102,16 @@ zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error
 /// Device and model, then the engine: for parameters that go by the model.
 zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error);
 zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
+/// Texts side by side: sessions as asked for, or (0) up to 64 and as many of them as the device's memory holds.
+typedef struct cli_parallel {
+    uint32_t asked;
+    size_t texts;       // of which there are no more at a time
+    uint64_t kv_tokens; // of one
+    uint64_t kv_more;   // beside theirs
+} cli_parallel;
+/// As cli_open_engine; max_sessions and kv_tokens of the parameters are not looked at.
+zs_status cli_open_engine_parallel(const cli_common *common, const cli_parallel *parallel, const zs_engine_params *engine_params,
+                                   cli_stack *stack, zs_error *error);
 /// Both.
 zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
                    zs_error *error);

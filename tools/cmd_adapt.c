@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_COMPLAINTS = 20, PARALLEL = 64, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
+enum { MOST_COMPLAINTS = 20, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
 
 /// An example as ids, for the likelihood of its right answer.
 typedef struct example {
@@ -391,14 +391,11 @@ static zs_status find_experts(adapting *a, zs_error *error) {
 }
 
 static zs_status open_engine(adapting *a, zs_error *error) {
-    size_t rows = a->population * (a->file.count - a->held_out);
-    uint32_t parallel = a->parallel ? a->parallel : PARALLEL;
-    if (parallel > rows) parallel = (uint32_t)rows;
-    uint64_t tokens = parallel * (a->longest + 32) + 4096;
-    if (a->shelf.count) tokens += a->rows; // all examples' images at once
-    const zs_engine_params params = {
-        .max_sessions = parallel, .kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX, .max_experts = a->population + 1};
-    return cli_open_engine(a->common, &params, &a->asking.stack, error);
+    const cli_parallel parallel = {.asked = a->parallel,
+                                   .texts = a->population * (a->file.count - a->held_out),
+                                   .kv_tokens = a->longest + 32,
+                                   .kv_more = 4096 + (a->shelf.count ? a->rows : 0)}; // all examples' images at once
+    return cli_open_engine_parallel(a->common, &parallel, &(zs_engine_params){.max_experts = a->population + 1}, &a->asking.stack, error);
 }
 
 static zs_status search(adapting *a, zs_error *error) {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_COMPLAINTS = 20, PARALLEL = 16, CHUNK = 64, SHOTS = 3 };
+enum { MOST_COMPLAINTS = 20, CHUNK = 64, SHOTS = 3 };
 
 // ---- data ----------------------------------------------------------------------------------------------------------
 
@@ -322,13 +322,10 @@ static zs_status tell(const evaluation *e, zs_error *error) {
 }
 
 static zs_status open_engine(evaluation *e, zs_error *error) {
-    uint32_t parallel = e->parallel ? e->parallel : PARALLEL;
-    if (parallel > e->file.count) parallel = (uint32_t)e->file.count;
     // Room for every answer, for pass 1, and for prefixes that are kept.
-    uint64_t tokens = (uint64_t)parallel * (e->longest_prompt + e->asking.params.max_tokens + 32) + 4096;
-    return cli_open_engine(e->common,
-                           &(zs_engine_params){.max_sessions = parallel, .kv_tokens = tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX},
-                           &e->asking.stack, error);
+    const cli_parallel parallel = {
+        .asked = e->parallel, .texts = e->file.count, .kv_tokens = e->longest_prompt + e->asking.params.max_tokens + 32, .kv_more = 4096};
+    return cli_open_engine_parallel(e->common, &parallel, &(zs_engine_params){0}, &e->asking.stack, error);
 }
 
 static zs_status evaluate(evaluation *e, zs_error *error) {
