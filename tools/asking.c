@@ -203,13 +203,13 @@ void asking_end_line(asking *a) {
     fflush(stdout);
 }
 
-void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size) {
+void asking_summary(const zs_answer *answer, char *text, size_t size) {
     int used = snprintf(text, size, "%s", *answer->expert ? answer->expert : "base");
     for (size_t i = 0; i < answer->category_count && used > 0 && (size_t)used < size; i++)
         used += snprintf(text + used, size - (size_t)used, "%s%s %.0f %%", i ? ", " : "  (", answer->categories[i].name,
                          100 * answer->categories[i].probability);
     if (answer->category_count && (size_t)used < size) used += snprintf(text + used, size - (size_t)used, ")");
-    if ((size_t)used < size && a->params.strategy != ZS_STRATEGY_NONE)
+    if ((size_t)used < size && answer->category_count)
         used += snprintf(text + used, size - (size_t)used, "  pass 1 %.0f ms", answer->pass1_ms);
     if ((size_t)used < size && answer->compose_ms > 0)
         used += snprintf(text + used, size - (size_t)used, "  composed in %.0f ms", answer->compose_ms);

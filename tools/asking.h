@@ -50,6 +50,6 @@ void asking_stream(asking *a);
 void asking_end_line(asking *a);
 const char *asking_strategy_name(zs_strategy strategy);
 /// One line for a person: which expert answered and how fast.
-void asking_summary(const asking *a, const zs_answer *answer, char *text, size_t size);
+void asking_summary(const zs_answer *answer, char *text, size_t size);
 
 #endif

@@ -39,7 +39,7 @@ static int ask(asking *a, const cli_common *common, const char *question) {
         print_answer(a, &answer);
     } else {
         char summary[1024];
-        asking_summary(a, &answer, summary, sizeof summary);
+        asking_summary(&answer, summary, sizeof summary);
         cli_note(common, cli_colour(STDERR_FILENO) ? "\033[2m%s\033[0m" : "%s", summary);
     }
     zs_answer_free(&answer);

@@ -210,7 +210,7 @@ static void print_kernels(const char *step, const json_t *rows) {
     json_t *row;
     json_array_foreach(rows, i, row) total += json_number_value(json_object_get(row, "ms"));
     printf("\n%s step: %.3f ms over all kernels\n%-14s %-28s %6s %10s %7s %9s %7s %9s %7s\n", step, total, "label", "kernel", "calls", "ms",
-           "share", "GB/s", "of read", "GFLOP/s", "of peak");
+           "share", "GB/s", "% read", "GFLOP/s", "% peak");
     json_array_foreach(rows, i, row) {
         printf("%-14s %-28s %6lld %10.3f %6.1f%% %9.2f %6.1f%% %9.2f %6.1f%%\n", json_string_value(json_object_get(row, "label")),
                json_string_value(json_object_get(row, "kernel")), (long long)json_integer_value(json_object_get(row, "calls")),

@@ -88,7 +88,7 @@ static int turn(asking *a, const cli_common *common, conversation *c, const char
         return status == ZS_ERROR_CONTEXT || status == ZS_ERROR_ARGUMENT ? CLI_DONE : CLI_FAILED;
     }
     char summary[1024];
-    asking_summary(a, &answer, summary, sizeof summary);
+    asking_summary(&answer, summary, sizeof summary);
     cli_note(common, cli_colour(STDERR_FILENO) ? "\033[2m%s\033[0m" : "%s", summary);
     snprintf(c->expert, sizeof c->expert, "%s", answer.expert);
     bool kept = remember(c, "user", question, c->new_images) && remember(c, "assistant", answer.text, 0);
