@@ -1,4 +1,6 @@
-// What goes along in a step: tokens of drafts behind a row, sessions that decode beside others' prompts.
+// What goes along in a step: tokens of drafts behind a row, sessions that decode beside others' prompts. `test_engine_steps gpu` has the
+// kernels for GPUs serve, whatever the device is.
+#include "support/gpu_kernels.h"
 #include "support/session_check.h"
 #include "support/tiny_runtime.h"
 
@@ -11,6 +13,7 @@
 enum { PROMPT = 21, MORE = 40 };
 
 static const char path[] = TEST_OUTPUT "/steps.gguf", factored_path[] = TEST_OUTPUT "/steps-factored.gguf";
+static bool gpu_kernels;
 static zs_device *device;
 static zs_model *model;
 static reference_model *reference;
@@ -205,7 +208,13 @@ static int open_all(void **state) {
     (void)state;
     device = tiny_device((zs_log){0});
     tiny_files(NULL, path, ZS_FACTOR_F32, factored_path);
-    model = tiny_load(device, factored_path);
+    if (gpu_kernels) {
+        zs_error error;
+        gpu_kernels_use(device);
+        tiny_need(gpu_kernels_load(device, factored_path, NULL, &model, &error), &error);
+    } else {
+        model = tiny_load(device, factored_path);
+    }
     reference = reference_model_open(factored_path);
     return 0;
 }
@@ -218,7 +227,8 @@ static int close_all(void **state) {
     return 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    gpu_kernels = argc > 1 && strcmp(argv[1], "gpu") == 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draft),       cmocka_unit_test(test_many_drafts),           cmocka_unit_test(test_draft_not_taken),
         cmocka_unit_test(test_draft_later), cmocka_unit_test(test_decode_beside_prompts),
