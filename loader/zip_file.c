@@ -174,13 +174,6 @@ void zip_close(zip_file *file) {
     *file = (zip_file){0};
 }
 
-const zip_entry *zip_find(const zip_file *file, const char *name) {
-    for (size_t i = 0; i < file->count; i++) {
-        if (strcmp(file->entries[i].name, name) == 0) return &file->entries[i];
-    }
-    return NULL;
-}
-
 // ---- contents ------------------------------------------------------------------------------------------------------
 
 static bool inflate_entry(const uint8_t *packed, const zip_entry *entry, uint8_t *out) {

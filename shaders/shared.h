@@ -216,7 +216,7 @@ STRUCT(PushAttention) {
     uint kv_heads;
     uint page_base; // of the layer's keys in a page, in elements
     uint spans;
-    float scale; // 1 / √head_dim
+    float scale; // of scores: 1 / √head_dim unless the model says otherwise
     uint window; // a row sees so many positions, its own among them; 0: all
     uint pad0;
     ADDRESS(CounterRef) partials; // attention_decode.comp's

@@ -138,6 +138,15 @@ static void cache_folder(char *path, size_t size) {
         snprintf(path, size, "%s/.cache/zsigma", home);
 }
 
+json_t *cli_tiers_json(uint32_t tiers) {
+    static const char *const names[] = {CLI_TIERS}; // the first, strict, has no bit
+    json_t *list = json_array();
+    for (uint32_t i = 1; i < sizeof names / sizeof *names; i++) {
+        if (tiers >> (i - 1) & 1) json_array_append_new(list, json_string(names[i]));
+    }
+    return list;
+}
+
 /// The tiers above the highest to be used (NULL: all may be used); cli_parse knows the name to be a tier's.
 static uint32_t disabled_tiers(const char *tier) {
     static const char *const names[] = {CLI_TIERS};
@@ -236,9 +245,9 @@ zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engi
 
 zs_status cli_open_engine_parallel(const cli_common *common, const cli_parallel *parallel, const zs_engine_params *engine_params,
                                    cli_stack *stack, zs_error *error) {
-    enum { MOST = 64 };
+    enum { MOST = 64, MOST_SEEING = 16 };
     zs_engine_params params = *engine_params;
-    uint32_t sessions = parallel->asked ? parallel->asked : MOST;
+    uint32_t sessions = parallel->asked ? parallel->asked : parallel->images ? MOST_SEEING : MOST;
     if (sessions > parallel->texts) sessions = (uint32_t)parallel->texts;
     for (;; sessions /= 2) {
         const uint64_t tokens = sessions * parallel->kv_tokens + parallel->kv_more;
@@ -255,10 +264,18 @@ zs_status cli_open_planned(const cli_common *common, const char *model_path, con
     return status ? status : cli_open_engine(common, &plan_params->engine, stack, error);
 }
 
-zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
-                   zs_error *error) {
-    return cli_open_planned(common, model_path, &(zs_plan_params){.engine = engine_params ? *engine_params : (zs_engine_params){0}}, stack,
-                            error);
+uint32_t cli_context(const cli_common *common, const zs_model *model) {
+    uint32_t most = zs_model_get_info(model)->context, asked = common->ctx ? common->ctx : 4096;
+    return asked < most ? asked : most;
+}
+
+char *cli_name_of(const char *path) {
+    static const char suffix[] = ".safetensors";
+    const char *slash = strrchr(path, '/');
+    char *name = strdup(slash ? slash + 1 : path);
+    size_t length = name ? strlen(name) : 0, tail = sizeof suffix - 1;
+    if (length > tail && strcmp(name + length - tail, suffix) == 0) name[length - tail] = 0;
+    return name;
 }
 
 void cli_close(cli_stack *stack) {

@@ -102,25 +102,29 @@ zs_status cli_open_device(const cli_common *common, zs_device **device, zs_error
 /// Device and model, then the engine: for parameters that go by the model.
 zs_status cli_open_model(const cli_common *common, const char *model_path, cli_stack *stack, zs_error *error);
 zs_status cli_open_engine(const cli_common *common, const zs_engine_params *engine_params, cli_stack *stack, zs_error *error);
-/// Texts side by side: sessions as asked for, or (0) up to 64 and as many of them as the device's memory holds.
+/// Texts side by side: sessions as asked for, or (0) up to 64, with images 16, and as many of them as the device's memory holds.
 typedef struct cli_parallel {
     uint32_t asked;
+    bool images;        // whose features take memory, too
     size_t texts;       // of which there are no more at a time
     uint64_t kv_tokens; // of one
     uint64_t kv_more;   // beside theirs
 } cli_parallel;
-/// As cli_open_engine; max_sessions and kv_tokens of the parameters are not looked at.
+/// As cli_open_engine; engine_params is not NULL, and its max_sessions and kv_tokens are not looked at.
 zs_status cli_open_engine_parallel(const cli_common *common, const cli_parallel *parallel, const zs_engine_params *engine_params,
                                    cli_stack *stack, zs_error *error);
-/// Both.
-zs_status cli_open(const cli_common *common, const char *model_path, const zs_engine_params *engine_params, cli_stack *stack,
-                   zs_error *error);
 zs_status cli_open_model_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
                                  zs_error *error);
-/// Both, as planned for texts of plan_params->tokens.
+/// Model and engine, as planned for texts of plan_params->tokens.
 zs_status cli_open_planned(const cli_common *common, const char *model_path, const zs_plan_params *plan_params, cli_stack *stack,
                            zs_error *error);
 void cli_close(cli_stack *stack);
+/// The context that engines have: --ctx or 4096, and not more than the model's.
+uint32_t cli_context(const cli_common *common, const zs_model *model);
+/// FOLDER/NAME.safetensors → NAME, malloc'ed; NULL without memory.
+char *cli_name_of(const char *path);
+/// Names of a mask's tiers.
+json_t *cli_tiers_json(uint32_t tiers);
 /// "f32", "f16", "q8_0"; static.
 const char *cli_kv_name(zs_kv_type type);
 /// "exact" or "fast"; static.

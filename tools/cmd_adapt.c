@@ -44,9 +44,10 @@ typedef struct adapting {
     zs_search *search;
     json_t *settings;
     char state_path[MAX_PATH];
-    double seconds;                                          // of earlier runs too
-    uint64_t prefill_tokens, decode_tokens, accepted_tokens; // the last: of answers, what drafts foresaw
-    zs_search_score base;                                    // of the base model: on the held-out examples, or on all where none are
+    double seconds; // of earlier runs too
+    uint64_t prefill_tokens, decode_tokens;
+    uint64_t accepted_tokens; // of answers that drafts foresaw
+    zs_search_score base;     // of the base model: on the held-out examples, or on all where none are
 } adapting;
 
 static void leave_out(void *user, uint32_t line, const char *reason) {
@@ -115,7 +116,7 @@ static void free_example(example *e) {
 }
 
 static zs_status make_examples(adapting *a, zs_error *error) {
-    uint32_t context = zs_model_get_info(a->asking.stack.model)->context, limit = a->common->ctx ? a->common->ctx : 4096;
+    const uint32_t context = cli_context(a->common, a->asking.stack.model);
     if (!zs_model_get_tokenizer(a->asking.stack.model))
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words", a->asking.model);
     a->examples = calloc(a->file.count, sizeof *a->examples);
@@ -131,9 +132,9 @@ static zs_status make_examples(adapting *a, zs_error *error) {
         if (status) return status;
         size_t answer = e->answer_count > a->asking.params.max_tokens ? e->answer_count : a->asking.params.max_tokens;
         if (e->rows + answer > a->longest) a->longest = e->rows + answer;
-        if (a->longest > (limit < context ? limit : context))
+        if (a->longest > context)
             return zs_error_set(error, ZS_ERROR_CONTEXT, "%s, line %u: question and answer have %zu tokens, and the context holds %u",
-                                a->data, a->file.items[i].line, a->longest, limit < context ? limit : context);
+                                a->data, a->file.items[i].line, a->longest, context);
     }
     return ZS_OK;
 }
@@ -392,6 +393,7 @@ static zs_status find_experts(adapting *a, zs_error *error) {
 
 static zs_status open_engine(adapting *a, zs_error *error) {
     const cli_parallel parallel = {.asked = a->parallel,
+                                   .images = a->shelf.count > 0,
                                    .texts = a->population * (a->file.count - a->held_out),
                                    .kv_tokens = a->longest + 32,
                                    .kv_more = 4096 + (a->shelf.count ? a->rows : 0)}; // all examples' images at once

@@ -183,23 +183,14 @@ static zs_status run_parts(bench *b, bool first, zs_error *error) {
     return status;
 }
 
-static json_t *tier_names(const zs_device *device) {
-    static const char *const names[] = {"subgroup", "storage", "half", "dot", "matrix", "matrix2"};
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (zs_device_get_tiers(device) & 1u << i) json_array_append_new(list, json_string(names[i]));
-    }
-    return list;
-}
-
 static void print_json(bench *b) {
     const zs_device_info *device = zs_device_get_info(b->stack.device);
     const zs_engine_info *engine = zs_engine_get_info(b->stack.engine);
     const zs_model_info *model = zs_model_get_info(b->stack.model);
     json_t *object = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "device", device->name, "driver", device->driver,
-                               "tiers", tier_names(b->stack.device), "model", model->name, "type", model->weight_type, "mode", engine->mode,
-                               "precision", cli_precision_name(engine->precision), "kv", cli_kv_name(engine->kv), "runs",
-                               (json_int_t)b->runs, "figures", figures_json(&b->figures, b->before));
+                               "tiers", cli_tiers_json(zs_device_get_tiers(b->stack.device)), "model", model->name, "type",
+                               model->weight_type, "mode", engine->mode, "precision", cli_precision_name(engine->precision), "kv",
+                               cli_kv_name(engine->kv), "runs", (json_int_t)b->runs, "figures", figures_json(&b->figures, b->before));
     if (b->kernel_tables) json_object_set(object, "kernels", b->kernel_tables);
     cli_print_json(object);
 }

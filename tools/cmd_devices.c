@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const tier_names[] = {"subgroup", "storage", "half", "dot", "matrix", "matrix2"};
+static const char *const tier_names[] = {CLI_TIERS}; // the first, strict, has no bit
 enum { TIERS = sizeof tier_names / sizeof *tier_names };
 
 static const char *type_name(zs_device_type type) {
@@ -24,21 +24,13 @@ static bool test_device(const cli_common *common, const zs_device_info *info, ui
     return true;
 }
 
-static json_t *tiers_json(uint32_t tiers) {
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < TIERS; i++) {
-        if (tiers >> i & 1) json_array_append_new(list, json_string(tier_names[i]));
-    }
-    return list;
-}
-
 static json_t *device_json(const zs_device_info *d, bool tested, uint32_t tiers, const char *problem) {
     char version[32];
     snprintf(version, sizeof version, "%u.%u.%u", d->api_version >> 22 & 127, d->api_version >> 12 & 1023, d->api_version & 4095);
     return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:o, s:o, s:s}", "index", (int)d->index, "name", d->name, "uuid",
                      d->uuid, "type", type_name(d->type), "driver", d->driver, "vulkan", version, "subgroup_size", (int)d->subgroup_size,
                      "memory_bytes", (json_int_t)d->memory_bytes, "free_bytes", (json_int_t)d->free_bytes, "usable", tested,
-                     "tiers_offered", tiers_json(d->tiers), "tiers", tiers_json(tested ? tiers : 0), "problem", problem);
+                     "tiers_offered", cli_tiers_json(d->tiers), "tiers", cli_tiers_json(tested ? tiers : 0), "problem", problem);
 }
 
 static void print_device(const zs_device_info *d, bool tested, uint32_t tiers, const char *problem) {
@@ -49,11 +41,11 @@ static void print_device(const zs_device_info *d, bool tested, uint32_t tiers, c
         printf("   not usable: %s\n", problem);
         return;
     }
-    printf("   tiers: strict");
-    for (uint32_t i = 0; i < TIERS; i++) {
-        if (tiers >> i & 1)
+    printf("   tiers: %s", tier_names[0]);
+    for (uint32_t i = 1; i < TIERS; i++) {
+        if (tiers >> (i - 1) & 1)
             printf(" %s", tier_names[i]);
-        else if (d->tiers >> i & 1)
+        else if (d->tiers >> (i - 1) & 1)
             printf(" (%s: off)", tier_names[i]);
     }
     printf("\n   self-test passed\n");

@@ -74,9 +74,8 @@ static zs_status find_overlap(evaluation *e, zs_error *error) {
 /// Questions as they are asked. Those that the context cannot hold with an answer are left out.
 static zs_status make_questions(evaluation *e, zs_error *error) {
     const zs_tokenizer *tokenizer = zs_model_get_tokenizer(e->asking.stack.model);
-    uint32_t context = zs_model_get_info(e->asking.stack.model)->context, limit = e->common->ctx ? e->common->ctx : 4096;
+    const uint32_t context = cli_context(e->common, e->asking.stack.model);
     if (!tokenizer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words", e->asking.model);
-    context = limit < context ? limit : context;
     e->questions = calloc(e->file.count, sizeof *e->questions);
     if (!e->questions) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the questions");
     size_t kept = 0;
@@ -323,8 +322,11 @@ static zs_status tell(const evaluation *e, zs_error *error) {
 
 static zs_status open_engine(evaluation *e, zs_error *error) {
     // Room for every answer, for pass 1, and for prefixes that are kept.
-    const cli_parallel parallel = {
-        .asked = e->parallel, .texts = e->file.count, .kv_tokens = e->longest_prompt + e->asking.params.max_tokens + 32, .kv_more = 4096};
+    const cli_parallel parallel = {.asked = e->parallel,
+                                   .images = e->shelf.count > 0,
+                                   .texts = e->file.count,
+                                   .kv_tokens = e->longest_prompt + e->asking.params.max_tokens + 32,
+                                   .kv_more = 4096};
     return cli_open_engine_parallel(e->common, &parallel, &(zs_engine_params){0}, &e->asking.stack, error);
 }
 

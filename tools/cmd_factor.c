@@ -6,11 +6,9 @@
 
 static bool parse_type(const char *name, zs_factor_type *type) {
     static const char *const names[] = {[ZS_FACTOR_F16] = "f16", [ZS_FACTOR_F32] = "f32", [ZS_FACTOR_Q8_0] = "q8_0"};
-    for (uint32_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (name && strcmp(name, names[i]) == 0)
-            *type = (zs_factor_type)i;
-        else
-            continue;
+    for (uint32_t i = 0; name && i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) != 0) continue;
+        *type = (zs_factor_type)i;
         return true;
     }
     return name == NULL;
@@ -55,7 +53,7 @@ int cmd_factor(int argc, char **argv) {
         {0},
     };
     const cli_command command = {"factor",
-                                 "IN.gguf -o OUT.gguf",
+                                 "MODEL -o OUT.gguf",
                                  "turns a model's matrices into U, σ and Vᵀ",
                                  "zsigma factor SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.gguf",
                                  options,

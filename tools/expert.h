@@ -17,7 +17,4 @@ int expert_export(const cli_command *command, const expert_options *options, con
 /// The expert that comes nearest to a fine-tuned model, or to a LoRA.
 int expert_project(const cli_command *command, const expert_options *options, const char *tuned);
 
-/// What an expert is called when nothing else is said: the output's name without folder and ending.
-void expert_default_name(const char *output, char *name, size_t room);
-
 #endif

@@ -13,19 +13,14 @@ static void print_done(const cli_common *common, const char *output, const zs_ex
         cli_note(common, "%s: %u matrices with %llu values", output, info->matrix_count, (unsigned long long)info->value_count);
 }
 
-void expert_default_name(const char *output, char *name, size_t room) {
-    const char *slash = strrchr(output, '/'), *base = slash ? slash + 1 : output, *dot = strrchr(base, '.');
-    snprintf(name, room, "%.*s", (int)(dot && dot > base ? dot - base : (ptrdiff_t)strlen(base)), base);
-}
-
 int expert_import(const cli_command *command, const expert_options *options, const char *path) {
     if (!options->output) return cli_usage(command, "where to? give -o OUT.safetensors");
     if (options->model && options->like) return cli_usage(command, "-m and --like both say which base the expert has: give one");
     zs_error error;
     zs_expert *like = NULL, *expert = NULL;
-    char name[64];
-    expert_default_name(options->output, name, sizeof name);
-    zs_status status = options->like ? zs_expert_load(options->like, &like, &error) : ZS_OK;
+    char *name = cli_name_of(options->output);
+    zs_status status = name ? ZS_OK : zs_error_set(&error, ZS_ERROR_MEMORY, "out of memory for a name");
+    if (!status && options->like) status = zs_expert_load(options->like, &like, &error);
     const zs_import_params params = {
         .name = options->name ? options->name : name, .description = options->description, .model = options->model, .like = like};
     if (!status) status = zs_expert_import(path, &params, &expert, &error);
@@ -35,6 +30,7 @@ int expert_import(const cli_command *command, const expert_options *options, con
     if (!status) print_done(command->common, options->output, expert);
     zs_expert_destroy(&expert);
     zs_expert_destroy(&like);
+    free(name);
     return status ? cli_fail(&error) : CLI_DONE;
 }
 

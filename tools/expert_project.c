@@ -30,9 +30,8 @@ int expert_project(const cli_command *command, const expert_options *options, co
     if (!options->output) return cli_usage(command, "where to? give -o OUT.safetensors");
     zs_error error;
     zs_project_report report;
-    char name[64];
+    char *name = cli_name_of(options->output);
     json_t *matrices = json_array();
-    expert_default_name(options->output, name, sizeof name);
     const zs_project_params params = {.name = options->name ? options->name : name,
                                       .description = options->description,
                                       .force = common->force,
@@ -41,7 +40,8 @@ int expert_project(const cli_command *command, const expert_options *options, co
                                       .progress = cli_progress(common),
                                       .log = cli_log(common)};
     cli_watch(NULL);
-    zs_status status = zs_project_file(options->model, tuned, options->output, &params, &report, &error);
+    zs_status status = name ? ZS_OK : zs_error_set(&error, ZS_ERROR_MEMORY, "out of memory for a name");
+    if (!status) status = zs_project_file(options->model, tuned, options->output, &params, &report, &error);
     if (!status && common->json)
         cli_print_json(json_pack("{s:s, s:O, s:f, s:f, s:o, s:b}", "output", options->output, "matrices", matrices, "change", report.change,
                                  "share", report.share, "cosine", report.has_cosine ? json_real(report.cosine) : json_null(), "lora",
@@ -49,5 +49,6 @@ int expert_project(const cli_command *command, const expert_options *options, co
     else if (!status)
         print_report(options->output, matrices, &report);
     json_decref(matrices);
+    free(name);
     return status ? cli_fail(&error) : CLI_DONE;
 }

@@ -45,13 +45,6 @@ figure *figures_add_value(figures *list, const char *name, const char *unit, dou
     return figures_add(list, name, unit, &value, 1);
 }
 
-const figure *figures_find(const figures *list, const char *name) {
-    for (uint32_t i = 0; i < list->count; i++) {
-        if (strcmp(list->items[i].name, name) == 0) return &list->items[i];
-    }
-    return NULL;
-}
-
 /// Value of the earlier run; 0: it has none of this name and unit.
 static double value_before(const json_t *before, const figure *f) {
     const json_t *entry = json_object_get(before, f->name);

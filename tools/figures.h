@@ -25,8 +25,6 @@ typedef struct figures {
 figure *figures_add(figures *list, const char *name, const char *unit, double *samples, uint32_t count);
 /// Adds one number.
 figure *figures_add_value(figures *list, const char *name, const char *unit, double value);
-/// NULL when there is none.
-const figure *figures_find(const figures *list, const char *name);
 /// {name: {"value", "unit", "min", "max", "runs", "bar"?, "before"?}, …}; before: such an object of an earlier run, or NULL.
 json_t *figures_json(const figures *list, const json_t *before);
 /// Prints the table to stdout, as text or as Markdown.

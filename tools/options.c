@@ -23,7 +23,7 @@ static option_list collect(const cli_command *command) {
         {"tier", 0, CLI_STRING, &c->tier, "TIER", "highest tier to use: strict, subgroup, storage, half, dot, matrix, matrix2"},
         {"precision", 0, CLI_STRING, &c->precision, "P", "exact (f32) or fast (f16 where it is safe); default: fast on GPUs"},
         {"mode", 0, CLI_STRING, &c->mode, "MODE", "auto (default), factored, composed[:f16|q8_0|q4_0], or dense"},
-        {"ctx", 0, CLI_COUNT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096"},
+        {"ctx", 0, CLI_COUNT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096; train: at most what its lines take"},
         {"kv", 0, CLI_STRING, &c->kv, "TYPE", "keys and values as f32, f16 or q8_0; default: f16 in precision fast, else f32"},
         {"chat-template", 0, CLI_STRING, &c->chat_template, "NAME",
          "chatml, qwen2, llama2, llama3, mistral, vicuna or gemma instead of the model's own"},

@@ -66,20 +66,10 @@ static zs_progress silent_progress(const cli_common *common) {
 
 // ---- setting up ----------------------------------------------------------------------------------------------------
 
-/// FOLDER/NAME.safetensors → NAME
-static char *name_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *name = strdup(slash ? slash + 1 : path);
-    static const char suffix[] = ".safetensors";
-    size_t length = name ? strlen(name) : 0, tail = sizeof suffix - 1;
-    if (length > tail && strcmp(name + length - tail, suffix) == 0) name[length - tail] = 0;
-    return name;
-}
-
 static zs_status make_names(training *t, zs_error *error) {
     const char *output = t->options->output;
     size_t room = strlen(output) + 16;
-    t->name = name_of(output);
+    t->name = cli_name_of(output);
     t->checkpoint = malloc(room);
     if (!t->name || !t->checkpoint) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
     snprintf(t->checkpoint, room, "%s.checkpoint", output);

@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,8 +62,8 @@ zs_status engine_check_kv(const zs_model *model, const zs_engine_params *p, zs_e
                         kv_type_name(kv_of(p->kv)), KV_BLOCK, model->config.head_dim);
 }
 
-/// So many that a step of drafts or of scored answers is worth reading the weights for, and not more than LOGIT_BYTES where 64 are.
-static uint32_t logit_rows(const zs_model *model, const zs_engine_params *p) {
+/// Enough to make reading the weights worth it for drafts and scored answers; above LEAST no more than LOGIT_BYTES hold.
+static uint32_t choose_logit_rows(const zs_model *model, const zs_engine_params *p) {
     enum { LEAST = 64, LOGIT_BYTES = 64 << 20 };
     uint32_t rows = LOGIT_BYTES / 4 / model->config.vocab;
     rows = rows < LEAST ? LEAST : rows > ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : rows;
@@ -72,7 +73,7 @@ static uint32_t logit_rows(const zs_model *model, const zs_engine_params *p) {
 static model_workspace_params workspace_params(const zs_model *model, const zs_engine_params *p) {
     return (model_workspace_params){
         .max_rows = p->max_rows < p->max_sessions ? p->max_sessions : p->max_rows,
-        .max_logit_rows = logit_rows(model, p),
+        .max_logit_rows = choose_logit_rows(model, p),
         .context = p->context,
         .kv = kv_of(p->kv),
         .fast = p->precision == ZS_PRECISION_FAST,
@@ -100,16 +101,20 @@ static zs_status check_memory(const zs_engine *e, zs_error *error) {
     uint64_t free_bytes = gpu_device_memory_free(e->model->device);
     if (b.workspace + b.experts + b.kv <= free_bytes) return ZS_OK;
     uint64_t rest = b.workspace + b.experts + b.page * (e->params.max_sessions + 8);
-    uint64_t fits = rest < free_bytes ? (free_bytes - rest) / b.page * KV_PAGE_TOKENS / 2 : 0;
+    double tokens = rest < free_bytes ? (double)((free_bytes - rest) / b.page * KV_PAGE_TOKENS) : 0;
+    double fits = tokens * e->params.context / e->params.kv_tokens; // as large a share of the pool
+    char advice[64] = "use a smaller model, or fewer sessions";
+    if (fits >= KV_PAGE_TOKENS && fits < e->params.context) snprintf(advice, sizeof advice, "--ctx %.0f would fit", floor(fits));
     return zs_error_set(
         error, ZS_ERROR_DEVICE_MEMORY,
-        "a context of %u tokens needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: --ctx %llu would fit",
-        e->params.context, (double)b.kv / 1e6, (double)(b.workspace + b.experts) / 1e6, (double)free_bytes / 1e6, (unsigned long long)fits);
+        "a context of %u tokens, of %u in all, needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: %s",
+        e->params.context, e->params.kv_tokens, (double)b.kv / 1e6, (double)(b.workspace + b.experts) / 1e6, (double)free_bytes / 1e6,
+        advice);
 }
 
 static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, step_arrays *a, zs_error *error) {
     uint64_t rows_at = 256, spans_at = rows_at + rows * sizeof(Row), logit_rows_at = spans_at + rows * sizeof(Span);
-    uint64_t logits = e->logit_rows, targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
+    uint64_t logits = e->max_logit_rows, targets_at = logit_rows_at + logits * 4, size = targets_at + logits * 4;
     zs_status status = gpu_buffer_create(e->model->device, GPU_MEMORY_SHARED, size, true, name, &a->buffer, error);
     if (status) return status;
     uint8_t *host = a->buffer.mapped;
@@ -140,7 +145,7 @@ static zs_status create_buffers(zs_engine *e, zs_error *error) {
     const zs_engine_params *p = &e->params;
     e->page_stride = (p->context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + 1;
     uint64_t table_rows = p->max_sessions + ENGINE_BRANCHES;
-    uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + e->logit_rows * sizeof(float);
+    uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + e->max_logit_rows * sizeof(float);
     zs_status status =
         gpu_buffer_create(device, GPU_MEMORY_SHARED, table_rows * e->page_stride * 8, true, "page table", &e->page_table, error);
     if (!status)
@@ -228,7 +233,7 @@ zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_e
     if (!e) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for an engine");
     e->model = model;
     engine_choose_params(model, params, &e->params);
-    e->logit_rows = logit_rows(model, &e->params);
+    e->max_logit_rows = choose_logit_rows(model, &e->params);
     e->running = model;
     zs_status status = engine_check_kv(model, &e->params, error);
     if (!status) status = check_mode(model, &e->params, error);

@@ -58,9 +58,9 @@ struct zs_engine {
     zs_session **sessions; // [max_sessions]; the index is the session's row of the page table
     gpu_buffer page_table; // uint64_t [max_sessions + ENGINE_BRANCHES, page_stride]
     uint32_t page_stride;
-    gpu_buffer samplers; // Sampler [max_sessions]
-    gpu_buffer results;  // Sampled [max_sessions · SAMPLED_RING], then float [logit_rows]
-    uint32_t logit_rows; // whose logits one step can give: ENGINE_LOGIT_ROWS, of a large vocabulary fewer, or max_sessions
+    gpu_buffer samplers;     // Sampler [max_sessions]
+    gpu_buffer results;      // Sampled [max_sessions · SAMPLED_RING], then float [max_logit_rows]
+    uint32_t max_logit_rows; // of a step: ENGINE_LOGIT_ROWS, of a large vocabulary fewer, or max_sessions
     step_arrays prefill, decode;
     gpu_command *prefill_command, *copy_command;
     gpu_command **decode_commands;   // [max_sessions + 1], by number of rows, recorded on first use
@@ -77,9 +77,9 @@ struct zs_session {
     zs_session_params params;
     sequence seq;
     uint32_t prompt_count;
-    uint32_t remaining; // tokens still wanted
-    uint32_t draft;     // tokens behind seq.count in seq.tokens that the next ones may be
-    uint32_t drafted;   // of them, the first ones, whose keys and values a step has computed
+    uint32_t remaining;      // tokens still wanted
+    uint32_t draft_count;    // tokens behind seq.count in seq.tokens that the next ones may be
+    uint32_t draft_computed; // of them, the first ones, whose keys and values a step has computed
     bool done;
     float *logprobs; // [capacity], beside tokens
     gpu_buffer bits; // allowed mask, then seen mask; made on first need
@@ -159,7 +159,6 @@ zs_status engine_submit(zs_engine *engine, gpu_command *command, zs_error *error
 void engine_write_sampler(zs_session *session);
 /// Keys and values are computed anew when they are next needed; nothing submitted may be running.
 void session_forget(zs_session *session);
-void session_append(zs_session *session, uint32_t token, float logprob);
 /// Looks a number up that was kept under key (≠ 0).
 bool engine_find_memo(const zs_engine *engine, uint64_t key, double *value);
 /// Keeps a number; an older one may have to make room.

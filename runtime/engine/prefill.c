@@ -24,7 +24,7 @@ uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t f
 static bool needs_prefill(const zs_session *session) {
     // A decoded session lacks only its newest token, which the next decode step takes in, unless a draft goes along with it.
     return session && !session->done && engine_serves(session->engine, session) &&
-           (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count || session->draft);
+           (session->seq.computed + 1 < session->seq.count || session->seq.count == session->prompt_count || session->draft_count);
 }
 
 // ---- prompts that begin alike --------------------------------------------------------------------------------------
@@ -85,8 +85,9 @@ typedef struct drawing {
 /// A step in the making.
 typedef struct prefill_step {
     model_step step;
-    drawing drawn[MAX_SESSIONS]; // [step.logit_count]
-    uint32_t prompt_rows, draft_rows;
+    drawing drawn[MAX_SESSIONS];                   // [step.logit_count]
+    uint32_t missing_pages;                        // of prompts that are not in it yet
+    uint32_t prompt_rows, draft_rows, newest_rows; // the last: in front of drafts, of sessions that decode
 } prefill_step;
 
 static void add_logits(zs_engine *engine, prefill_step *s, const zs_session *session, uint32_t row, uint32_t position) {
@@ -107,32 +108,48 @@ static uint32_t add_rows(zs_engine *engine, prefill_step *s, zs_session *session
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/// Tokens of the draft that go along with the last row of a session, where the step has room for that.
-static uint32_t draft_rows(zs_engine *engine, const prefill_step *s, zs_session *session) {
-    const sequence *seq = &session->seq;
-    uint32_t room = engine->params.max_rows - s->step.rows - (seq->count - seq->computed);
-    uint32_t count = least(least(session->draft, session->remaining - 1), least(SAMPLED_RING - 1, room));
-    count = least(count, engine->logit_rows - s->step.logit_count - 1);
-    return count && engine_reserve(engine, &session->seq, seq->count + count, NULL) ? 0 : count;
+/// Pages that the session's tokens lack.
+static uint32_t missing_pages(const zs_session *session) {
+    const uint32_t pages = (session->seq.count + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+    return pages > session->seq.page_count ? pages - session->seq.page_count : 0;
+}
+
+/// Whether a draft may have a page more: not where others' prompts would miss it, or next tokens. A cached prefix makes room for one at
+/// least.
+static bool has_spare_page(const zs_engine *engine, const prefill_step *s) {
+    return engine->pool.free_count + engine->cache_count > s->missing_pages + engine->params.max_sessions;
+}
+
+/// Tokens of the draft that go along with the last row of a session, where the step and the session's pages have room for them.
+static uint32_t tokens_ahead(zs_engine *engine, const prefill_step *s, zs_session *session) {
+    sequence *seq = &session->seq;
+    const uint32_t rows = engine->params.max_rows - s->step.rows - (seq->count - seq->computed);
+    const uint32_t logits = engine->max_logit_rows - s->step.logit_count - 1, paged = seq->page_count * KV_PAGE_TOKENS - seq->count;
+    uint32_t count = least(least(session->draft_count, session->remaining - 1), SAMPLED_RING - 1);
+    count = least(count, least(rows, logits));
+    if (count <= paged) return count;
+    return has_spare_page(engine, s) && !engine_reserve(engine, seq, seq->count + count, NULL) ? count : paged;
 }
 
 /// What is left of a prompt, as far as there is room, and if that is all of it a row of logits for it and for each token of the draft.
 static zs_status add_session(zs_engine *engine, prefill_step *s, zs_session *session, zs_error *error) {
     sequence *seq = &session->seq;
-    const uint32_t left = seq->count - seq->computed, logits = engine->logit_rows - s->step.logit_count;
-    const bool whole = left <= engine->params.max_rows - s->step.rows;
-    if (whole && logits == 0) return ZS_OK; // others' drafts took them
+    const uint32_t left = seq->count - seq->computed;
+    const bool whole = left <= engine->params.max_rows - s->step.rows, newest = left == 1 && seq->count > session->prompt_count;
+    if (whole && s->step.logit_count == engine->max_logit_rows) return ZS_OK; // others' drafts took them
+    s->missing_pages -= missing_pages(session);
     zs_status status = session_check_expert(session, error);
     if (!status) status = engine_reserve(engine, seq, seq->count, error);
     if (status) return status;
-    const uint32_t draft = whole ? draft_rows(engine, s, session) : 0, rows = add_rows(engine, s, session, seq->count + draft) - draft;
+    const uint32_t ahead = whole ? tokens_ahead(engine, s, session) : 0;
+    const uint32_t added = add_rows(engine, s, session, seq->count + ahead), rows = added - ahead;
     seq->prefilled = seq->prefilled == seq->computed ? seq->computed + rows : seq->prefilled;
     seq->computed += rows;
-    session->drafted = draft;
-    s->prompt_rows += rows;
-    s->draft_rows += draft;
+    session->draft_computed = ahead;
+    *(newest ? &s->newest_rows : &s->prompt_rows) += rows;
+    s->draft_rows += ahead;
     if (!whole) return ZS_OK;
-    for (uint32_t i = 0; i <= draft; i++) add_logits(engine, s, session, s->step.rows - 1 - draft + i, seq->count - 1 + i);
+    for (uint32_t i = 0; i <= ahead; i++) add_logits(engine, s, session, s->step.rows - 1 - ahead + i, seq->count - 1 + i);
     engine_write_sampler(session);
     return ZS_OK;
 }
@@ -142,11 +159,12 @@ static zs_status add_session(zs_engine *engine, prefill_step *s, zs_session *ses
 static zs_status add_decoding(zs_engine *engine, prefill_step *s, zs_error *error) {
     uint32_t count = 0;
     zs_status status = ZS_OK;
-    for (uint32_t i = 0; i < engine->params.max_sessions; i++) count += session_decodes(engine->sessions[i]) && !engine->sessions[i]->draft;
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++)
+        count += session_decodes(engine->sessions[i]) && !engine->sessions[i]->draft_count;
     if (engine->params.deterministic || count > engine->params.max_rows / 2) return ZS_OK;
     for (uint32_t i = 0; i < engine->params.max_sessions && !status; i++) {
         zs_session *session = engine->sessions[i];
-        if (!session_decodes(session) || session->draft) continue;
+        if (!session_decodes(session) || session->draft_count) continue;
         status = session_check_expert(session, error);
         if (!status) status = engine_reserve(engine, &session->seq, session->seq.count, error);
         if (status) break;
@@ -162,7 +180,11 @@ static zs_status add_decoding(zs_engine *engine, prefill_step *s, zs_error *erro
 static zs_status fill_step(zs_engine *engine, prefill_step *s, zs_error *error) {
     bool waits[MAX_SESSIONS], wanted = false;
     zs_status status = share_prompts(engine, waits, error);
-    for (uint32_t i = 0; i < engine->params.max_sessions; i++) wanted = wanted || needs_prefill(engine->sessions[i]);
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
+        if (!needs_prefill(engine->sessions[i])) continue;
+        wanted = true;
+        s->missing_pages += missing_pages(engine->sessions[i]);
+    }
     if (!status && wanted) status = add_decoding(engine, s, error);
     for (uint32_t i = 0; i < engine->params.max_sessions && s->step.rows < engine->params.max_rows && !status; i++) {
         if (needs_prefill(engine->sessions[i]) && !waits[i]) status = add_session(engine, s, engine->sessions[i], error);
@@ -209,13 +231,13 @@ static void forget(zs_engine *engine) {
 zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *user, bool *worked, zs_error *error) {
     *worked = false;
     for (;;) {
-        prefill_step s;
+        prefill_step s; // not zeroed as a whole: `drawn` is long
         s.step = (model_step){.step = engine->prefill.step_address,
                               .rest = engine->prefill.step_address + sizeof(Step),
                               .features = engine->images.features.address,
                               .feature_rows = engine->images.capacity,
                               .logit_rows = engine->prefill.logit_rows_address};
-        s.prompt_rows = s.draft_rows = 0;
+        s.missing_pages = s.prompt_rows = s.draft_rows = s.newest_rows = 0;
         double start = engine_now_ms();
         zs_status status = engine_check_cancelled(engine, error);
         if (!status) status = engine_drain(engine, error); // the arrays are about to be rewritten
@@ -230,6 +252,7 @@ zs_status engine_prefill(zs_engine *engine, zs_token_callback on_token, void *us
         engine->stats.steps++;
         engine->stats.prefill_tokens += s.prompt_rows;
         engine->stats.draft_tokens += s.draft_rows;
+        engine->stats.decode_tokens += s.newest_rows;
         engine->stats.prefill_ms += engine_now_ms() - start;
         status = take_tokens(engine, &s, on_token, user, error);
         if (status) {

@@ -49,7 +49,7 @@ static void group_items(size_t *order, const zs_score_item *items, size_t count)
 }
 
 static uint32_t step_logits(const zs_engine *engine) {
-    return engine->logit_rows < ENGINE_LOGIT_ROWS ? engine->logit_rows : ENGINE_LOGIT_ROWS;
+    return engine->max_logit_rows < ENGINE_LOGIT_ROWS ? engine->max_logit_rows : ENGINE_LOGIT_ROWS;
 }
 
 static zs_status check_item(const zs_engine *engine, const zs_score_item *item, zs_error *error) {

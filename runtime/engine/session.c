@@ -51,8 +51,14 @@ zs_session *session_find(const zs_engine *engine, session_ref ref) {
     return session && session->version == ref.version ? session : NULL;
 }
 
-/// What steps in flight bring for this session is not wanted any more.
-static void disown_steps(zs_session *session) { session->version = ++session->engine->clock; }
+/// What steps in flight bring for this session is not wanted any more, nor the rest of what came with a draft: of the newest token, which
+/// the draft foresaw, the logits are needed again.
+static void disown_steps(zs_session *session) {
+    sequence *seq = &session->seq;
+    session->version = ++session->engine->clock;
+    session->draft_computed = 0;
+    if (seq->count && seq->computed == seq->count) seq->computed--;
+}
 
 zs_status session_check_expert(const zs_session *session, zs_error *error) {
     if (expert_table_serial(&session->engine->experts, session->params.expert) == session->seq.expert_serial) return ZS_OK;
@@ -116,7 +122,7 @@ zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t
     seq->count = (uint32_t)count;
     disown_steps(session);
     session->prompt_count = (uint32_t)count;
-    session->remaining = session->draft = 0;
+    session->remaining = session->draft_count = 0;
     session->done = true;
     return status;
 }
@@ -137,10 +143,10 @@ zs_status zs_session_set_draft(zs_session *session, const uint32_t *ids, size_t 
     zs_status status = engine_drain(engine, error);
     if (status) return status;
     disown_steps(session);
-    session->draft = session->drafted = 0;
+    session->draft_count = session->draft_computed = 0;
     if (engine->params.deterministic || has_penalty(session)) return ZS_OK; // bits, or marks of tokens that were not drawn, would differ
-    session->draft = count < seq->capacity - seq->count ? (uint32_t)count : seq->capacity - seq->count;
-    if (session->draft) memcpy(seq->tokens + seq->count, ids, session->draft * sizeof *ids);
+    session->draft_count = count < seq->capacity - seq->count ? (uint32_t)count : seq->capacity - seq->count;
+    if (session->draft_count) memcpy(seq->tokens + seq->count, ids, session->draft_count * sizeof *ids);
     return ZS_OK;
 }
 
@@ -214,7 +220,7 @@ void engine_write_sampler(zs_session *session) {
     };
 }
 
-void session_append(zs_session *session, uint32_t token, float logprob) {
+static void append(zs_session *session, uint32_t token, float logprob) {
     session->logprobs[session->seq.count] = logprob;
     session->seq.tokens[session->seq.count++] = token;
 }
@@ -247,13 +253,13 @@ static zs_status check_sampled(const zs_engine *engine, const Sampled *sampled, 
 /// The draft's first token turns out to be the next one, whose keys and values may be there already, or the draft is worth nothing.
 static void take_draft(zs_session *session, uint32_t token) {
     sequence *seq = &session->seq;
-    if (session->draft == 0 || seq->tokens[seq->count] != token) {
-        session->draft = session->drafted = 0;
+    if (session->draft_count == 0 || seq->tokens[seq->count] != token) {
+        session->draft_count = session->draft_computed = 0;
         return;
     }
-    session->draft--;
-    if (session->drafted == 0) return;
-    session->drafted--;
+    session->draft_count--;
+    if (session->draft_computed == 0) return;
+    session->draft_computed--;
     seq->computed++;
     session->engine->stats.accepted_tokens++;
 }
@@ -271,7 +277,7 @@ zs_status engine_take_token(zs_session *session, zs_token_callback on_token, voi
         return status;
     }
     take_draft(session, sampled->token);
-    session_append(session, sampled->token, sampled->logprob);
+    append(session, sampled->token, sampled->logprob);
     session->remaining--;
     const zs_tokenizer *tokenizer = engine->model->tokenizer; // NULL with random weights
     bool ended = !session->params.ignore_end && tokenizer && zs_tokenizer_is_end(tokenizer, sampled->token);

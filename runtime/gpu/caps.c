@@ -13,7 +13,7 @@ typedef struct properties {
     VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix;
 } properties;
 
-void gpu_features_chain(gpu_features *features, const gpu_extensions *extensions) {
+static void gpu_features_chain(gpu_features *features, const gpu_extensions *extensions) {
     features->core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
     features->v11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
     features->v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;

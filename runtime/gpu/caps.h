@@ -21,7 +21,7 @@ typedef struct VkPhysicalDeviceCooperativeMatrix2FeaturesNV {
 } VkPhysicalDeviceCooperativeMatrix2FeaturesNV;
 #endif
 
-/// Feature structs of a device, chained by gpu_features_chain.
+/// Feature structs of a device, chained.
 typedef struct gpu_features {
     VkPhysicalDeviceFeatures2 core;
     VkPhysicalDeviceVulkan11Features v11;
@@ -57,7 +57,6 @@ zs_status gpu_physical_enumerate(const gpu_instance *instance, gpu_physical **li
 /// Bytes of the largest device-local heap that can still be had.
 uint64_t gpu_physical_free_bytes(const gpu_instance *instance, const gpu_physical *physical);
 /// Sets the sTypes and links the structs that the device knows.
-void gpu_features_chain(gpu_features *features, const gpu_extensions *extensions);
 /// The features to turn on for these tiers: the baseline's, and of the rest only what the tiers need, so that validation finds
 /// a kernel that uses more than its row in shaders/variants.h says.
 void gpu_features_for_tiers(const gpu_physical *physical, uint32_t tiers, gpu_features *features);

@@ -110,7 +110,7 @@ typedef struct model_step {
     bool decode;          // every span is one row (generation): matvec and split attention; else prefill kernels. The choice
                           // goes by this flag alone, so a row's bits do not depend on how many rows share a prefill step
     uint32_t decode_rows; // of a step that is not decode: its first rows, a span each, that attention takes as decode does
-    uint64_t rest;        // where decode_rows: device address of a Step whose spans begin with the first one behind theirs
+    uint64_t rest;        // where decode_rows: device address of a Step like `step`, but whose spans begin with number decode_rows
     uint32_t longest;     // bound on positions over all replays, for work estimates and checks
     uint64_t features;    // f32 [feature_rows, stride of X]: what rows with tokens outside the vocabulary take (Row); 0: none
     uint32_t feature_rows;

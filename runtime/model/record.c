@@ -151,7 +151,7 @@ static void record_attention(const recording *r, uint32_t layer) {
         op_attention decode = attention;
         decode.rows = decode.spans = decode_rows;
         decode.decode = true;
-        op_record_attention(&r->ops, &decode);
+        op_record_attention(&r->ops, &decode); // no barrier behind: only decode has partials, and the others write other rows
         attention.step = r->step->rest;
         attention.rows -= decode_rows;
         attention.spans -= decode_rows;

@@ -176,11 +176,6 @@ static void add_flexible_variant(harness *h) {
     keep_variant(h, v);
 }
 
-const variant *harness_variants(const harness *h, uint32_t *count) {
-    *count = h->variant_count;
-    return h->variants;
-}
-
 void harness_list_variants(const harness *h) {
     for (uint32_t i = 0; i < h->variant_count; i++) printf("  %s\n", h->variants[i].name);
 }

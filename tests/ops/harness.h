@@ -101,6 +101,4 @@ void harness_ratio(harness *h, double ratio);
 /// Fails the running case; the first message is kept.
 void harness_fail(harness *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-const variant *harness_variants(const harness *h, uint32_t *count);
-
 #endif

@@ -159,6 +159,94 @@ static void test_draft_later(void **state) {
     zs_engine_destroy(&engine);
 }
 
+/// What happens to a session at one of the tokens that its draft foresaw.
+typedef enum meddling { RESTRICT, MORE_TOKENS, OTHER_DRAFT, STOP, MEDDLINGS } meddling;
+
+typedef struct meddler {
+    zs_session *session;
+    const uint32_t *ids; // what it is to make, from the prompt on
+    meddling what;
+    uint32_t countdown;
+} meddler;
+
+static bool meddle(void *user, zs_session *session, uint32_t token) {
+    meddler *m = user;
+    zs_error error;
+    size_t count;
+    (void)token;
+    if (session != m->session || --m->countdown) return true;
+    zs_session_tokens(session, &count);
+    if (m->what == RESTRICT) tiny_need(zs_session_restrict(session, &m->ids[0], 1, &error), &error);
+    if (m->what == MORE_TOKENS) tiny_need(zs_session_generate(session, (uint32_t)(PROMPT + MORE - count), &error), &error);
+    if (m->what == OTHER_DRAFT) set_draft(session, m->ids + count, PROMPT + MORE - count);
+    return m->what != STOP;
+}
+
+/// A draft that is broken off at an accepted token: the session goes on from there, alone and behind another's rows.
+static void test_draft_broken_off(void **state) {
+    (void)state;
+    uint32_t ids[PROMPT + MORE], other_ids[50];
+    size_t count;
+    zs_error error;
+    tiny_ids(ids, PROMPT, 9);
+    tiny_ids(other_ids, 50, 10);
+    zs_engine *engine = open_engine((zs_engine_params){0});
+    zs_session *plain = tiny_session(engine, (zs_session_params){0}, ids, PROMPT, MORE);
+    tiny_run(engine);
+    memcpy(ids, zs_session_tokens(plain, &count), sizeof ids);
+    for (int what = 0; what < MEDDLINGS; what++) {
+        for (uint32_t at = 1; at <= 18; at++) {
+            zs_session *other = at % 2 ? tiny_session(engine, (zs_session_params){0}, other_ids, 50, 20) : NULL;
+            meddler m = {tiny_session(engine, (zs_session_params){0}, ids, PROMPT, MORE), ids, (meddling)what, at};
+            set_draft(m.session, ids + PROMPT, at % 3 ? MORE : at); // the longer goes on where it was broken off
+            tiny_need(zs_engine_run(engine, meddle, &m, &error), &error);
+            if (what == STOP) {
+                zs_session_tokens(m.session, &count);
+                assert_int_equal(count, PROMPT + at);
+                tiny_need(zs_session_generate(m.session, (uint32_t)(PROMPT + MORE - count), &error), &error);
+                tiny_run(engine);
+            }
+            assert_true(zs_session_is_done(m.session));
+            const uint32_t *made = zs_session_tokens(m.session, &count);
+            for (size_t i = PROMPT + at; what == RESTRICT && i < count; i++) assert_int_equal(made[i], ids[0]);
+            if (what != RESTRICT) session_check_equal(m.session, plain, bound);
+            if (other) session_check_reference(other, reference, NULL, bound);
+            zs_session_destroy(&m.session);
+            zs_session_destroy(&other);
+        }
+    }
+    zs_session_destroy(&plain);
+    session_check_pages(engine);
+    zs_engine_destroy(&engine);
+}
+
+static bool stop_at_once(void *user, zs_session *session, uint32_t token) {
+    (void)user;
+    (void)session;
+    (void)token;
+    return false;
+}
+
+/// Where pages are short drafts do without: no session runs out of them that would not have without drafts.
+static void test_draft_in_few_pages(void **state) {
+    (void)state;
+    enum { COUNT = 4, LONG = 2 * KV_PAGE_TOKENS - 2, PAGES = 2 * COUNT };
+    uint32_t ids[LONG];
+    zs_engine *engine = open_engine((zs_engine_params){.max_sessions = COUNT, .context = 96, .kv_tokens = 96});
+    zs_session *sessions[COUNT];
+    zs_error error;
+    const uint32_t taken = engine->pool.free_count - PAGES; // as many pages are left as the prompts take
+    for (uint32_t i = 0; i < taken; i++) kv_pool_take(&engine->pool);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        tiny_ids(ids, LONG, 70 + i);
+        sessions[i] = tiny_session(engine, (zs_session_params){0}, ids, LONG, 20);
+        set_draft(sessions[i], ids, 15);
+    }
+    tiny_need(zs_engine_run(engine, stop_at_once, NULL, &error), &error);
+    for (uint32_t i = 0; i < COUNT; i++) session_check_reference(sessions[i], reference, NULL, bound);
+    zs_engine_destroy(&engine);
+}
+
 // ---- beside prompts ------------------------------------------------------------------------------------------------
 
 typedef struct arrivals {
@@ -230,8 +318,13 @@ static int close_all(void **state) {
 int main(int argc, char **argv) {
     gpu_kernels = argc > 1 && strcmp(argv[1], "gpu") == 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_draft),       cmocka_unit_test(test_many_drafts),           cmocka_unit_test(test_draft_not_taken),
-        cmocka_unit_test(test_draft_later), cmocka_unit_test(test_decode_beside_prompts),
+        cmocka_unit_test(test_draft),
+        cmocka_unit_test(test_many_drafts),
+        cmocka_unit_test(test_draft_not_taken),
+        cmocka_unit_test(test_draft_later),
+        cmocka_unit_test(test_draft_broken_off),
+        cmocka_unit_test(test_draft_in_few_pages),
+        cmocka_unit_test(test_decode_beside_prompts),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

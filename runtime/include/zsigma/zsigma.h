@@ -330,7 +330,7 @@ typedef struct zs_engine_params {
     uint32_t max_sessions;     // sessions that may be live at once; 0: 8
     uint32_t kv_tokens;        // tokens the KV pool holds over all sessions and cached prefixes; 0: 2 · context
     uint32_t max_experts;      // rows of the expert table besides the base; 0: 16
-    uint32_t max_rows;         // rows of one prefill step; 0: chosen by device
+    uint32_t max_rows;         // rows of one prefill step; 0: 512
     bool deterministic;        // a row's bits do not depend on the other rows of its step
 } zs_engine_params;
 
@@ -410,7 +410,7 @@ typedef struct zs_sampling {
     float top_p;              // 0 or 1: off; exact
     float min_p;              // 0: off
     float repetition_penalty; // 0 or 1: off; divides positive, multiplies negative logits of tokens seen
-    uint64_t seed;            // numbers drawn by counter from (seed, session, position)
+    uint64_t seed;            // numbers drawn by counter from (seed, zs_session_params.stream, position)
 } zs_sampling;
 
 /// A prompt that may hold images.
@@ -458,9 +458,9 @@ zs_status zs_session_set_expert(zs_session *session, uint32_t expert, zs_error *
 /// Restricts sampling to some ids; count 0 lifts it. Copied.
 zs_status zs_session_restrict(zs_session *session, const uint32_t *ids, size_t count, zs_error *error);
 /// Tokens that the next ones may be, for example an answer that was given before (speculative decoding): up to 15 at a time are computed in
-/// one step, and those that the session draws by itself are taken, so the answer is the same without, up to rounding. Forgotten from the
-/// first on that differs, and with a new prompt. Not looked at under a repetition penalty or in an engine that is deterministic. Copied.
-/// Errors: ZS_ERROR_ARGUMENT (id out of range).
+/// one step, and those that the session draws by itself are taken, so the answer is the same without, up to rounding. The rest is
+/// forgotten at the first that differs, and with a new prompt. Not looked at under a repetition penalty or in an engine that is
+/// deterministic. Copied. Errors: ZS_ERROR_ARGUMENT (id out of range).
 zs_status zs_session_set_draft(zs_session *session, const uint32_t *ids, size_t count, zs_error *error);
 /// Asks for up to count more tokens; stops earlier at an end token (which is the last one returned) or a full context.
 zs_status zs_session_generate(zs_session *session, uint32_t count, zs_error *error);
@@ -472,15 +472,15 @@ const float *zs_session_logprobs(const zs_session *session, size_t *count);
 bool zs_session_is_done(const zs_session *session);
 
 /// Called for every new token of any session, in order; return false to stop that session. It may create sessions, destroy
-/// any, and give them new prompts, experts, restrictions and work (which counts more than the false it returns); it must not
+/// any, and give them new prompts, drafts, experts, restrictions and work (which counts more than the false it returns); it must not
 /// call zs_engine_run or zs_engine_score.
 typedef bool (*zs_token_callback)(void *user, zs_session *session, uint32_t token);
 
 /// Steps all sessions with work together until each is done; in composed mode those under one expert, then those under another,
 /// beginning with the one whose weights are loaded. One recorded command buffer per decode step, submitted
-/// ahead; while one computes its prompt the others go on in the same steps. Errors: ZS_ERROR_NUMERIC (NaN logits; that session is
-/// stopped), ZS_ERROR_CANCELLED, ZS_ERROR_CONTEXT (kv_tokens used up), ZS_ERROR_DEVICE_LOST, ZS_ERROR_TIMEOUT. After an error
-/// another call goes on with the sessions that are not done.
+/// ahead; while one computes its prompt up to half of max_rows others go on in the same steps, unless the engine is deterministic. Errors:
+/// ZS_ERROR_NUMERIC (NaN logits; that session is stopped), ZS_ERROR_CANCELLED, ZS_ERROR_CONTEXT (kv_tokens used up), ZS_ERROR_DEVICE_LOST,
+/// ZS_ERROR_TIMEOUT. After an error another call goes on with the sessions that are not done.
 zs_status zs_engine_run(zs_engine *engine, zs_token_callback on_token, void *user, zs_error *error);
 
 /// One continuation to be scored: log π(continuation | prefix) under an expert.

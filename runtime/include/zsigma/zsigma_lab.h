@@ -1,4 +1,5 @@
-/// zsigma_lab: making models and experts. Link with zsigma_factor for zs_factor_file (the only part that needs LAPACK).
+/// zsigma_lab: making models and experts. Link with zsigma_factor for zs_factor_file, zs_merge_file and zs_project_file (the part that
+/// needs LAPACK).
 #ifndef ZSIGMA_LAB_H
 #define ZSIGMA_LAB_H
 
@@ -45,8 +46,8 @@ typedef struct zs_factor_report {
     uint32_t side_by_side; // the most matrices that were at work together
 } zs_factor_report;
 
-/// Factors every adapted matrix of a dense GGUF model by SVD in double precision and writes a factored model
-/// (DESIGN.md §4). Interrupted work leaves OUT.partial, from which the same call goes on: with the matrices whose weights
+/// Factors every adapted matrix of a dense model (GGUF file or Hugging Face folder) by SVD in double precision and writes a factored GGUF
+/// file (DESIGN.md §4). Interrupted work leaves OUT.partial, from which the same call goes on: with the matrices whose weights
 /// are still the same, the others are done again. Memory stays within params.memory: the input is mapped and let go matrix by matrix, the
 /// output written tensor by tensor. Errors:
 /// ZS_ERROR_NUMERIC (NaN in a weight, named), ZS_ERROR_EXISTS (OUT, or an OUT.partial that is another program's or that
