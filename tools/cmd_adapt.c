@@ -1,6 +1,7 @@
 #include "asking.h"
 #include "drafts.h"
 #include "image_shelf.h"
+#include "left_out.h"
 #include "scorer.h"
 #include "settings.h"
 #include "shots.h"
@@ -12,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_COMPLAINTS = 20, POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
+enum { POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
 
 /// An example as ids, for the likelihood of its right answer.
 typedef struct example {
@@ -33,11 +34,12 @@ typedef struct adapting {
     const task *task;
     scorer *scorer;
     data_file file;
-    uint32_t left_out, held_out; // examples: the last held_out of the file are held out
-    example *examples;           // [file.count]
-    drafts *drafts;              // of answers to them
-    size_t longest;              // tokens of a question and its answer
-    size_t rows;                 // of all examples' prompts
+    left_out left_out;
+    uint32_t held_out; // examples: the last of the file
+    example *examples; // [file.count]
+    drafts *drafts;    // of answers to them
+    size_t longest;    // tokens of a question and its answer
+    size_t rows;       // of all examples' prompts
     image_shelf shelf;
     const zs_expert **experts; // [expert_count]
     uint32_t expert_count, columns;
@@ -49,11 +51,6 @@ typedef struct adapting {
     uint64_t accepted_tokens; // of answers that drafts foresaw
     zs_search_score base;     // of the base model: on the held-out examples, or on all where none are
 } adapting;
-
-static void leave_out(void *user, uint32_t line, const char *reason) {
-    adapting *a = user;
-    if (a->left_out++ < MOST_COMPLAINTS) cli_error("%s, line %u is left out: %s", a->data, line, reason);
-}
 
 // ---- examples ------------------------------------------------------------------------------------------------------
 
@@ -140,8 +137,10 @@ static zs_status make_examples(adapting *a, zs_error *error) {
 }
 
 static zs_status read_examples(adapting *a, zs_error *error) {
-    zs_status status = task_read(a->task, &(task_files){a->data, a->annotations, a->images}, leave_out, a, &a->file, error);
+    a->left_out.path = a->data;
+    zs_status status = task_read(a->task, &(task_files){a->data, a->annotations, a->images}, left_out_tell, &a->left_out, &a->file, error);
     if (status) return status;
+    left_out_sum_up(&a->left_out);
     if (a->file.count < 2)
         return zs_error_set(error, ZS_ERROR_FORMAT, "%s holds %zu examples that can be used: at least 2 are needed", a->data,
                             a->file.count);
@@ -445,14 +444,15 @@ static void report(const adapting *a) {
         json_object_set_new(weights, zs_expert_get_info(a->experts[i])->name, json_real(sum));
     }
     if (a->common->json) {
-        cli_print_json(json_pack(
-            "{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:o}", "output", a->output, "alpha", weights,
-            "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
-            (json_int_t)zs_search_iterations(a->search), "accuracy", score.accuracy, "logprob", score.logprob, "held_out_accuracy",
-            a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy", a->base.accuracy, "base_logprob", a->base.logprob,
-            "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens", (json_int_t)a->decode_tokens,
-            "accepted_tokens", (json_int_t)a->accepted_tokens, "tokens_per_s", a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out",
-            (json_int_t)a->left_out, "transfer", transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
+        cli_print_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:o}", "output",
+                                 a->output, "alpha", weights, "examples", (json_int_t)(a->file.count - a->held_out), "held_out",
+                                 (json_int_t)a->held_out, "iterations", (json_int_t)zs_search_iterations(a->search), "accuracy",
+                                 score.accuracy, "logprob", score.logprob, "held_out_accuracy",
+                                 a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy", a->base.accuracy, "base_logprob",
+                                 a->base.logprob, "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens",
+                                 (json_int_t)a->decode_tokens, "accepted_tokens", (json_int_t)a->accepted_tokens, "tokens_per_s",
+                                 a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out.count, "transfer",
+                                 transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
         return;
     }
     const char *name;

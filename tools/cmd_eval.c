@@ -8,18 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_COMPLAINTS = 20, CHUNK = 64, SHOTS = 3 };
+enum { CHUNK = 64, SHOTS = 3 };
 
 // ---- data ----------------------------------------------------------------------------------------------------------
-
-static void leave_out(void *user, uint32_t line, const char *reason) {
-    evaluation *e = user;
-    if (e->left_out++ < MOST_COMPLAINTS) cli_error("%s, line %u is left out: %s", e->data, line, reason);
-}
-
-static void leave_out_other(void *user, uint32_t line, const char *reason) {
-    cli_error("%s, line %u is left out: %s", (const char *)user, line, reason);
-}
 
 /// A question whose choices are scored is asked without them, where that is told, and answered by a choice's text.
 static void ask_for_text(data_file *file) {
@@ -34,9 +25,11 @@ static void ask_for_text(data_file *file) {
 /// Solved examples, which must not be among the questions.
 static zs_status read_shots(evaluation *e, zs_error *error) {
     if (!e->shots_path) return ZS_OK;
+    left_out lines = {.path = e->shots_path};
     zs_status status = task_read(e->task, &(task_files){.data = e->shots_path, .annotations = e->annotations, .images = e->images},
-                                 leave_out_other, (void *)(uintptr_t)e->shots_path, &e->shots_file, error);
+                                 left_out_tell, &lines, &e->shots_file, error);
     if (status) return status;
+    left_out_sum_up(&lines);
     if (e->form != EVAL_LETTER) ask_for_text(&e->shots_file);
     uint32_t wanted = e->shot_count ? e->shot_count : SHOTS;
     if (e->shots_file.count < wanted)
@@ -52,9 +45,9 @@ static zs_status read_shots(evaluation *e, zs_error *error) {
 
 static zs_status read_data(evaluation *e, zs_error *error) {
     const task_files files = {e->data, e->annotations, e->images};
-    zs_status status = task_read(e->task, &files, leave_out, e, &e->file, error);
+    e->left_out.path = e->data;
+    zs_status status = task_read(e->task, &files, left_out_tell, &e->left_out, &e->file, error);
     if (status) return status;
-    if (e->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", e->data, e->left_out);
     while (e->limit && e->file.count > e->limit) data_item_free(&e->file.items[--e->file.count]);
     if (e->file.count == 0) return zs_error_set(error, ZS_ERROR_FORMAT, "%s has no line that can be used", e->data);
     if (e->form != EVAL_LETTER) ask_for_text(&e->file);
@@ -63,9 +56,10 @@ static zs_status read_data(evaluation *e, zs_error *error) {
 
 static zs_status find_overlap(evaluation *e, zs_error *error) {
     if (!e->train) return ZS_OK;
-    zs_status status = task_read(e->task, &(task_files){e->train, e->annotations, e->images}, leave_out_other, (void *)(uintptr_t)e->train,
-                                 &e->train_file, error);
+    left_out lines = {.path = e->train};
+    zs_status status = task_read(e->task, &(task_files){e->train, e->annotations, e->images}, left_out_tell, &lines, &e->train_file, error);
     if (status) return status;
+    left_out_sum_up(&lines);
     e->overlap = shots_overlap(&e->file, &e->train_file);
     if (e->overlap) cli_error("warning: %zu of the %zu questions are in the training data %s", e->overlap, e->file.count, e->train);
     return ZS_OK;
@@ -101,11 +95,12 @@ static zs_status make_questions(evaluation *e, zs_error *error) {
             e->file.items[i] = (data_item){0}; // where a line before was left out
             e->file.items[kept++] = item;
         } else {
-            leave_out(e, e->file.items[i].line, problem);
+            left_out_tell(&e->left_out, e->file.items[i].line, problem);
             shots_free(&made);
             data_item_free(&e->file.items[i]);
         }
     }
+    left_out_sum_up(&e->left_out);
     e->file.count = status ? e->file.count : kept;
     if (!status && !kept) status = zs_error_set(error, ZS_ERROR_CONTEXT, "no question of %s can be asked", e->data);
     return status ? status : eval_images_order(e, error);

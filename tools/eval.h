@@ -4,6 +4,7 @@
 
 #include "asking.h"
 #include "image_shelf.h"
+#include "left_out.h"
 #include "scorer.h"
 #include "shots.h"
 
@@ -51,8 +52,8 @@ typedef struct evaluation {
     shot_question *questions; // [file.count]
     size_t *order;            // [file.count]: in which they are asked
     size_t longest_prompt;    // in tokens
-    uint32_t left_out;        // lines
-    size_t overlap;           // questions that are training data
+    left_out left_out;
+    size_t overlap; // questions that are training data
     eval_strategy strategies[EVAL_STRATEGIES];
     size_t strategy_count;
     json_t *settings;

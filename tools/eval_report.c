@@ -100,8 +100,8 @@ json_t *eval_report(const evaluation *e) {
     for (size_t i = 0; i < e->strategy_count; i++) json_array_append_new(strategies, strategy_report(e, &e->strategies[i]));
     return json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:I, s:O, s:s, s:o*, s:o, s:o}", "task", e->task->name, "data", e->data, "model", e->asking.model,
-        "questions", (json_int_t)e->file.count, "left_out", (json_int_t)e->left_out, "in_training_data", (json_int_t)e->overlap, "settings",
-        e->settings, "device", zs_device_get_info(e->asking.stack.device)->name, "majority", eval_majority(e), "transfer",
+        "questions", (json_int_t)e->file.count, "left_out", (json_int_t)e->left_out.count, "in_training_data", (json_int_t)e->overlap,
+        "settings", e->settings, "device", zs_device_get_info(e->asking.stack.device)->name, "majority", eval_majority(e), "transfer",
         transfer_report(&e->asking.transfer, e->asking.stack.model, e->asking.experts, e->asking.expert), "strategies", strategies);
 }
 

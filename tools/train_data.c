@@ -5,17 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_COMPLAINTS = 20 }; // told one by one; all are counted
-
-static void leave_out(void *user, uint32_t line, const char *reason) {
-    train_data *data = user;
-    if (data->left_out++ < MOST_COMPLAINTS) cli_error("%s, line %u is left out: %s", data->path, line, reason);
-}
-
 zs_status train_data_read(const task_files *files, const task *under, train_data *data, zs_error *error) {
-    *data = (train_data){.path = files->data, .task = under};
-    if (under) return task_read(under, files, leave_out, data, &data->file, error);
-    zs_status status = data_file_read(files->data, leave_out, data, &data->file, error);
+    *data = (train_data){.left_out = {.path = files->data}, .task = under};
+    if (under) return task_read(under, files, left_out_tell, &data->left_out, &data->file, error);
+    zs_status status = data_file_read(files->data, left_out_tell, &data->left_out, &data->file, error);
     return status ? status : task_place_images(files, &data->file, error);
 }
 
@@ -97,7 +90,7 @@ static bool encode(const encoding *e, const data_item *line, zs_train_item *item
     train_data *data = e->data;
     const char *problem = find_problem(e, line);
     if (problem) {
-        leave_out(data, line->line, problem);
+        left_out_tell(&data->left_out, line->line, problem);
         return false;
     }
     zs_error error;
@@ -112,7 +105,7 @@ static bool encode(const encoding *e, const data_item *line, zs_train_item *item
              context > room ? context - room : 0);
     free_item(item);
     *item = (zs_train_item){0};
-    leave_out(data, line->line, status ? error.message : reason);
+    left_out_tell(&data->left_out, line->line, status ? error.message : reason);
     return false;
 }
 
@@ -136,14 +129,15 @@ zs_status train_data_encode(train_data *data, const zs_model *model, const train
         data->pictures[data->count] = data->file.items[i].image;
         data->lines[data->count++] = i;
     }
-    if (data->left_out > MOST_COMPLAINTS) cli_error("%s: %u lines are left out in all", data->path, data->left_out);
+    left_out_sum_up(&data->left_out);
     if (data->count) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_FORMAT,
-                        "%s has no line that can be used: {\"prompt\": …, \"answer\": …} is expected, one object a line", data->path);
+                        "%s has no line that can be used: {\"prompt\": …, \"answer\": …} is expected, one object a line",
+                        data->left_out.path);
 }
 
 zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, zs_error *error) {
-    *valid = (train_data){.path = data->path, .count = 0};
+    *valid = (train_data){.left_out = {.path = data->left_out.path}};
     valid->items = calloc(data->count + 1, sizeof *valid->items);
     valid->lines = calloc(data->count + 1, sizeof *valid->lines);
     valid->pictures = calloc(data->count + 1, sizeof(*valid->pictures));
@@ -162,7 +156,7 @@ zs_status train_data_split(train_data *data, uint32_t seed, train_data *valid, z
     }
     if (wanted) return ZS_OK;
     return zs_error_set(error, ZS_ERROR_FORMAT, "%s has %zu lines that can be used, too few to keep a fifth for validation: give --valid",
-                        data->path, data->count);
+                        data->left_out.path, data->count);
 }
 
 void train_data_free(train_data *data) {

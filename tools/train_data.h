@@ -3,17 +3,17 @@
 #define TOOLS_TRAIN_DATA_H
 
 #include "image_shelf.h"
+#include "left_out.h"
 #include "task.h"
 #include "zsigma/zsigma_lab.h"
 
 typedef struct train_data {
-    const char *path;
     data_file file;
     zs_train_item *items;  // [count]: the lines that are used
     size_t *lines;         // [count]: places in file.items
     const char **pictures; // [count]: paths of the items' images; NULL: none
     size_t count;
-    uint32_t left_out;               // lines, each told
+    left_out left_out;               // lines
     const task *task;                // NULL: answers are learnt as they are
     const zs_expert_set *categories; // answers are these experts' names, learnt behind pass 1's prompt; NULL: none
     bool images;                     // lines about images are used

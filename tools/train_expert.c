@@ -180,10 +180,11 @@ static void report(const training *t) {
     zs_trainer_info info = zs_trainer_get_info(t->trainer);
     double seconds = cli_now_seconds() - t->start;
     if (o->common->json) {
-        json_t *object = json_pack("{s:s, s:i, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:f}", "output", o->output, "matrices",
-                                   (int)info.matrices, "step", (json_int_t)info.step, "steps", (json_int_t)info.steps, "resumed",
-                                   info.resumed, "stopped_early", info.stopped, "lines", (json_int_t)t->data.count, "left_out",
-                                   (json_int_t)t->data.left_out + t->valid.left_out, "tokens", (json_int_t)t->tokens, "seconds", seconds);
+        json_t *object =
+            json_pack("{s:s, s:i, s:I, s:I, s:b, s:b, s:I, s:I, s:I, s:f}", "output", o->output, "matrices", (int)info.matrices, "step",
+                      (json_int_t)info.step, "steps", (json_int_t)info.steps, "resumed", info.resumed, "stopped_early", info.stopped,
+                      "lines", (json_int_t)t->data.count, "left_out", (json_int_t)t->data.left_out.count + t->valid.left_out.count,
+                      "tokens", (json_int_t)t->tokens, "seconds", seconds);
         if (info.has_best) {
             json_object_set_new(object, "best_step", json_integer(info.best_step));
             json_object_set_new(object, "first_valid", json_real(info.first_valid));

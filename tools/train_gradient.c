@@ -63,11 +63,11 @@ static void report(const dumping *d, double seconds) {
     for (size_t k = 0; k < answer_tokens; k++) sum += (double)d->logprobs[k];
     if (o->common->json) {
         cli_print_json(json_pack("{s:s, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "output", o->gradient, "logprob", sum, "lines",
-                                 (json_int_t)d->data.count, "left_out", (json_int_t)d->data.left_out, "tokens", (json_int_t)tokens,
+                                 (json_int_t)d->data.count, "left_out", (json_int_t)d->data.left_out.count, "tokens", (json_int_t)tokens,
                                  "answer_tokens", (json_int_t)answer_tokens, "seconds", seconds, "tokens_per_s", (double)tokens / seconds));
     } else if (!o->common->quiet) {
-        printf("%zu lines (%u left out), %zu tokens, %zu of them answers: log-probability %.5f\n", d->data.count, d->data.left_out, tokens,
-               answer_tokens, sum);
+        printf("%zu lines (%u left out), %zu tokens, %zu of them answers: log-probability %.5f\n", d->data.count, d->data.left_out.count,
+               tokens, answer_tokens, sum);
         printf("%s: gradient of %u matrices in %.1f s, %.1f tokens/s\n", o->gradient, zs_model_get_info(d->stack.model)->matrices, seconds,
                (double)tokens / seconds);
     }

@@ -1,11 +1,7 @@
 #include "ops/record.h"
 
 void op_record_embed(const op_recorder *recorder, const op_embed *op) {
-    static const uint32_t modules[MATRIX_TYPES] = {
-        [MATRIX_F32] = SHADER_embed_f32, [MATRIX_F16] = SHADER_embed_f16, [MATRIX_BF16] = SHADER_embed_bf16,
-        [MATRIX_Q8] = SHADER_embed_q8,   [MATRIX_Q4] = SHADER_embed_q4,   [MATRIX_Q5] = SHADER_embed_q5,
-        [MATRIX_Q4K] = SHADER_embed_q4k, [MATRIX_Q5K] = SHADER_embed_q5k, [MATRIX_Q6] = SHADER_embed_q6,
-    };
+    static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(embed, );
     enum { WORKGROUP = 64 };
     const matrix *e = op->embedding;
     for (uint32_t p = 0; p < matrix_part_count(e); p++) {

@@ -113,20 +113,12 @@ static linear_shape shared_shape(const op_linear *op) {
 }
 
 static uint32_t lanes_module(matrix_type type) {
-    static const uint32_t modules[MATRIX_TYPES] = {
-        [MATRIX_F32] = SHADER_linear_lanes_f32, [MATRIX_F16] = SHADER_linear_lanes_f16, [MATRIX_BF16] = SHADER_linear_lanes_bf16,
-        [MATRIX_Q8] = SHADER_linear_lanes_q8,   [MATRIX_Q4] = SHADER_linear_lanes_q4,   [MATRIX_Q5] = SHADER_linear_lanes_q5,
-        [MATRIX_Q4K] = SHADER_linear_lanes_q4k, [MATRIX_Q5K] = SHADER_linear_lanes_q5k, [MATRIX_Q6] = SHADER_linear_lanes_q6,
-    };
+    static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(linear_lanes, );
     return modules[type];
 }
 
 static uint32_t linear_module(matrix_type type, bool storage) {
-    static const uint32_t modules[MATRIX_TYPES] = {
-        [MATRIX_F32] = SHADER_linear_f32, [MATRIX_F16] = SHADER_linear_f16, [MATRIX_BF16] = SHADER_linear_bf16,
-        [MATRIX_Q8] = SHADER_linear_q8,   [MATRIX_Q4] = SHADER_linear_q4,   [MATRIX_Q5] = SHADER_linear_q5,
-        [MATRIX_Q4K] = SHADER_linear_q4k, [MATRIX_Q5K] = SHADER_linear_q5k, [MATRIX_Q6] = SHADER_linear_q6,
-    };
+    static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(linear, );
     return type == MATRIX_F16 && storage ? SHADER_linear_f16_storage : modules[type];
 }
 
@@ -146,20 +138,12 @@ static uint32_t dot_module(matrix_type type) {
 bool op_matvec_has_dot(matrix_type type) { return dot_module(type) != SHADER_COUNT; }
 
 static uint32_t matvec_module(matrix_type type) {
-    static const uint32_t modules[MATRIX_TYPES] = {
-        [MATRIX_F32] = SHADER_matvec_f32, [MATRIX_F16] = SHADER_matvec_f16, [MATRIX_BF16] = SHADER_matvec_bf16,
-        [MATRIX_Q8] = SHADER_matvec_q8,   [MATRIX_Q4] = SHADER_matvec_q4,   [MATRIX_Q5] = SHADER_matvec_q5,
-        [MATRIX_Q4K] = SHADER_matvec_q4k, [MATRIX_Q5K] = SHADER_matvec_q5k, [MATRIX_Q6] = SHADER_matvec_q6,
-    };
+    static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(matvec, );
     return modules[type];
 }
 
 static uint32_t matmul_module(matrix_type type) {
-    static const uint32_t modules[MATRIX_TYPES] = {
-        [MATRIX_F32] = SHADER_matmul_f32, [MATRIX_F16] = SHADER_matmul_f16, [MATRIX_BF16] = SHADER_matmul_bf16,
-        [MATRIX_Q8] = SHADER_matmul_q8,   [MATRIX_Q4] = SHADER_matmul_q4,   [MATRIX_Q5] = SHADER_matmul_q5,
-        [MATRIX_Q4K] = SHADER_matmul_q4k, [MATRIX_Q5K] = SHADER_matmul_q5k, [MATRIX_Q6] = SHADER_matmul_q6,
-    };
+    static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(matmul, );
     return modules[type];
 }
 

@@ -56,26 +56,12 @@ static uint32_t unit_groups(const op_linear_back *op, uint32_t tile) {
 }
 
 static uint32_t lanes_module(matrix_type type, bool subgroup) {
-    static const uint32_t modules[MATRIX_TYPES][2] = {
-        [MATRIX_F32] = {SHADER_linear_back_lanes_f32, SHADER_linear_back_lanes_f32_subgroup},
-        [MATRIX_F16] = {SHADER_linear_back_lanes_f16, SHADER_linear_back_lanes_f16_subgroup},
-        [MATRIX_BF16] = {SHADER_linear_back_lanes_bf16, SHADER_linear_back_lanes_bf16_subgroup},
-        [MATRIX_Q8] = {SHADER_linear_back_lanes_q8, SHADER_linear_back_lanes_q8_subgroup},
-        [MATRIX_Q4] = {SHADER_linear_back_lanes_q4, SHADER_linear_back_lanes_q4_subgroup},
-        [MATRIX_Q5] = {SHADER_linear_back_lanes_q5, SHADER_linear_back_lanes_q5_subgroup},
-        [MATRIX_Q4K] = {SHADER_linear_back_lanes_q4k, SHADER_linear_back_lanes_q4k_subgroup},
-        [MATRIX_Q5K] = {SHADER_linear_back_lanes_q5k, SHADER_linear_back_lanes_q5k_subgroup},
-        [MATRIX_Q6] = {SHADER_linear_back_lanes_q6, SHADER_linear_back_lanes_q6_subgroup},
-    };
-    return modules[type][subgroup];
+    static const uint32_t modules[2][MATRIX_TYPES] = {MODULES_BY_TYPE(linear_back_lanes, ), MODULES_BY_TYPE(linear_back_lanes, _subgroup)};
+    return modules[subgroup][type];
 }
 
 static uint32_t tiles_module(matrix_type type) {
-    static const uint32_t modules[MATRIX_TYPES] = {
-        [MATRIX_F32] = SHADER_matmul_back_f32, [MATRIX_F16] = SHADER_matmul_back_f16, [MATRIX_BF16] = SHADER_matmul_back_bf16,
-        [MATRIX_Q8] = SHADER_matmul_back_q8,   [MATRIX_Q4] = SHADER_matmul_back_q4,   [MATRIX_Q5] = SHADER_matmul_back_q5,
-        [MATRIX_Q4K] = SHADER_matmul_back_q4k, [MATRIX_Q5K] = SHADER_matmul_back_q5k, [MATRIX_Q6] = SHADER_matmul_back_q6,
-    };
+    static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(matmul_back, );
     return modules[type];
 }
 

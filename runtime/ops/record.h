@@ -4,6 +4,16 @@
 
 #include "ops/ops.h"
 
+/// A kernel family's modules by matrix_type; suffix: of their names in shaders/variants.h, may be nothing.
+#define MODULES_BY_TYPE(family, suffix)                                                                                                    \
+    {                                                                                                                                      \
+        [MATRIX_F32] = SHADER_##family##_f32##suffix, [MATRIX_F16] = SHADER_##family##_f16##suffix,                                        \
+        [MATRIX_BF16] = SHADER_##family##_bf16##suffix, [MATRIX_Q8] = SHADER_##family##_q8##suffix,                                        \
+        [MATRIX_Q4] = SHADER_##family##_q4##suffix, [MATRIX_Q5] = SHADER_##family##_q5##suffix,                                            \
+        [MATRIX_Q4K] = SHADER_##family##_q4k##suffix, [MATRIX_Q5K] = SHADER_##family##_q5k##suffix,                                        \
+        [MATRIX_Q6] = SHADER_##family##_q6##suffix                                                                                         \
+    }
+
 /// A dispatch with specialisation constants; `push` is the struct of shared.h that the kernel takes.
 typedef struct op_dispatch {
     gpu_kernel_key key;

@@ -138,7 +138,8 @@ uint32_t zs_device_validation_count(const zs_device *device);
 typedef struct zs_tokenizer zs_tokenizer;
 
 /// Reads a tokenizer from a GGUF file, a Hugging Face folder, or a tokenizer's own file: tokenizer.json, or a tokenizer.model
-/// of sentencepiece's or tiktoken's. Immutable, shareable between threads.
+/// of sentencepiece's or tiktoken's. Immutable, shareable between threads. Errors: ZS_ERROR_IO, ZS_ERROR_FORMAT, ZS_ERROR_UNSUPPORTED (a
+/// kind of tokenizer that this version does not have, named), ZS_ERROR_MEMORY.
 zs_status zs_tokenizer_load(const char *path, zs_tokenizer **tokenizer, zs_error *error);
 void zs_tokenizer_destroy(zs_tokenizer **tokenizer);
 
@@ -198,7 +199,8 @@ typedef struct zs_model_info {
 } zs_model_info;
 
 /// Loads a dense or factored GGUF model, or a Hugging Face folder (config.json, safetensors), onto a device. Immutable afterwards; engines
-/// of any thread may share it. Sizes are checked against the device's memory first.
+/// of any thread may share it. Sizes are checked against the device's memory first. Errors: ZS_ERROR_IO, ZS_ERROR_FORMAT (a damaged file),
+/// ZS_ERROR_UNSUPPORTED (an architecture or type that this version does not have, named), ZS_ERROR_DEVICE_MEMORY, ZS_ERROR_NUMERIC, …
 zs_status zs_model_load(zs_device *device, const char *path, const zs_model_params *params, zs_model **model, zs_error *error);
 void zs_model_destroy(zs_model **model);
 const zs_model_info *zs_model_get_info(const zs_model *model);
@@ -237,11 +239,12 @@ typedef struct zs_expert_info {
     uint64_t value_count; // sum of ranks
 } zs_expert_info;
 
-/// Reads an expert file (safetensors). Shapes are checked when it is attached to a model.
+/// Reads an expert file (safetensors). Shapes are checked when it is attached to a model. Errors: ZS_ERROR_IO, ZS_ERROR_FORMAT (no expert,
+/// or a damaged one), ZS_ERROR_NUMERIC (a value that is no number).
 zs_status zs_expert_load(const char *path, zs_expert **expert, zs_error *error);
 void zs_expert_destroy(zs_expert **expert);
 const zs_expert_info *zs_expert_get_info(const zs_expert *expert);
-/// Writes an expert file, whole or not at all. An existing file is kept unless force.
+/// Writes an expert file, whole or not at all. Errors: ZS_ERROR_EXISTS (unless force), ZS_ERROR_IO.
 zs_status zs_expert_save(const zs_expert *expert, const char *path, bool force, zs_error *error);
 /// i-th matrix: its canonical name ("model.layers.0.mlp.gate_proj"), rank and multipliers m (after the sigmoid). Valid
 /// while the expert lives; false when i is out of range.
@@ -280,7 +283,8 @@ zs_status zs_expert_mix(const zs_model *model, const zs_expert *const *experts, 
 
 typedef struct zs_expert_set zs_expert_set;
 
-/// Reads all expert files (*.safetensors) of a folder, sorted by name; at most one dispatcher.
+/// Reads all expert files (*.safetensors) of a folder, sorted by name; at most one dispatcher. Errors: as of zs_expert_load,
+/// ZS_ERROR_FORMAT (no name of 1 to 63 bytes, two of one name, two dispatchers), ZS_ERROR_ARGUMENT (no expert there).
 zs_status zs_expert_set_load(const char *folder, zs_expert_set **set, zs_error *error);
 void zs_expert_set_destroy(zs_expert_set **set);
 /// Number of experts without the dispatcher.
@@ -336,9 +340,10 @@ typedef struct zs_engine_params {
 
 /// Memory is sized first: what does not fit is ZS_ERROR_DEVICE_MEMORY with the numbers and what would fit.
 zs_status zs_engine_create(zs_model *model, const zs_engine_params *params, zs_engine **engine, zs_error *error);
+/// Destroys its sessions too: their handles are dead.
 void zs_engine_destroy(zs_engine **engine);
 zs_model *zs_engine_get_model(const zs_engine *engine);
-/// The running call returns ZS_ERROR_CANCELLED at its next step. Async-signal-safe.
+/// The running call returns ZS_ERROR_CANCELLED at its next step, and so does every later one until zs_engine_resume. Async-signal-safe.
 void zs_engine_cancel(zs_engine *engine);
 /// Clears a cancellation.
 void zs_engine_resume(zs_engine *engine);
@@ -359,7 +364,7 @@ const zs_engine_info *zs_engine_get_info(const zs_engine *engine);
 /// accepted, as long as something can be applied: what the model does not have is left out (zs_expert_get_fit). Another length of a
 /// matrix that both have is ZS_ERROR_MISMATCH always. Attaching the same contents twice gives one id.
 zs_status zs_engine_attach_expert(zs_engine *engine, const zs_expert *expert, bool transfer, uint32_t *id, zs_error *error);
-/// Frees a table row; no live session may use it.
+/// Frees a table row. A session that still uses it is refused its next step (ZS_ERROR_ARGUMENT).
 void zs_engine_detach_expert(zs_engine *engine, uint32_t id);
 /// Composed mode: makes the weights of an expert (0: the base model) now, if they are not the loaded ones; zs_engine_run and
 /// zs_engine_score do it when the turn comes. Nothing to do in the other modes. Errors: ZS_ERROR_ARGUMENT (no such id), ZS_ERROR_CANCELLED,
@@ -446,6 +451,7 @@ typedef struct zs_session_params {
     bool ignore_end; // go on after an end token, for benches
 } zs_session_params;
 
+/// params are copied. Errors: ZS_ERROR_ARGUMENT (max_sessions are live already, an expert that is not attached), ZS_ERROR_MEMORY.
 zs_status zs_session_create(zs_engine *engine, const zs_session_params *params, zs_session **session, zs_error *error);
 void zs_session_destroy(zs_session **session);
 
@@ -453,7 +459,7 @@ void zs_session_destroy(zs_session **session);
 /// same key (model, expert, mode, precision, tokens) is not computed again. Nothing runs yet. Errors: ZS_ERROR_CONTEXT,
 /// ZS_ERROR_ARGUMENT (empty, id out of range).
 zs_status zs_session_set_prompt(zs_session *session, const uint32_t *ids, size_t count, zs_error *error);
-/// Changes expert; the history will be re-read, because keys and values depend on z.
+/// Changes expert; the history will be re-read, because keys and values depend on z. Errors: ZS_ERROR_ARGUMENT (not attached).
 zs_status zs_session_set_expert(zs_session *session, uint32_t expert, zs_error *error);
 /// Restricts sampling to some ids; count 0 lifts it. Copied.
 zs_status zs_session_restrict(zs_session *session, const uint32_t *ids, size_t count, zs_error *error);
@@ -497,7 +503,7 @@ typedef struct zs_token_logprob {
     float logprob;
 } zs_token_logprob;
 /// Scores items in as few steps as possible. top [top_count] (may be NULL) receives the likeliest first tokens after
-/// items[0]'s prefix.
+/// items[0]'s prefix. Errors: ZS_ERROR_ARGUMENT (no token to score, an id out of range), ZS_ERROR_CONTEXT, and those of zs_engine_run.
 zs_status zs_engine_score(zs_engine *engine, const zs_score_item *items, size_t count, zs_token_logprob *top, size_t top_count,
                           zs_error *error);
 

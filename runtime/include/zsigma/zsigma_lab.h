@@ -137,8 +137,9 @@ typedef struct zs_export_params {
     bool force;   // replace an existing file
 } zs_export_params;
 
-/// Writes p = logit(c · m), by which the authors' code gives the same weights (it divides c out). Errors: ZS_ERROR_ARGUMENT (normalise
-/// none without rescale; matrices that a policy does not hold), ZS_ERROR_UNSUPPORTED (multipliers that are not above 0), ZS_ERROR_EXISTS.
+/// Writes p = logit(c · m) of the multipliers m, by which the authors' code gives the same weights for any c > 0, since it divides c out;
+/// here c is 0.5 / max m, but values that were read as such p are kept. Errors: ZS_ERROR_ARGUMENT (normalise none without rescale; matrices
+/// that a policy does not hold), ZS_ERROR_UNSUPPORTED (multipliers that are not above 0), ZS_ERROR_EXISTS.
 zs_status zs_expert_export(const zs_expert *expert, const char *path, const zs_export_params *params, zs_error *error);
 
 // ---- gradients -----------------------------------------------------------------------------------------------------
