@@ -104,7 +104,10 @@ static zs_status check_memory(const zs_engine *e, zs_error *error) {
     double tokens = rest < free_bytes ? (double)((free_bytes - rest) / b.page * KV_PAGE_TOKENS) : 0;
     double fits = tokens * e->params.context / e->params.kv_tokens; // as large a share of the pool
     char advice[64] = "use a smaller model, or fewer sessions";
-    if (fits >= KV_PAGE_TOKENS && fits < e->params.context) snprintf(advice, sizeof advice, "--ctx %.0f would fit", floor(fits));
+    if (fits >= KV_PAGE_TOKENS)
+        snprintf(advice, sizeof advice, "--ctx %.0f would fit", floor(fits));
+    else if (tokens >= e->params.context)
+        snprintf(advice, sizeof advice, "%.0f tokens in all would fit", tokens);
     return zs_error_set(
         error, ZS_ERROR_DEVICE_MEMORY,
         "a context of %u tokens, of %u in all, needs %.0f MB of keys and values and %.0f MB of work space; %.0f MB are free: %s",
