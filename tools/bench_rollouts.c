@@ -71,7 +71,7 @@ static zs_status roll(bench *b, uint32_t sessions, double *ms, double *prompts, 
 /// What a run of so many tokens should take, by rates that are measured next to it.
 static zs_status predict(bench *b, uint32_t sessions, double prompts, double answers, double *ms, zs_error *error) {
     const uint32_t base[BENCH_FULL_BATCH] = {0};
-    double prefill, decode;
+    double prefill = 0, decode = 0;
     zs_status status = bench_time_prefill(b, BENCH_SHORT_PROMPT, &prefill, error);
     if (!status) status = bench_time_decode(b, base, sessions, PROMPT, b->decode_tokens, &decode, error);
     *ms = prompts * prefill / BENCH_SHORT_PROMPT + answers * decode / (sessions * b->decode_tokens);
