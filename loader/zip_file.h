@@ -28,7 +28,6 @@ typedef struct zip_file {
 zs_status zip_open(const char *path, zip_file *file, zs_error *error);
 zs_status zip_open_memory(const void *data, size_t size, zip_file *file, zs_error *error);
 void zip_close(zip_file *file);
-/// NULL when absent.
 
 /// An entry's contents: into the map, or in memory of its own.
 typedef struct zip_bytes {

@@ -67,8 +67,7 @@ static zs_status command_for(zs_engine *engine, uint32_t count, uint32_t longest
 static zs_status begin(zs_engine *engine, batch *b, zs_error *error) {
     *b = (batch){0};
     for (uint32_t i = 0; i < engine->params.max_sessions; i++) {
-        if (session_decodes(engine->sessions[i]) && !engine->sessions[i]->draft_count)
-            b->sessions[b->count++] = session_refer(engine->sessions[i]);
+        if (session_decodes(engine->sessions[i])) b->sessions[b->count++] = session_refer(engine->sessions[i]);
     }
     zs_status status = b->count ? engine_drain(engine, error) : ZS_OK; // the arrays are about to be rewritten
     for (uint32_t i = 0; i < b->count && !status; i++) {

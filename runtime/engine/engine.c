@@ -82,9 +82,7 @@ static model_workspace_params workspace_params(const zs_model *model, const zs_e
 }
 
 /// Pages for kv_tokens, and for each session and branch one that is only partly used.
-static uint32_t page_count(const zs_engine_params *p) {
-    return p->kv_tokens / KV_PAGE_TOKENS + (p->kv_tokens % KV_PAGE_TOKENS != 0) + p->max_sessions + 8;
-}
+static uint32_t page_count(const zs_engine_params *p) { return sequence_pages(p->kv_tokens) + p->max_sessions + 8; }
 
 engine_bytes engine_sizes(const zs_model *model, const zs_model *running, const zs_engine_params *p) {
     model_workspace_params w = workspace_params(model, p);
@@ -146,7 +144,7 @@ static zs_status create_arrays(zs_engine *e, uint32_t rows, const char *name, st
 static zs_status create_buffers(zs_engine *e, zs_error *error) {
     zs_device *device = e->model->device;
     const zs_engine_params *p = &e->params;
-    e->page_stride = (p->context + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS + 1;
+    e->page_stride = sequence_pages(p->context) + 1;
     uint64_t table_rows = p->max_sessions + ENGINE_BRANCHES;
     uint64_t result_bytes = (uint64_t)p->max_sessions * SAMPLED_RING * sizeof(Sampled) + e->max_logit_rows * sizeof(float);
     zs_status status =
@@ -365,7 +363,7 @@ void engine_drop_prefixes(zs_engine *engine) {
 }
 
 zs_status engine_reserve(zs_engine *engine, sequence *seq, uint32_t length, zs_error *error) {
-    while ((uint64_t)seq->page_count * KV_PAGE_TOKENS < length) {
+    while (seq->page_count < sequence_pages(length)) {
         uint32_t page = kv_pool_take(&engine->pool);
         while (page == KV_NO_PAGE && evict(engine)) page = kv_pool_take(&engine->pool);
         if (page == KV_NO_PAGE)

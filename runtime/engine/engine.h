@@ -95,7 +95,7 @@ typedef struct session_ref {
 session_ref session_refer(const zs_session *session);
 /// NULL when the session was destroyed or changed since.
 zs_session *session_find(const zs_engine *engine, session_ref ref);
-/// Whether the newest token is all that it has to compute, and its turn is now.
+/// Whether the newest token is all that it has to compute, without a draft behind it, and its turn is now.
 bool session_decodes(const zs_session *session);
 /// ZS_ERROR_ARGUMENT when the session's expert was detached under it.
 zs_status session_check_expert(const zs_session *session, zs_error *error);
@@ -180,7 +180,7 @@ typedef struct prefill_run {
     sequence *seq;
     uint32_t table_row, expert, end;
 } prefill_run;
-/// Fills rows and spans of `run` from its computed position on, at most `limit` rows; returns how many.
-uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t first_row, uint32_t limit, uint32_t *spans);
+/// Adds rows and spans of `run` to the step, from its computed position on, at most `limit` rows; returns how many.
+uint32_t prefill_add_rows(zs_engine *engine, const prefill_run *run, uint32_t limit, model_step *step);
 
 #endif

@@ -4,8 +4,8 @@
 
 enum { WORTH_A_STEP = 128 }; // rows that take about as long as the weights take to be read: a step of fewer costs the same
 
-uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t first_row, uint32_t limit, uint32_t *spans) {
-    uint32_t left = run->end - run->seq->computed, count = left < limit ? left : limit;
+uint32_t prefill_add_rows(zs_engine *engine, const prefill_run *run, uint32_t limit, model_step *step) {
+    uint32_t left = run->end - run->seq->computed, count = left < limit ? left : limit, first_row = step->rows;
     uint32_t span_rows = model_span_rows(engine->workspace, engine->running);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t position = run->seq->computed + i;
@@ -16,8 +16,10 @@ uint32_t prefill_fill_rows(zs_engine *engine, const prefill_run *run, uint32_t f
     }
     for (uint32_t i = 0; i < count; i += span_rows) {
         uint32_t rows = count - i < span_rows ? count - i : span_rows;
-        engine->prefill.spans[(*spans)++] = (Span){.first_row = first_row + i, .rows = rows};
+        engine->prefill.spans[step->spans++] = (Span){.first_row = first_row + i, .rows = rows};
     }
+    step->rows += count;
+    if (run->seq->computed + count > step->longest) step->longest = run->seq->computed + count;
     return count;
 }
 
@@ -100,17 +102,14 @@ static uint32_t add_rows(zs_engine *engine, prefill_step *s, zs_session *session
     sequence *seq = &session->seq;
     engine_write_pages(engine, session->index, seq, 0);
     const prefill_run run = {.seq = seq, .table_row = session->index, .expert = session->params.expert, .end = end};
-    const uint32_t rows = prefill_fill_rows(engine, &run, s->step.rows, engine->params.max_rows - s->step.rows, &s->step.spans);
-    s->step.rows += rows;
-    if (seq->computed + rows > s->step.longest) s->step.longest = seq->computed + rows;
-    return rows;
+    return prefill_add_rows(engine, &run, engine->params.max_rows - s->step.rows, &s->step);
 }
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /// Pages that the session's tokens lack.
 static uint32_t missing_pages(const zs_session *session) {
-    const uint32_t pages = (session->seq.count + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+    const uint32_t pages = sequence_pages(session->seq.count);
     return pages > session->seq.page_count ? pages - session->seq.page_count : 0;
 }
 
@@ -159,12 +158,11 @@ static zs_status add_session(zs_engine *engine, prefill_step *s, zs_session *ses
 static zs_status add_decoding(zs_engine *engine, prefill_step *s, zs_error *error) {
     uint32_t count = 0;
     zs_status status = ZS_OK;
-    for (uint32_t i = 0; i < engine->params.max_sessions; i++)
-        count += session_decodes(engine->sessions[i]) && !engine->sessions[i]->draft_count;
+    for (uint32_t i = 0; i < engine->params.max_sessions; i++) count += session_decodes(engine->sessions[i]);
     if (engine->params.deterministic || count > engine->params.max_rows / 2) return ZS_OK;
     for (uint32_t i = 0; i < engine->params.max_sessions && !status; i++) {
         zs_session *session = engine->sessions[i];
-        if (!session_decodes(session) || session->draft_count) continue;
+        if (!session_decodes(session)) continue;
         status = session_check_expert(session, error);
         if (!status) status = engine_reserve(engine, &session->seq, session->seq.count, error);
         if (status) break;

@@ -122,11 +122,9 @@ static zs_status run_step(zs_engine *engine, score_step *s, zs_error *error) {
 }
 
 static uint32_t add_rows(zs_engine *engine, score_step *s, const prefill_run *run, uint32_t limit) {
-    uint32_t rows = prefill_fill_rows(engine, run, s->step.rows, limit, &s->step.spans);
+    uint32_t rows = prefill_add_rows(engine, run, limit, &s->step);
     run->seq->computed += rows;
     run->seq->prefilled = run->seq->computed;
-    if (run->seq->computed > s->step.longest) s->step.longest = run->seq->computed;
-    s->step.rows += rows;
     return rows;
 }
 

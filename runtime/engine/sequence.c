@@ -21,8 +21,10 @@ void sequence_destroy(sequence *seq, kv_pool *pool) {
     *seq = (sequence){0};
 }
 
+uint32_t sequence_pages(uint32_t length) { return length / KV_PAGE_TOKENS + (length % KV_PAGE_TOKENS != 0); }
+
 void sequence_truncate(sequence *seq, kv_pool *pool, uint32_t length) {
-    uint32_t pages = (length + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+    uint32_t pages = sequence_pages(length);
     while (seq->page_count > pages) kv_pool_release(pool, seq->pages[--seq->page_count]);
     if (seq->computed > length) seq->computed = length;
     if (seq->prefilled > length) seq->prefilled = length;

@@ -17,6 +17,8 @@ typedef struct sequence {
 
 zs_status sequence_create(uint32_t capacity, sequence *seq, zs_error *error);
 void sequence_destroy(sequence *seq, kv_pool *pool);
+/// Pages that so many positions take.
+uint32_t sequence_pages(uint32_t length);
 /// Forgets positions from `length` on; pages no longer needed are released.
 void sequence_truncate(sequence *seq, kv_pool *pool, uint32_t length);
 /// Length of the common prefix of seq's computed tokens and tokens[count].

@@ -68,8 +68,8 @@ zs_status session_check_expert(const zs_session *session, zs_error *error) {
 }
 
 bool session_decodes(const zs_session *session) {
-    return session && !session->done && engine_serves(session->engine, session) && session->seq.count > session->prompt_count &&
-           session->seq.computed + 1 == session->seq.count;
+    return session && !session->done && engine_serves(session->engine, session) && !session->draft_count &&
+           session->seq.count > session->prompt_count && session->seq.computed + 1 == session->seq.count;
 }
 
 void session_forget(zs_session *session) {
@@ -132,18 +132,24 @@ static bool has_penalty(const zs_session *session) {
     return penalty != 0 && penalty != 1;
 }
 
+/// what: " of …", or nothing.
+static zs_status check_vocabulary(const zs_session *session, const uint32_t *ids, size_t count, const char *what, zs_error *error) {
+    const uint32_t vocab = session->engine->model->config.vocab;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= vocab)
+            return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u%s is outside the vocabulary of %u", ids[i], what, vocab);
+    }
+    return ZS_OK;
+}
+
 zs_status zs_session_set_draft(zs_session *session, const uint32_t *ids, size_t count, zs_error *error) {
     zs_engine *engine = session->engine;
     sequence *seq = &session->seq;
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] >= engine->model->config.vocab)
-            return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u of the draft is outside the vocabulary of %u", ids[i],
-                                engine->model->config.vocab);
-    }
-    zs_status status = engine_drain(engine, error);
+    zs_status status = check_vocabulary(session, ids, count, " of the draft", error);
+    if (!status) status = engine_drain(engine, error);
     if (status) return status;
     disown_steps(session);
-    session->draft_count = session->draft_computed = 0;
+    session->draft_count = 0;
     if (engine->params.deterministic || has_penalty(session)) return ZS_OK; // bits, or marks of tokens that were not drawn, would differ
     session->draft_count = count < seq->capacity - seq->count ? (uint32_t)count : seq->capacity - seq->count;
     if (session->draft_count) memcpy(seq->tokens + seq->count, ids, session->draft_count * sizeof *ids);
@@ -164,10 +170,8 @@ static uint32_t *mask_words(const zs_session *session, bool seen) {
 
 zs_status zs_session_restrict(zs_session *session, const uint32_t *ids, size_t count, zs_error *error) {
     uint32_t vocab = session->engine->model->config.vocab;
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] >= vocab) return zs_error_set(error, ZS_ERROR_ARGUMENT, "token id %u is outside the vocabulary of %u", ids[i], vocab);
-    }
-    zs_status status = count ? make_bits(session, error) : ZS_OK;
+    zs_status status = check_vocabulary(session, ids, count, "", error);
+    if (!status && count) status = make_bits(session, error);
     if (!status) status = engine_drain(session->engine, error);
     if (status) return status;
     disown_steps(session);

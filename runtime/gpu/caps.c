@@ -13,7 +13,8 @@ typedef struct properties {
     VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix;
 } properties;
 
-static void gpu_features_chain(gpu_features *features, const gpu_extensions *extensions) {
+/// Sets the sTypes and links the structs that the device knows.
+static void chain_features(gpu_features *features, const gpu_extensions *extensions) {
     features->core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
     features->v11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
     features->v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
@@ -210,7 +211,7 @@ void gpu_features_for_tiers(const gpu_physical *physical, uint32_t tiers, gpu_fe
         features->v12.vulkanMemoryModel = VK_TRUE;
     }
     if (tiers & ZS_TIER_MATRIX2) features->matrix2 = offered->matrix2;
-    gpu_features_chain(features, &extensions); // last, because copies bring the offer's links along
+    chain_features(features, &extensions); // last, because copies bring the offer's links along
 }
 
 static uint32_t largest_local_heap(const VkPhysicalDeviceMemoryProperties *memory) {
@@ -298,7 +299,7 @@ static zs_status probe(const gpu_instance *instance, gpu_physical *physical, zs_
     properties p;
     chain_properties(&p, physical->extensions.matrix);
     instance->vkGetPhysicalDeviceProperties2(physical->handle, &p.core);
-    gpu_features_chain(&physical->features, &physical->extensions);
+    chain_features(&physical->features, &physical->extensions);
     instance->vkGetPhysicalDeviceFeatures2(physical->handle, &physical->features.core);
     fill_info(info, &p);
     if (!physical->features.v12.bufferDeviceAddress) add_missing(info, "bufferDeviceAddress");

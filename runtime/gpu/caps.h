@@ -56,7 +56,6 @@ typedef struct gpu_physical {
 zs_status gpu_physical_enumerate(const gpu_instance *instance, gpu_physical **list, uint32_t *count, zs_error *error);
 /// Bytes of the largest device-local heap that can still be had.
 uint64_t gpu_physical_free_bytes(const gpu_instance *instance, const gpu_physical *physical);
-/// Sets the sTypes and links the structs that the device knows.
 /// The features to turn on for these tiers: the baseline's, and of the rest only what the tiers need, so that validation finds
 /// a kernel that uses more than its row in shaders/variants.h says.
 void gpu_features_for_tiers(const gpu_physical *physical, uint32_t tiers, gpu_features *features);

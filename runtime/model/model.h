@@ -83,6 +83,9 @@ uint64_t model_page_bytes(const zs_model *model, kv_type kv);
 
 // ---- workspace and steps ---------------------------------------------------------------------------------------------
 
+/// Stride of rows of n values in work spaces.
+static inline uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
+
 /// Activation buffers for one engine. RoPE tables reach `context` positions.
 typedef struct model_workspace model_workspace;
 

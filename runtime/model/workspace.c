@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-static uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
-
 uint32_t activation_offsets(const uint32_t *widths, uint32_t count, uint32_t *offsets) {
     uint32_t at = 0;
     for (uint32_t i = 0; i < count; i++) {

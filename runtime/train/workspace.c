@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-static uint32_t pad32(uint32_t n) { return (n + 31) / 32 * 32; }
-
 static void fill_strides(const zs_model *model, uint32_t strides[TRAIN_ACTIVATIONS], uint32_t qkv_offset[3], uint32_t ffn_offset[2]) {
     const model_config *c = &model->config;
     const uint32_t qkv[3] = {c->heads * c->head_dim, c->kv_heads * c->head_dim, c->kv_heads * c->head_dim}, ffn[2] = {c->ffn, c->ffn};
