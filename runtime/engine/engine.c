@@ -62,10 +62,12 @@ zs_status engine_check_kv(const zs_model *model, const zs_engine_params *p, zs_e
                         kv_type_name(kv_of(p->kv)), KV_BLOCK, model->config.head_dim);
 }
 
-/// Enough to make reading the weights worth it for drafts and scored answers; above LEAST no more than LOGIT_BYTES hold.
+/// Enough to make reading the weights worth it for drafts and scored answers; above LEAST no more than LOGIT_BYTES hold, or the device in
+/// one piece.
 static uint32_t choose_logit_rows(const zs_model *model, const zs_engine_params *p) {
     enum { LEAST = 64, LOGIT_BYTES = 64 << 20 };
-    uint32_t rows = LOGIT_BYTES / 4 / model->config.vocab;
+    const uint64_t piece = gpu_device_caps(model->device)->max_allocation, bytes = piece < LOGIT_BYTES ? piece : LOGIT_BYTES;
+    uint32_t rows = (uint32_t)(bytes / 4 / pad32(model->config.vocab));
     rows = rows < LEAST ? LEAST : rows > ENGINE_LOGIT_ROWS ? ENGINE_LOGIT_ROWS : rows;
     return rows > p->max_sessions ? rows : p->max_sessions;
 }
