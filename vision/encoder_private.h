@@ -1,4 +1,4 @@
-/// The inside of vision_encoder, which its two directions share.
+/// The inside of vision_encoder, which its buffers and its two directions share.
 #ifndef VISION_ENCODER_PRIVATE_H
 #define VISION_ENCODER_PRIVATE_H
 

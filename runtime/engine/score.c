@@ -1,5 +1,5 @@
-/// Scoring: a prefix is computed once, its continuations are branches that share its pages. Many prefixes go through a step together, then
-/// many branches.
+/// Scoring: a prefix is computed once, its continuations are branches that share its pages; where there is only one, it goes along with its
+/// prefix. Many prefixes go through a step together, then many branches.
 #include "engine/engine.h"
 
 #include <math.h>
@@ -18,7 +18,8 @@ typedef struct score_run {
 /// Items with one prefix, order[first … first + count), at most as many as a step has logits.
 typedef struct score_group {
     size_t first, count;
-    sequence prefix;
+    bool whole;      // one item, whose continuation stands behind the prefix in its sequence
+    sequence prefix; // and the tokens of that continuation but the last
 } score_group;
 
 /// Groups that go through steps together, one behind the other in the order; in composed mode under one expert.
@@ -169,20 +170,27 @@ static zs_status share_in_wave(zs_engine *engine, const score_wave *w, sequence 
     return engine_share_prefix(engine, best, most * KV_PAGE_TOKENS, seq, error);
 }
 
+/// The item's prefix and the first `more` tokens of its continuation.
+static void set_tokens(sequence *seq, const zs_score_item *item, size_t more) {
+    memcpy(seq->tokens, item->prefix, item->prefix_count * sizeof *item->prefix);
+    memcpy(seq->tokens + item->prefix_count, item->continuation, more * sizeof *item->continuation);
+    seq->count = (uint32_t)(item->prefix_count + more);
+}
+
 /// Puts a group behind the wave's others, with pages for its prefix.
 static zs_status open_group(const score_run *r, score_wave *w, size_t first, size_t count, zs_error *error) {
     zs_engine *engine = r->engine;
     const zs_score_item *item = &r->items[r->order[first]];
     score_group *group = &w->groups[w->count];
     sequence *prefix = &group->prefix;
-    *group = (score_group){.first = first, .count = count};
+    // The likeliest tokens are read behind the step of the prefix.
+    *group = (score_group){.first = first, .count = count, .whole = count == 1 && !(r->top && first == 0)};
     zs_status status = sequence_create(engine->params.context, prefix, error);
     if (status) return status;
     prefix->expert_serial = expert_table_serial(&engine->experts, item->expert);
     status = engine_take_prefix(engine, prefix, item->prefix, (uint32_t)item->prefix_count, error);
     if (!status) status = share_in_wave(engine, w, prefix, item, error);
-    memcpy(prefix->tokens, item->prefix, item->prefix_count * sizeof *item->prefix);
-    prefix->count = (uint32_t)item->prefix_count;
+    set_tokens(prefix, item, group->whole ? item->continuation_count - 1 : 0);
     if (!status) status = engine_reserve(engine, prefix, prefix->count, error);
     if (status)
         sequence_destroy(prefix, &engine->pool);
@@ -226,11 +234,30 @@ static zs_status open_wave(const score_run *r, size_t at, score_wave *w, zs_erro
     return status;
 }
 
+/// Rows of a sequence from its computed position on, in as many steps as needed: that of the prefix's last token gives the log-probability
+/// of the continuation's first, and so on.
+static zs_status add_item(zs_engine *engine, score_step *s, const zs_score_item *item, sequence *seq, uint32_t table_row, zs_error *error) {
+    const prefill_run run = {.seq = seq, .table_row = table_row, .expert = item->expert, .end = seq->count};
+    const uint32_t silent = (uint32_t)item->prefix_count - 1; // rows without logits
+    zs_status status = ZS_OK;
+    while (!status && seq->computed < seq->count) {
+        uint32_t room = engine->params.max_rows - s->step.rows, from = seq->computed, first_row = s->step.rows;
+        uint32_t with_logits = step_logits(engine) - s->step.logit_count + (from < silent ? silent - from : 0);
+        uint32_t rows = add_rows(engine, s, &run, room < with_logits ? room : with_logits);
+        for (uint32_t i = from < silent ? silent - from : 0; i < rows; i++)
+            want_logprob(engine, s, first_row + i, item->continuation[from + i - silent], &item->logprobs[from + i - silent]);
+        if (rows == 0) status = run_step(engine, s, error);
+    }
+    return status;
+}
+
 /// Rows of a prefix; the log-probabilities of its continuations' first tokens come from the last.
 static zs_status add_prefix(const score_run *r, score_step *s, score_group *group, uint32_t table_row, zs_error *error) {
     zs_engine *engine = r->engine;
     sequence *prefix = &group->prefix;
-    prefill_run run = {.seq = prefix, .table_row = table_row, .expert = r->items[r->order[group->first]].expert, .end = prefix->count};
+    const zs_score_item *first = &r->items[r->order[group->first]];
+    if (group->whole) return add_item(engine, s, first, prefix, table_row, error);
+    const prefill_run run = {.seq = prefix, .table_row = table_row, .expert = first->expert, .end = prefix->count};
     zs_status status = s->step.logit_count + group->count > step_logits(engine) ? run_step(engine, s, error) : ZS_OK;
     while (!status && prefix->computed < prefix->count) {
         if (s->step.rows == engine->params.max_rows)
@@ -261,33 +288,12 @@ static zs_status run_prefixes(const score_run *r, score_wave *w, zs_error *error
 
 // ---- continuations -------------------------------------------------------------------------------------------------
 
-/// Rows of one branch: continuation[0 … m − 2], each giving the log-probability of the next; in as many steps as needed.
-static zs_status add_branch(zs_engine *engine, score_step *s, const zs_score_item *item, sequence *branch, uint32_t table_row,
-                            zs_error *error) {
-    prefill_run run = {.seq = branch, .table_row = table_row, .expert = item->expert, .end = branch->count};
-    zs_status status = ZS_OK;
-    while (!status && branch->computed < branch->count) {
-        uint32_t room = engine->params.max_rows - s->step.rows, logits = step_logits(engine) - s->step.logit_count;
-        if (room == 0 || logits == 0) {
-            status = run_step(engine, s, error);
-            continue;
-        }
-        uint32_t first_row = s->step.rows, from = branch->computed - (uint32_t)item->prefix_count;
-        uint32_t rows = add_rows(engine, s, &run, room < logits ? room : logits);
-        for (uint32_t i = 0; i < rows; i++)
-            want_logprob(engine, s, first_row + i, item->continuation[from + i + 1], &item->logprobs[from + i + 1]);
-    }
-    return status;
-}
-
 /// The prefix with all of the continuation but its last token, sharing the prefix's pages.
 static zs_status open_branch(zs_engine *engine, const zs_score_item *item, const sequence *prefix, sequence *branch, zs_error *error) {
     zs_status status = sequence_create(engine->params.context, branch, error);
     if (status) return status;
     status = engine_share_prefix(engine, prefix, (uint32_t)item->prefix_count, branch, error);
-    memcpy(branch->tokens, item->prefix, item->prefix_count * sizeof *item->prefix);
-    memcpy(branch->tokens + item->prefix_count, item->continuation, (item->continuation_count - 1) * sizeof *item->continuation);
-    branch->count = (uint32_t)(item->prefix_count + item->continuation_count - 1);
+    set_tokens(branch, item, item->continuation_count - 1);
     if (!status) status = engine_reserve(engine, branch, branch->count, error);
     if (!status) status = engine_drain(engine, error);
     if (status) sequence_destroy(branch, &engine->pool);
@@ -306,7 +312,7 @@ static zs_status run_branches(const score_run *r, const score_wave *w, size_t *n
     for (; *next < wave_end(w) && made < ENGINE_BRANCHES && !status; (*next)++) {
         const zs_score_item *item = &r->items[r->order[*next]];
         while (*next >= w->groups[g].first + w->groups[g].count) g++;
-        if (item->continuation_count < 2) continue;
+        if (w->groups[g].whole || item->continuation_count < 2) continue;
         status = open_branch(engine, item, &w->groups[g].prefix, &branches[made], error);
         if (status == ZS_ERROR_CONTEXT && made > 0) { // the pages are in use: those made so far go first
             status = ZS_OK;
@@ -316,7 +322,7 @@ static zs_status run_branches(const score_run *r, const score_wave *w, size_t *n
         uint32_t table_row = engine->params.max_sessions + made;
         sequence *branch = &branches[made++];
         engine_write_pages(engine, table_row, branch, 0);
-        status = add_branch(engine, &s, item, branch, table_row, error);
+        status = add_item(engine, &s, item, branch, table_row, error);
     }
     if (!status) status = run_step(engine, &s, error);
     zs_status drained = engine_drain(engine, status ? NULL : error);

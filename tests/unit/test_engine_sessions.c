@@ -170,7 +170,7 @@ static void test_prefix_between_scores_and_sessions(void **state) {
     tiny_ids(ids, 90, 3);
     tiny_score(engine, 0, ids, 70, 90, a);
     zs_session *session = tiny_session(engine, (zs_session_params){0}, ids, 80, 10);
-    assert_int_equal(cached_tokens(engine), 70);
+    assert_int_equal(cached_tokens(engine), 79); // of the continuation too, which went along with its prefix
     tiny_run(engine);
     expect_reference(session, NULL);
     zs_engine_reset_stats(engine);
@@ -445,44 +445,52 @@ static void test_score_in_few_pages(void **state) {
 
 enum { GROUPS = 30, GROUP_COMMON = 2 * KV_PAGE_TOKENS, GROUP_PREFIX = GROUP_COMMON + 10, GROUP_MORE = 4 };
 
-/// Scores one continuation after each of many prefixes that begin alike; returns the engine, for what it took.
-static zs_engine *score_groups(zs_engine_params params, const uint32_t texts[][GROUP_PREFIX + GROUP_MORE]) {
-    zs_score_item items[GROUPS];
-    float logprobs[GROUPS][GROUP_MORE];
+/// Scores `each` continuations, at most 2, after each of many prefixes that begin alike; returns the engine, for what it took.
+static zs_engine *score_groups(zs_engine_params params, const uint32_t texts[][GROUP_PREFIX + GROUP_MORE], size_t each) {
+    zs_score_item items[2 * GROUPS];
+    float logprobs[2 * GROUPS][GROUP_MORE];
     zs_error error;
     zs_engine *engine = open_engine(params);
-    for (size_t i = 0; i < GROUPS; i++)
-        items[i] = (zs_score_item){0, texts[i], GROUP_PREFIX, texts[i] + GROUP_PREFIX, GROUP_MORE, logprobs[i]};
-    tiny_need(zs_engine_score(engine, items, GROUPS, NULL, 0, &error), &error);
+    for (size_t i = 0; i < each * GROUPS; i++) {
+        const uint32_t *continuation = texts[(i / each + i % each) % GROUPS] + GROUP_PREFIX;
+        items[i] = (zs_score_item){0, texts[i / each], GROUP_PREFIX, continuation, GROUP_MORE, logprobs[i]};
+    }
+    tiny_need(zs_engine_score(engine, items, each * GROUPS, NULL, 0, &error), &error);
     double *expected = malloc(sizeof *expected * (GROUP_PREFIX + GROUP_MORE) * VOCAB);
-    for (size_t i = 0; i < GROUPS; i++) {
-        reference_model_run(reference, NULL, texts[i], GROUP_PREFIX + GROUP_MORE, expected);
+    for (size_t i = 0; i < each * GROUPS; i++) {
+        uint32_t all[GROUP_PREFIX + GROUP_MORE];
+        memcpy(all, items[i].prefix, GROUP_PREFIX * sizeof *all);
+        memcpy(all + GROUP_PREFIX, items[i].continuation, GROUP_MORE * sizeof *all);
+        reference_model_run(reference, NULL, all, GROUP_PREFIX + GROUP_MORE, expected);
         for (size_t k = 0; k < GROUP_MORE; k++)
-            assert_true(fabs(expected[(GROUP_PREFIX + k - 1) * VOCAB + texts[i][GROUP_PREFIX + k]] - (double)logprobs[i][k]) <=
-                        (double)bound);
+            assert_true(fabs(expected[(GROUP_PREFIX + k - 1) * VOCAB + all[GROUP_PREFIX + k]] - (double)logprobs[i][k]) <= (double)bound);
     }
     free(expected);
     session_check_pages(engine);
     return engine;
 }
 
-/// Prefixes go through a step together and what they have in common is computed once; with few pages they take turns.
+/// Prefixes go through a step together, with their continuations where each has one, and what they have in common is computed once; with
+/// few pages they take turns.
 static void test_score_many_prefixes(void **state) {
     (void)state;
+    enum { OWN = GROUP_PREFIX - GROUP_COMMON };
     uint32_t texts[GROUPS][GROUP_PREFIX + GROUP_MORE];
     for (size_t i = 0; i < GROUPS; i++) {
         tiny_ids(texts[i], GROUP_COMMON, 20);
-        tiny_ids(texts[i] + GROUP_COMMON, GROUP_PREFIX + GROUP_MORE - GROUP_COMMON, 200 + i);
+        tiny_ids(texts[i] + GROUP_COMMON, OWN + GROUP_MORE, 200 + i);
     }
-    const uint32_t own = GROUP_PREFIX - GROUP_COMMON + GROUP_MORE - 1;
-    zs_engine *engine = score_groups((zs_engine_params){.max_rows = 512, .kv_tokens = 3 * GROUPS * KV_PAGE_TOKENS}, texts);
-    const zs_engine_stats *stats = zs_engine_get_stats(engine);
-    assert_int_equal(stats->prefill_tokens, GROUP_COMMON + GROUPS * own);
-    assert_int_equal(stats->steps, 1 + (GROUPS * (GROUP_MORE - 1) + ENGINE_LOGIT_ROWS - 1) / ENGINE_LOGIT_ROWS);
-    zs_engine_destroy(&engine);
-    engine = score_groups((zs_engine_params){.max_sessions = 1, .context = 96, .kv_tokens = 5 * KV_PAGE_TOKENS}, texts);
-    assert_true(engine->pool.page_count < GROUPS); // so that prefixes make room for branches
-    zs_engine_destroy(&engine);
+    for (uint32_t each = 1; each <= 2; each++) {
+        const uint32_t branch_rows = each * GROUPS * (GROUP_MORE - 1), in_branches = each > 1 ? branch_rows : 0;
+        zs_engine *engine = score_groups((zs_engine_params){.max_rows = 512, .kv_tokens = 6 * GROUPS * KV_PAGE_TOKENS}, texts, each);
+        const zs_engine_stats *stats = zs_engine_get_stats(engine);
+        assert_int_equal(stats->prefill_tokens, GROUP_COMMON + GROUPS * OWN + branch_rows);
+        assert_int_equal(stats->steps, 1 + (in_branches + ENGINE_LOGIT_ROWS - 1) / ENGINE_LOGIT_ROWS);
+        zs_engine_destroy(&engine);
+        engine = score_groups((zs_engine_params){.max_sessions = 1, .context = 96, .kv_tokens = 5 * KV_PAGE_TOKENS}, texts, each);
+        assert_true(engine->pool.page_count < GROUPS); // so that prefixes make room for branches
+        zs_engine_destroy(&engine);
+    }
 }
 
 // ---- changes on the way --------------------------------------------------------------------------------------------
