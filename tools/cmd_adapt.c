@@ -1,10 +1,9 @@
 #include "asking.h"
 #include "drafts.h"
-#include "image_shelf.h"
 #include "left_out.h"
 #include "scorer.h"
 #include "settings.h"
-#include "shots.h"
+#include "solved_examples.h"
 #include "whole_file.h"
 #include "zsigma/zsigma_lab.h"
 
@@ -14,15 +13,6 @@
 #include <unistd.h>
 
 enum { POPULATION = 32, ITERATIONS = 50, HELD_OUT_FROM = 8, HELD_OUT_SHARE = 4, MAX_PATH = 4096 };
-
-/// An example as ids, for the likelihood of its right answer.
-typedef struct example {
-    shot_question question;
-    const zs_image *image;     // NULL: none
-    uint32_t *prompt, *answer; // the image is one mark in prompt
-    size_t prompt_count, answer_count;
-    size_t rows; // of the prompt, those of the image too
-} example;
 
 typedef struct adapting {
     asking asking;
@@ -36,11 +26,8 @@ typedef struct adapting {
     data_file file;
     left_out left_out;
     uint32_t held_out; // examples: the last of the file
-    example *examples; // [file.count]
-    drafts *drafts;    // of answers to them
-    size_t longest;    // tokens of a question and its answer
-    size_t rows;       // of all examples' prompts
-    image_shelf shelf;
+    solved_examples examples;
+    drafts *drafts;            // of answers to them
     const zs_expert **experts; // [expert_count]
     uint32_t expert_count, columns;
     zs_search *search;
@@ -54,86 +41,19 @@ typedef struct adapting {
 
 // ---- examples ------------------------------------------------------------------------------------------------------
 
-static zs_status look_at_images(adapting *a, zs_error *error) {
-    const zs_progress progress = cli_progress(a->common);
-    for (size_t i = 0; i < a->file.count && !zs_model_get_info(a->asking.stack.model)->images; i++) {
-        if (a->file.items[i].image)
-            return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "%s, line %u is about an image, and this model has no image tower (--mmproj)",
-                                a->data, a->file.items[i].line);
-    }
-    zs_status status = image_shelf_add(&a->shelf, a->file.items, a->file.count, error);
-    if (!status) status = image_shelf_measure(&a->shelf, a->asking.stack.model, &progress, error);
-    for (size_t i = 0; i < a->file.count && !status; i++) {
-        const data_item *item = &a->file.items[i];
-        const char *problem = item->image ? image_shelf_find(&a->shelf, item->image)->problem : NULL;
-        if (problem) status = zs_error_set(error, ZS_ERROR_FORMAT, "%s, line %u: %s", a->data, item->line, problem);
-    }
-    return status;
-}
-
-/// The example's image, for its question and for its rows.
-static zs_status take_image(const adapting *a, const char *path, example *to, zs_error *error) {
-    zs_status status = image_shelf_take(&a->shelf, path, &to->image, error);
-    to->question.question.images = &to->image;
-    to->rows += image_shelf_find(&a->shelf, path)->tokens - 1; // the mark has its place already
-    return status;
-}
-
-/// The conversation up to the answer, as the engine is asked it.
-static zs_status encode_prompt(const adapting *a, example *to, bool image, zs_error *error) {
-    const shot_question *q = &to->question;
-    zs_message *messages = malloc((q->count + 1) * sizeof *messages);
-    if (!messages) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the examples");
-    const size_t system = a->asking.system != NULL;
-    messages[0] = (zs_message){"system", a->asking.system};
-    memcpy(messages + system, q->messages, q->count * sizeof *messages);
-    zs_status status =
-        zs_model_encode_chat(a->asking.stack.model, messages, q->count + system, image, &to->prompt, &to->prompt_count, error);
-    free(messages);
-    return status;
-}
-
-static zs_status encode(adapting *a, const data_item *item, example *to, zs_error *error) {
-    const zs_tokenizer *tokenizer = zs_model_get_tokenizer(a->asking.stack.model);
-    const shots around = {.instruction = a->instruction && strcmp(a->instruction, "task") == 0 ? a->task->instruction : a->instruction,
-                          .images = true};
-    zs_status status = shots_apply(&around, item, a->asking.system != NULL, &to->question, error);
-    if (!status) status = encode_prompt(a, to, item->image != NULL, error);
-    to->rows = to->prompt_count;
-    if (!status && item->image) status = take_image(a, item->image, to, error);
-    if (!status) status = zs_tokenizer_encode(tokenizer, item->answer, strlen(item->answer), false, &to->answer, &to->answer_count, error);
-    return status;
-}
-
-static void free_example(example *e) {
-    shots_free(&e->question);
-    free(e->prompt);
-    free(e->answer);
-    *e = (example){0};
-}
-
 static zs_status make_examples(adapting *a, zs_error *error) {
-    const uint32_t context = cli_context(a->common, a->asking.stack.model);
+    const solved_params params = {.path = a->data,
+                                  .instruction =
+                                      a->instruction && strcmp(a->instruction, "task") == 0 ? a->task->instruction : a->instruction,
+                                  .system = a->asking.system,
+                                  .max_tokens = a->asking.params.max_tokens};
     if (!zs_model_get_tokenizer(a->asking.stack.model))
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "%s has no tokenizer, so it cannot be asked in words", a->asking.model);
-    a->examples = calloc(a->file.count, sizeof *a->examples);
-    if (!a->examples) return zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the examples");
-    zs_status status = look_at_images(a, error);
+    zs_status status = solved_examples_make(&a->file, &params, a->common, a->asking.stack.model, &a->examples, error);
     if (!status) status = drafts_create(a->file.count, &a->drafts, error);
-    if (status) return status;
-    for (size_t i = 0; i < a->file.count; i++) {
-        example *e = &a->examples[i];
-        status = encode(a, &a->file.items[i], e, error);
-        a->rows += e->rows;
-        if (!status) status = drafts_add(a->drafts, i, e->answer, e->answer_count, error);
-        if (status) return status;
-        size_t answer = e->answer_count > a->asking.params.max_tokens ? e->answer_count : a->asking.params.max_tokens;
-        if (e->rows + answer > a->longest) a->longest = e->rows + answer;
-        if (a->longest > context)
-            return zs_error_set(error, ZS_ERROR_CONTEXT, "%s, line %u: question and answer have %zu tokens, and the context holds %u",
-                                a->data, a->file.items[i].line, a->longest, context);
-    }
-    return ZS_OK;
+    for (size_t i = 0; i < a->file.count && !status; i++)
+        status = drafts_add(a->drafts, i, a->examples.items[i].answer, a->examples.items[i].answer_count, error);
+    return status;
 }
 
 static zs_status read_examples(adapting *a, zs_error *error) {
@@ -191,7 +111,7 @@ static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
     params.strategy = t->mixes ? ZS_STRATEGY_FIXED : ZS_STRATEGY_NONE;
     params.stop = a->task->stop;
     for (size_t i = 0; i < total; i++) {
-        questions[i] = a->examples[t->first + i % t->count].question.question;
+        questions[i] = a->examples.items[t->first + i % t->count].question.question;
         questions[i].expert = t->mixes ? t->mixes[i / t->count] : NULL;
         questions[i].stream = i % t->count; // members draw alike
         drafts_apply(a->drafts, t->first + i % t->count, &questions[i]);
@@ -203,36 +123,21 @@ static zs_status answer_all(trial *t, uint32_t members, zs_error *error) {
     return t->status;
 }
 
-/// Prompts of the trial's examples as the engine takes them, one after another: an image in them is ids that it gives, seen under an
-/// expert. ids[count]: to be freed, also after an error.
-static zs_status encode_prompts(const trial *t, uint32_t expert, uint32_t **ids, size_t *counts, zs_error *error) {
-    zs_status status = ZS_OK;
-    for (size_t e = 0; e < t->count && !status; e++) {
-        const example *from = &t->a->examples[t->first + e];
-        const zs_prompt prompt = {.ids = from->prompt,
-                                  .id_count = from->prompt_count,
-                                  .images = &from->image,
-                                  .image_count = from->image != NULL,
-                                  .expert = expert};
-        status = zs_engine_encode_prompt(t->a->asking.stack.engine, &prompt, &ids[e], &counts[e], error);
-    }
-    return status;
-}
-
 /// Scores the right answers of `members` members together, whose scores begin at `scores`, each under its expert's table id.
 static zs_status score_members(const trial *t, const uint32_t *ids, uint32_t members, zs_search_score *scores, zs_error *error) {
     adapting *a = t->a;
     size_t total = members * t->count, tokens = 0;
-    for (size_t e = 0; e < t->count; e++) tokens += a->examples[t->first + e].answer_count;
+    for (size_t e = 0; e < t->count; e++) tokens += a->examples.items[t->first + e].answer_count;
     zs_score_item *items = calloc(total, sizeof *items);
     float *logprobs = malloc((members * tokens + 1) * sizeof *logprobs), *next = logprobs;
     uint32_t **prompts = calloc(t->count, sizeof(*prompts));
     size_t *counts = calloc(t->count, sizeof *counts);
     bool good = items && logprobs && prompts && counts;
-    zs_status status =
-        good ? encode_prompts(t, ids[0], prompts, counts, error) : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    zs_status status = good ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
+    for (size_t e = 0; e < t->count && !status; e++)
+        status = solved_example_prompt(&a->examples.items[t->first + e], a->asking.stack.engine, ids[0], &prompts[e], &counts[e], error);
     for (size_t i = 0; i < total && !status; i++) {
-        const example *from = &a->examples[t->first + i % t->count];
+        const solved_example *from = &a->examples.items[t->first + i % t->count];
         items[i] = (zs_score_item){ids[i / t->count], prompts[i % t->count], counts[i % t->count], from->answer, from->answer_count, next};
         next += from->answer_count;
     }
@@ -254,7 +159,7 @@ static zs_status score_members(const trial *t, const uint32_t *ids, uint32_t mem
 static zs_status score_answers(trial *t, uint32_t members, zs_error *error) {
     adapting *a = t->a;
     zs_engine *engine = a->asking.stack.engine;
-    uint32_t *ids = calloc(members, sizeof *ids), together = a->shelf.count ? 1 : members;
+    uint32_t *ids = calloc(members, sizeof *ids), together = a->examples.shelf.count ? 1 : members;
     zs_status status = ids ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for the population");
     for (uint32_t m = 0; t->mixes && m < members && !status; m++)
         status = zs_engine_attach_expert(engine, t->mixes[m], a->asking.transfer.wanted, &ids[m], error);
@@ -392,10 +297,10 @@ static zs_status find_experts(adapting *a, zs_error *error) {
 
 static zs_status open_engine(adapting *a, zs_error *error) {
     const cli_parallel parallel = {.asked = a->parallel,
-                                   .images = a->shelf.count > 0,
+                                   .images = a->examples.shelf.count > 0,
                                    .texts = a->population * (a->file.count - a->held_out),
-                                   .kv_tokens = a->longest + 32,
-                                   .kv_more = 4096 + (a->shelf.count ? a->rows : 0)}; // all examples' images at once
+                                   .kv_tokens = a->examples.longest + 32,
+                                   .kv_more = 4096 + (a->examples.shelf.count ? a->examples.rows : 0)}; // all examples' images at once
     return cli_open_engine_parallel(a->common, &parallel, &(zs_engine_params){.max_experts = a->population + 1}, &a->asking.stack, error);
 }
 
@@ -500,12 +405,10 @@ static zs_status adapt(adapting *a, zs_error *error) {
 static void close_adapting(adapting *a) {
     zs_search_destroy(&a->search);
     json_decref(a->settings);
-    for (size_t i = 0; a->examples && i < a->file.count; i++) free_example(&a->examples[i]);
-    free(a->examples);
+    solved_examples_free(&a->examples);
     drafts_destroy(&a->drafts);
     free(a->experts);
     data_file_free(&a->file);
-    image_shelf_free(&a->shelf);
     scorer_destroy(&a->scorer);
     asking_close(&a->asking);
 }
