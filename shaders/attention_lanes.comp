@@ -26,7 +26,7 @@ layout(push_constant, std430) uniform Push { PushAttention push; };
 
 const uint VECS = HEAD_DIM / 4u;
 const uint STATE = GROUP * VECS; // of the queries of an invocation
-const uint KEYS = 8u; // per rescaling of the sums
+const uint KEYS = DECODE ? 2u : 8u; // per rescaling of the sums; in DECODE no lane gets fewer
 const float LOWEST = -3.0e38;
 #include "share.glsl"
 #ifdef SUBGROUP

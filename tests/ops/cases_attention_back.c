@@ -268,6 +268,7 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 void cases_attention_back(harness *h) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const back_case *c = &cases[i];
+        if (harness_leaves_out(h, 0, i)) continue;
         if (!harness_case(h, "attention_back", "heads %u/%u of %u, %u, %u, … rows, deviation %g, window %u, %u positions shared%s",
                           c->heads, c->kv_heads, c->head_dim, c->lengths[0], c->lengths[1], (double)c->size, c->window, c->shared,
                           c->whole ? ", whole" : ""))

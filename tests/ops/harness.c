@@ -272,7 +272,8 @@ bool harness_case(harness *h, const char *op, const char *format, ...) {
 }
 
 bool harness_leaves_out(const harness *h, uint32_t variety, size_t index) {
-    return variety > 0 && h->params.sample > 1 && (index + variety) % h->params.sample != 0;
+    if (variety == 0) return h->params.half > 0 && index % 2 != h->params.half - 1;
+    return h->params.sample > 1 && (index + variety) % h->params.sample != 0;
 }
 
 void *harness_alloc(harness *h, size_t count, size_t size) {

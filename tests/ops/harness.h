@@ -38,6 +38,7 @@ typedef struct harness_params {
     const char *op, *variant, *only_case; // parts of names; NULL: all
     const char *cache_dir;
     uint32_t sample; // see harness_leaves_out; 0: 1
+    uint32_t half;   // likewise; 0: all, 1: the first, third, …, 2: the others
     bool validate;
 } harness_params;
 
@@ -52,7 +53,7 @@ bool harness_case(harness *h, const char *op, const char *format, ...) __attribu
 
 /// Cases that are the same for several varieties (types of weights, of caches) differ between them in how a value is read, and within one
 /// in what is done with it: whether variety `variety` leaves case `index` out. The first takes all, each other one every `sample`-th,
-/// another start for each.
+/// another start for each. On drivers whose kernels differ in a width only, the first takes half of them.
 bool harness_leaves_out(const harness *h, uint32_t variety, size_t index);
 
 /// Zeroed host memory until the next case.

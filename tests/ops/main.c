@@ -1,7 +1,7 @@
 /// Operation tests: every operation, under every choice of kernels, against plain references. The device is what the environment's
 /// Vulkan drivers offer.
 ///
-///     test_ops [--op PART] [--variant PART] [--case PART] [--sample N] [--validate] [--cache FOLDER] [--list]
+///     test_ops [--op PART] [--variant PART] [--case PART] [--sample N] [--half 1|2] [--validate] [--cache FOLDER] [--list]
 #include "cases.h"
 
 #include <stdio.h>
@@ -55,11 +55,13 @@ int main(int argc, char **argv) {
             params.only_case = argv[++i];
         else if (strcmp(argv[i], "--sample") == 0 && value)
             params.sample = (uint32_t)strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--half") == 0 && value)
+            params.half = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--cache") == 0 && value)
             params.cache_dir = argv[++i];
         else {
-            fprintf(stderr,
-                    "usage: test_ops [--op PART] [--variant PART] [--case PART] [--sample N] [--validate] [--cache FOLDER] [--list]\n");
+            fprintf(stderr, "usage: test_ops [--op PART] [--variant PART] [--case PART] [--sample N] [--half 1|2] [--validate] [--cache "
+                            "FOLDER] [--list]\n");
             return 2;
         }
     }
