@@ -306,7 +306,7 @@ static zs_status open_engine(adapting *a, zs_error *error) {
 
 static zs_status search(adapting *a, zs_error *error) {
     zs_status status = ZS_OK;
-    while (!status && zs_search_iterations(a->search) < a->iterations) {
+    while (!status && zs_search_iterations(a->search) < a->iterations && !zs_search_has_converged(a->search)) {
         zs_engine_reset_stats(a->asking.stack.engine);
         double start = cli_now_seconds();
         status = zs_search_step(a->search, error);
@@ -349,15 +349,15 @@ static void report(const adapting *a) {
         json_object_set_new(weights, zs_expert_get_info(a->experts[i])->name, json_real(sum));
     }
     if (a->common->json) {
-        cli_print_json(json_pack("{s:s, s:o, s:I, s:I, s:I, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:o}", "output",
-                                 a->output, "alpha", weights, "examples", (json_int_t)(a->file.count - a->held_out), "held_out",
-                                 (json_int_t)a->held_out, "iterations", (json_int_t)zs_search_iterations(a->search), "accuracy",
-                                 score.accuracy, "logprob", score.logprob, "held_out_accuracy",
-                                 a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy", a->base.accuracy, "base_logprob",
-                                 a->base.logprob, "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens, "decode_tokens",
-                                 (json_int_t)a->decode_tokens, "accepted_tokens", (json_int_t)a->accepted_tokens, "tokens_per_s",
-                                 a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out.count, "transfer",
-                                 transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
+        cli_print_json(json_pack(
+            "{s:s, s:o, s:I, s:I, s:I, s:b, s:f, s:f, s:o, s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:o}", "output", a->output, "alpha",
+            weights, "examples", (json_int_t)(a->file.count - a->held_out), "held_out", (json_int_t)a->held_out, "iterations",
+            (json_int_t)zs_search_iterations(a->search), "converged", zs_search_has_converged(a->search), "accuracy", score.accuracy,
+            "logprob", score.logprob, "held_out_accuracy", a->held_out ? json_real(held.accuracy) : json_null(), "base_accuracy",
+            a->base.accuracy, "base_logprob", a->base.logprob, "seconds", a->seconds, "prefill_tokens", (json_int_t)a->prefill_tokens,
+            "decode_tokens", (json_int_t)a->decode_tokens, "accepted_tokens", (json_int_t)a->accepted_tokens, "tokens_per_s",
+            a->seconds > 0 ? tokens / a->seconds : 0.0, "left_out", (json_int_t)a->left_out.count, "transfer",
+            transfer_report(&a->asking.transfer, a->asking.stack.model, a->asking.experts, NULL)));
         return;
     }
     const char *name;
@@ -367,8 +367,9 @@ static void report(const adapting *a) {
     printf("\n%.1f %% of %zu examples right", 100 * score.accuracy, a->file.count - a->held_out);
     if (a->held_out) printf(", %.1f %% of %u held out", 100 * held.accuracy, a->held_out);
     printf("; the base model: %.1f %% of %s", 100 * a->base.accuracy, a->held_out ? "these" : "them");
-    printf(" (%u iterations of %u members, %.1f s, %.0f tokens, %.1f tokens/s)\n", zs_search_iterations(a->search), a->population,
-           a->seconds, tokens, a->seconds > 0 ? tokens / a->seconds : 0);
+    printf(" (%u iterations of %u members, %s%.1f s, %.0f tokens, %.1f tokens/s)\n", zs_search_iterations(a->search), a->population,
+           zs_search_has_converged(a->search) ? "then no other mix was left to draw, " : "", a->seconds, tokens,
+           a->seconds > 0 ? tokens / a->seconds : 0);
     json_decref(weights);
 }
 
@@ -447,7 +448,7 @@ int cmd_adapt(int argc, char **argv) {
         CLI_MMPROJ(&common),
         TASK_OPTIONS(&a),
         {"population", 0, CLI_COUNT, &a.population, "N", "mixes that are tried together; default 32"},
-        {"iterations", 0, CLI_COUNT, &a.iterations, "N", "how often; default 50"},
+        {"iterations", 0, CLI_COUNT, &a.iterations, "N", "how often at most; default 50"},
         {"per-matrix", 0, CLI_FLAG, &a.per_matrix, NULL, "a weight per expert and matrix, not one per expert"},
         {"held-out", 0, CLI_STRING, &a.held_out_text, "N", "the last N examples choose among the best; default: a quarter, from 8 on"},
         TRANSFER_OPTIONS(&q->transfer),

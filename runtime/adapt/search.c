@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { POPULATION = 32, LEAST_POPULATION = 3, LEAST_ELITES = 2, MOST_VALUES = 1 << 24 };
-static const double elite_share = 0.2, first_deviation = 0.5;
+static const double elite_share = 0.2, first_deviation = 0.5, least_deviation = 1e-6;
 
 /// A sample with what it was worth.
 typedef struct sample {
@@ -212,6 +212,13 @@ void zs_search_destroy(zs_search **handle) {
 }
 
 uint32_t zs_search_iterations(const zs_search *s) { return s->iterations; }
+
+bool zs_search_has_converged(const zs_search *s) {
+    for (size_t i = 0; i < s->size; i++) {
+        if (s->deviation[i] > least_deviation) return false;
+    }
+    return true;
+}
 
 const double *zs_search_best(const zs_search *s, zs_search_score *score, zs_search_score *held) {
     if (s->iterations == 0) return NULL;

@@ -141,6 +141,25 @@ static void test_finds(void **state) {
     }
 }
 
+/// Once it has converged, what is drawn is what was drawn before.
+static void test_converges(void **state) {
+    (void)state;
+    problem p = {.columns = 1};
+    zs_search *search = open_search(&p, (zs_search_params){.population = 8, .seed = 3});
+    uint32_t steps = 0;
+    for (; !zs_search_has_converged(search) && steps < 200; steps++) step(search);
+    assert_in_range(steps, 2, 199);
+    double before[EXPERTS];
+    zs_search_score score;
+    memcpy(before, zs_search_best(search, &score, NULL), sizeof before);
+    step(search);
+    for (size_t m = 1; m < p.members; m++) {
+        for (size_t i = 0; i < EXPERTS; i++) assert_true(fabs(p.all[m * EXPERTS + i] - p.all[EXPERTS + i]) < 1e-5);
+    }
+    for (size_t i = 0; i < EXPERTS; i++) assert_true(fabs(zs_search_best(search, NULL, NULL)[i] - before[i]) < 1e-5);
+    zs_search_destroy(&search);
+}
+
 /// An all-zero α is never tried, in no column, not even from distributions that lie at zero.
 static void test_never_all_zero(void **state) {
     (void)state;
@@ -235,9 +254,10 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_population),     cmocka_unit_test(test_moves_to_the_elite), cmocka_unit_test(test_finds),
-        cmocka_unit_test(test_never_all_zero), cmocka_unit_test(test_seeds_and_resuming), cmocka_unit_test(test_held_out),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_population),     cmocka_unit_test(test_moves_to_the_elite),
+        cmocka_unit_test(test_finds),          cmocka_unit_test(test_converges),
+        cmocka_unit_test(test_never_all_zero), cmocka_unit_test(test_seeds_and_resuming),
+        cmocka_unit_test(test_held_out),       cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -359,6 +359,8 @@ void zs_search_destroy(zs_search **search);
 /// those of evaluate, after which the same call does the iteration again; ZS_ERROR_NUMERIC (a score that is no number).
 zs_status zs_search_step(zs_search *search, zs_error *error);
 uint32_t zs_search_iterations(const zs_search *search);
+/// Whether another iteration would draw what the last ones drew: no α has a deviation above 1e-6 left. The result stays what it is.
+bool zs_search_has_converged(const zs_search *search);
 /// α of the result so far [experts, columns]: the best sample, or the one that was best on the held-out set. *score: on the examples;
 /// *held: on the held-out set. Either may be NULL. NULL before the first iteration.
 const double *zs_search_best(const zs_search *search, zs_search_score *score, zs_search_score *held);
