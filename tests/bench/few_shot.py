@@ -3,7 +3,7 @@
 
     usage: few_shot.py MODEL.gguf EXPERTS EXAMPLES.jsonl [--task NAME] [--count N] [--population N] [--iterations N] [--rounds N] [--zsigma PROGRAM]
 
-MODEL is factored, EXPERTS a folder of experts for it. The first --count examples (default 5) are solved by 8 members in 5 iterations unless
+MODEL is factored, EXPERTS a folder of experts for it. The first --count examples (default 5) are solved by 8 members in at most 5 iterations unless
 said otherwise, answers have 16 tokens at most. Tokens are those that had to be computed: of prompts, of right answers, and of answers, whether
 drawn one by one or foreseen by a draft. Exit status 1 when a bar is missed: 0.9 × the rate of a prompt of 512, and 300 s.
 """
