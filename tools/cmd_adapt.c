@@ -43,8 +43,7 @@ typedef struct adapting {
 
 static zs_status make_examples(adapting *a, zs_error *error) {
     const solved_params params = {.path = a->data,
-                                  .instruction =
-                                      a->instruction && strcmp(a->instruction, "task") == 0 ? a->task->instruction : a->instruction,
+                                  .instruction = task_instruction(a->task, a->instruction),
                                   .system = a->asking.system,
                                   .max_tokens = a->asking.params.max_tokens};
     if (!zs_model_get_tokenizer(a->asking.stack.model))

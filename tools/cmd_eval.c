@@ -384,7 +384,7 @@ static int run(evaluation *e, const cli_command *command) {
     if (result) return result;
     result = e->instruction ? cli_check_utf8(command, "the instruction", e->instruction) : CLI_DONE;
     if (result) return result;
-    e->around.instruction = e->instruction && strcmp(e->instruction, "task") == 0 ? e->task->instruction : e->instruction;
+    e->around.instruction = task_instruction(e->task, e->instruction);
     if (!e->asking.max_tokens) e->asking.max_tokens = e->task->max_tokens;
     result = asking_prepare(&e->asking, command, true);
     if (!result) result = find_strategies(e, command);

@@ -44,6 +44,8 @@ const task *task_find(const char *name) {
     return NULL;
 }
 
+const char *task_instruction(const task *t, const char *asked) { return asked && strcmp(asked, "task") == 0 ? t->instruction : asked; }
+
 static bool is_named(const task *t, const char *name) { return strcmp(t->name, name) == 0; }
 
 /// How a line of the task's published format becomes one of ours; NULL: it is ours.

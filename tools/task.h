@@ -24,6 +24,8 @@ typedef struct task {
 
 /// NULL when there is no such task.
 const task *task_find(const char *name);
+/// What --instruction puts behind questions: the task's own form where that is asked for as "task"; NULL: nothing.
+const char *task_instruction(const task *task, const char *asked);
 /// i-th task; NULL when i is out of range.
 const task *task_get(size_t i);
 

@@ -238,34 +238,25 @@ static zs_status open_wave(const score_run *r, size_t at, score_wave *w, zs_erro
 /// of the continuation's first, and so on.
 static zs_status add_item(zs_engine *engine, score_step *s, const zs_score_item *item, sequence *seq, uint32_t table_row, zs_error *error) {
     const prefill_run run = {.seq = seq, .table_row = table_row, .expert = item->expert, .end = seq->count};
-    const uint32_t silent = (uint32_t)item->prefix_count - 1; // rows without logits
+    const uint32_t last = (uint32_t)item->prefix_count - 1; // of the prefix: the first row with logits
     zs_status status = ZS_OK;
     while (!status && seq->computed < seq->count) {
-        uint32_t room = engine->params.max_rows - s->step.rows, from = seq->computed, first_row = s->step.rows;
-        uint32_t with_logits = step_logits(engine) - s->step.logit_count + (from < silent ? silent - from : 0);
-        uint32_t rows = add_rows(engine, s, &run, room < with_logits ? room : with_logits);
-        for (uint32_t i = from < silent ? silent - from : 0; i < rows; i++)
-            want_logprob(engine, s, first_row + i, item->continuation[from + i - silent], &item->logprobs[from + i - silent]);
+        const uint32_t from = seq->computed, silent = from < last ? last - from : 0, first_row = s->step.rows;
+        uint32_t room = engine->params.max_rows - s->step.rows, with_logits = step_logits(engine) - s->step.logit_count;
+        uint32_t rows = add_rows(engine, s, &run, room < silent + with_logits ? room : silent + with_logits);
+        for (uint32_t i = silent; i < rows; i++)
+            want_logprob(engine, s, first_row + i, item->continuation[from + i - last], &item->logprobs[from + i - last]);
         if (rows == 0) status = run_step(engine, s, error);
     }
     return status;
 }
 
-/// Rows of a prefix; the log-probabilities of its continuations' first tokens come from the last.
+/// Rows of a prefix; from the last come the log-probabilities of the first tokens of all its continuations.
 static zs_status add_prefix(const score_run *r, score_step *s, score_group *group, uint32_t table_row, zs_error *error) {
     zs_engine *engine = r->engine;
-    sequence *prefix = &group->prefix;
-    const zs_score_item *first = &r->items[r->order[group->first]];
-    if (group->whole) return add_item(engine, s, first, prefix, table_row, error);
-    const prefill_run run = {.seq = prefix, .table_row = table_row, .expert = first->expert, .end = prefix->count};
     zs_status status = s->step.logit_count + group->count > step_logits(engine) ? run_step(engine, s, error) : ZS_OK;
-    while (!status && prefix->computed < prefix->count) {
-        if (s->step.rows == engine->params.max_rows)
-            status = run_step(engine, s, error);
-        else
-            add_rows(engine, s, &run, engine->params.max_rows - s->step.rows);
-    }
-    for (size_t i = 0; i < group->count && !status; i++) {
+    if (!status) status = add_item(engine, s, &r->items[r->order[group->first]], &group->prefix, table_row, error);
+    for (size_t i = 1; i < group->count && !status; i++) {
         const zs_score_item *item = &r->items[r->order[group->first + i]];
         want_logprob(engine, s, s->step.rows - 1, item->continuation[0], item->logprobs);
     }

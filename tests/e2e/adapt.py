@@ -47,6 +47,12 @@ class Adapt(program.TinyTest):
         many = self.ok_json(*self.adapt("--iterations", "6", output="many.safetensors"))
         self.assertGreater(many["logprob"], few["logprob"])
 
+    def test_ends_when_no_other_mix_is_left(self):
+        report = self.ok_json(*self.adapt("--population", "3", "--iterations", "200"))
+        self.assertTrue(report["converged"])
+        self.assertLess(report["iterations"], 200)
+        self.assertFalse(os.path.exists(self.path("mix.safetensors.search.json")))
+
     def test_seed(self):
         self.ok(*self.adapt("--quiet", output="a.safetensors"))
         self.ok(*self.adapt("--quiet", output="b.safetensors"))

@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
             params.only_case = argv[++i];
         else if (strcmp(argv[i], "--sample") == 0 && value)
             params.sample = (uint32_t)strtoul(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--half") == 0 && value)
+        else if (strcmp(argv[i], "--half") == 0 && value && (strcmp(value, "1") == 0 || strcmp(value, "2") == 0))
             params.half = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--cache") == 0 && value)
             params.cache_dir = argv[++i];
