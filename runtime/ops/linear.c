@@ -156,9 +156,16 @@ static uint32_t matrix_module(matrix_type type) {
     return modules[type];
 }
 
+/// Step rows of a block when there are few, since an empty place in a block costs as much as a row: one block of up to 8, else of 12 or
+/// 16, whichever leaves fewer empty.
+static uint32_t lanes_tokens(uint32_t rows) {
+    if (rows <= 8) return power_of_two_up_to(rows, 8);
+    return divide_up(rows, 12) * 12 < divide_up(rows, 16) * 16 ? 12 : 16;
+}
+
 /// CPU drivers with subgroups: blocks of 4 output × 16 step rows in registers; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    const uint32_t tokens = op->decode && !policy->deterministic ? power_of_two_up_to(op->rows, 16) : 16, rows = tokens == 16 ? 4 : 2;
+    const uint32_t tokens = op->decode && !policy->deterministic ? lanes_tokens(op->rows) : 16, rows = tokens > 8 ? 4 : 2;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
