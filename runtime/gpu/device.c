@@ -205,7 +205,7 @@ static zs_status open_device(zs_device *device, const zs_device_params *params, 
     if (!status) status = choose_physical(device, params->device, error);
     if (status) return status;
     apply_limits(device, params);
-    gpu_rates_open(&device->rates, device->physical.info.type);
+    gpu_rates_open(device);
     status = create_logical(device, device->caps.tiers, error);
     if (!status) status = gpu_memory_open(device, error);
     if (!status) status = gpu_kernels_open(device, error);
@@ -250,7 +250,10 @@ void zs_device_destroy(zs_device **device) {
         gpu_log(d, ZS_LOG_ERROR, "%s hangs: its memory is left to the end of the process", d->physical.info.name);
         return;
     }
-    if (d->handle) close_vulkan(d);
+    if (d->handle) {
+        gpu_rates_keep(d);
+        close_vulkan(d);
+    }
     gpu_instance_destroy(&d->instance);
     pthread_mutex_destroy(&d->rates.mutex);
     pthread_mutex_destroy(&d->memory.mutex);

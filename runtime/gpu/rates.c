@@ -1,11 +1,49 @@
 #include "gpu/rates.h"
 
-void gpu_rates_open(gpu_rates *rates, zs_device_type type) {
+#include "gpu/device_private.h"
+#include "gpu/settings.h"
+
+#include <math.h>
+
+enum { LESSONS = 8 };                    // that make a rate worth keeping
+static const double change = 1.5;        // of a rate, from which on it is kept anew
+static const char extension[] = "rates"; // of the file in the cache folder
+
+typedef struct kept_rates {
+    double ns_per_byte, ns_per_flop;
+} kept_rates;
+
+static void start_rates(gpu_rates *rates, zs_device_type type) {
     switch (type) {
     case ZS_DEVICE_DISCRETE: rates->ns_per_flop = 1e9 / 5e12, rates->ns_per_byte = 1e9 / 3e11; break;
     case ZS_DEVICE_CPU: rates->ns_per_flop = 1e9 / 5e9, rates->ns_per_byte = 1e9 / 5e9; break;
     default: rates->ns_per_flop = 1e9 / 5e11, rates->ns_per_byte = 1e9 / 3e10; break;
     }
+}
+
+void gpu_rates_open(zs_device *device) {
+    gpu_rates *rates = &device->rates;
+    kept_rates kept;
+    start_rates(rates, device->physical.info.type);
+    if (gpu_setting_read(device, extension, gpu_setting_hash(NULL, 0), &kept, sizeof kept) && isfinite(kept.ns_per_byte) &&
+        isfinite(kept.ns_per_flop) && kept.ns_per_byte > 0 && kept.ns_per_flop > 0) {
+        rates->ns_per_byte = kept.ns_per_byte;
+        rates->ns_per_flop = kept.ns_per_flop;
+    }
+    rates->kept_ns_per_byte = rates->ns_per_byte;
+    rates->kept_ns_per_flop = rates->ns_per_flop;
+}
+
+static bool worth_keeping(double learned, double kept, uint32_t lessons) {
+    return lessons >= LESSONS && (learned > change * kept || kept > change * learned);
+}
+
+void gpu_rates_keep(zs_device *device) {
+    const gpu_rates *rates = &device->rates;
+    const bool bytes = worth_keeping(rates->ns_per_byte, rates->kept_ns_per_byte, rates->byte_lessons);
+    const bool flops = worth_keeping(rates->ns_per_flop, rates->kept_ns_per_flop, rates->flop_lessons);
+    const kept_rates kept = {bytes ? rates->ns_per_byte : rates->kept_ns_per_byte, flops ? rates->ns_per_flop : rates->kept_ns_per_flop};
+    if (bytes || flops) gpu_setting_write(device, extension, gpu_setting_hash(NULL, 0), &kept, sizeof kept);
 }
 
 gpu_estimate gpu_rates_estimate(gpu_rates *rates, gpu_work work) {
@@ -21,10 +59,9 @@ static void learn_locked(gpu_rates *rates, gpu_estimate estimate, double measure
     double ratio = measured_ns / estimated_ns;
     ratio = ratio < 0.25 ? 0.25 : ratio > 4 ? 4 : ratio; // one hiccup must not turn everything over
     double factor = 1 + 0.3 * (ratio - 1);
-    if (estimate.byte_ns >= estimate.flop_ns)
-        rates->ns_per_byte *= factor;
-    else
-        rates->ns_per_flop *= factor;
+    bool bytes = estimate.byte_ns >= estimate.flop_ns;
+    *(bytes ? &rates->ns_per_byte : &rates->ns_per_flop) *= factor;
+    (*(bytes ? &rates->byte_lessons : &rates->flop_lessons))++;
 }
 
 void gpu_rates_learn(gpu_rates *rates, gpu_estimate estimate, double measured_ns) {

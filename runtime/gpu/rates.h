@@ -1,4 +1,4 @@
-/// What work costs on a device: learned from how long earlier submits took.
+/// What work costs on a device: learned from how long earlier submits took, in this process and in those before it.
 ///
 /// A roofline: a dispatch takes the longer of its bytes' and its operations' time. Each finished part of a command corrects
 /// the rate that dominated it.
@@ -12,6 +12,8 @@
 typedef struct gpu_rates {
     pthread_mutex_t mutex; // made and destroyed with the device
     double ns_per_byte, ns_per_flop;
+    double kept_ns_per_byte, kept_ns_per_flop; // as the process began with them
+    uint32_t byte_lessons, flop_lessons;       // since then
     // Without timestamps: what was submitted since the device was last known to be idle, for wall-clock learning.
     double waiting_byte_ns, waiting_flop_ns;
     int64_t busy_since_ns;
@@ -22,8 +24,10 @@ typedef struct gpu_estimate {
     double byte_ns, flop_ns;
 } gpu_estimate;
 
-/// Sane starting rates for a type of device.
-void gpu_rates_open(gpu_rates *rates, zs_device_type type);
+/// Rates that were kept for the device in its cache folder, else sane ones for its type.
+void gpu_rates_open(zs_device *device);
+/// Keeps what has been learned, where that differs enough from what was known: plans made by it should not turn with every start.
+void gpu_rates_keep(zs_device *device);
 gpu_estimate gpu_rates_estimate(gpu_rates *rates, gpu_work work);
 void gpu_rates_learn(gpu_rates *rates, gpu_estimate estimate, double measured_ns);
 /// For devices without timestamps: work was submitted …

@@ -353,6 +353,43 @@ static void test_kept_verdict(void **state) {
     remove(path);
 }
 
+/// The milliseconds of 10⁹ bytes and of 10⁹ operations, as a device knows them when it has been opened.
+static void opened_rates(double ms[2]) {
+    zs_device *device = open_device(&(zs_device_params){.cache_dir = cache_dir, .skip_self_test = true});
+    ms[0] = gpu_device_estimate_ms(device, 1e9, 0);
+    ms[1] = gpu_device_estimate_ms(device, 0, 1e9);
+    zs_device_destroy(&device);
+}
+
+/// Opens a device that learns from `lessons` submits, whose bytes took `ratio` of what was estimated.
+static void learn_rates(uint32_t lessons, double ratio) {
+    zs_device *device = open_device(&(zs_device_params){.cache_dir = cache_dir, .skip_self_test = true});
+    for (uint32_t i = 0; i < lessons; i++) gpu_rates_learn(&device->rates, (gpu_estimate){.byte_ns = 1e6}, ratio * 1e6);
+    zs_device_destroy(&device);
+}
+
+static void test_learned_rates(void **state) {
+    (void)state;
+    char key[80], path[512];
+    double first[2], now[2], kept[2];
+    run_with_cache(key);
+    opened_rates(first);
+    learn_rates(7, 3); // too few to rely on
+    opened_rates(now);
+    assert_memory_equal(now, first, sizeof now);
+    learn_rates(8, 3);
+    opened_rates(kept);
+    assert_true(kept[0] > 20 * first[0] && kept[1] == first[1]); // (1 + 0.3 · 2)⁸
+    learn_rates(8, 1.1);                                         // hardly another
+    opened_rates(now);
+    assert_memory_equal(now, kept, sizeof now);
+    file_name(path, sizeof path, key, "rates");
+    damage(path, -1, 40);
+    opened_rates(now);
+    assert_memory_equal(now, first, sizeof now);
+    remove(path);
+}
+
 static void test_no_cache_folder(void **state) {
     (void)state;
     int warnings = 0;
@@ -383,19 +420,11 @@ static int remove_cache_folder(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_create_twice),
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_disabled_tiers),
-        cmocka_unit_test(test_suballocation),
-        cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_memory_limit),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_upload_abandoned),
-        cmocka_unit_test(test_damaged_cache),
-        cmocka_unit_test(test_foreign_cache),
-        cmocka_unit_test(test_kept_verdict),
-        cmocka_unit_test(test_no_cache_folder),
+        cmocka_unit_test(test_list),           cmocka_unit_test(test_create_twice),    cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_disabled_tiers), cmocka_unit_test(test_suballocation),   cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_memory_limit),   cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_upload_abandoned),
+        cmocka_unit_test(test_damaged_cache),  cmocka_unit_test(test_foreign_cache),   cmocka_unit_test(test_kept_verdict),
+        cmocka_unit_test(test_learned_rates),  cmocka_unit_test(test_no_cache_folder),
     };
     return cmocka_run_group_tests(tests, make_cache_folder, remove_cache_folder);
 }
