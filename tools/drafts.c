@@ -4,6 +4,8 @@
 #include <string.h>
 
 static const double fading = 0.97; // of an answer's weight with each new one: about the last thirty count
+static const double doubt =
+    1 / 3.; // a draft's share of all answers and one more: of one that is not drawn, every token is computed in vain
 
 typedef struct answer {
     uint32_t *tokens; // [count]
@@ -73,9 +75,12 @@ zs_status drafts_add(drafts *d, size_t question, const uint32_t *tokens, size_t 
 void drafts_apply(const drafts *d, size_t index, zs_question *question) {
     const known_question *q = &d->questions[index];
     const answer *best = NULL;
+    double all = 0;
     for (size_t i = 0; i < q->count; i++) {
+        all += q->answers[i].weight;
         if (!best || q->answers[i].weight > best->weight) best = &q->answers[i];
     }
-    question->draft = best ? best->tokens : NULL;
-    question->draft_count = best ? best->count : 0;
+    const bool likely = best && best->weight > doubt * (all + 1);
+    question->draft = likely ? best->tokens : NULL;
+    question->draft_count = likely ? best->count : 0;
 }
