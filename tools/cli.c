@@ -152,7 +152,7 @@ static uint32_t disabled_tiers(const char *tier) {
     static const char *const names[] = {CLI_TIERS};
     uint32_t i = 0;
     if (!tier) return 0;
-    while (i + 1 < sizeof names / sizeof *names && strcmp(tier, names[i]) != 0) i++;
+    cli_choose(tier, names, sizeof names / sizeof *names, &i);
     return ZS_TIER_ALL & ~((1u << i) - 1);
 }
 
@@ -183,8 +183,9 @@ void cli_engine_options(const cli_common *common, zs_engine_params *params) {
     if (common->ctx) params->context = common->ctx;
     if (params->kv_tokens && params->kv_tokens < params->context) params->kv_tokens = params->context;
     params->precision = cli_precision(common);
-    for (zs_kv_type type = ZS_KV_F32; common->kv && type <= ZS_KV_Q8_0; type++)
-        if (strcmp(common->kv, kv_names[type]) == 0) params->kv = type;
+    uint32_t kv = params->kv;
+    cli_choose(common->kv, kv_names, sizeof kv_names / sizeof *kv_names, &kv); // cli_parse knows the name to be one of them
+    params->kv = (zs_kv_type)kv;
 }
 
 /// Device, and the model with its factors where the plan (NULL: on the device) has them.

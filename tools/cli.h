@@ -61,6 +61,9 @@ int cli_usage(const cli_command *command, const char *problem, ...)
     ;
 /// A whole number of up to 64 bits, as --seed and its like take; CLI_USAGE after a message that names the option.
 int cli_read_seed(const cli_command *command, const char *option, const char *text, uint64_t *seed);
+/// Where a name stands in names[count], some of which may be NULL, for options that take one of a few words; *place stays as it is for no
+/// name. False for another.
+bool cli_choose(const char *name, const char *const *names, uint32_t count, uint32_t *place);
 /// Names of kinds of matrices with commas between them, as --matrices takes them: ZS_MATRICES_* bits, 0 for NULL. False for another name.
 bool cli_read_matrices(const char *list, uint32_t *matrices);
 /// Edit distance of two names, for "did you mean".

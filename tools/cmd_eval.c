@@ -366,10 +366,10 @@ static int unknown_task(const cli_command *command, const char *name) {
 }
 
 static int read_form(evaluation *e, const cli_command *command) {
-    size_t i = 0;
-    while (e->form_name && i <= EVAL_SCORED_MEAN && strcmp(form_names[i], e->form_name) != 0) i++;
-    if (i > EVAL_SCORED_MEAN) return cli_usage(command, "--answer is letter, scored or scored-mean");
-    e->form = (eval_form)i;
+    uint32_t form = EVAL_LETTER;
+    if (!cli_choose(e->form_name, form_names, sizeof form_names / sizeof *form_names, &form))
+        return cli_usage(command, "--answer is letter, scored or scored-mean");
+    e->form = (eval_form)form;
     if (e->form == EVAL_LETTER || e->task->scorer == SCORER_CHOICE) return CLI_DONE;
     return cli_usage(command, "--answer %s scores choices, which %s does not have", e->form_name, e->task->name);
 }

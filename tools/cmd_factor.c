@@ -4,15 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool parse_type(const char *name, zs_factor_type *type) {
-    static const char *const names[] = {[ZS_FACTOR_F16] = "f16", [ZS_FACTOR_F32] = "f32", [ZS_FACTOR_Q8_0] = "q8_0"};
-    for (uint32_t i = 0; name && i < sizeof names / sizeof *names; i++) {
-        if (strcmp(name, names[i]) != 0) continue;
-        *type = (zs_factor_type)i;
-        return true;
-    }
-    return name == NULL;
-}
+static const char *const type_names[] = {[ZS_FACTOR_F16] = "f16", [ZS_FACTOR_F32] = "f32", [ZS_FACTOR_Q8_0] = "q8_0"};
 
 static void print_report(const cli_common *common, const char *output, const zs_factor_report *report) {
     if (common->json) {
@@ -68,7 +60,10 @@ int cmd_factor(int argc, char **argv) {
     params.memory = (uint64_t)((double)memory * 1e9);
     if (positional != 1) return cli_usage(&command, "one input file is expected");
     if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");
-    if (!parse_type(type, &params.type)) return cli_usage(&command, "--type is f16, f32 or q8_0");
+    uint32_t chosen = params.type;
+    if (!cli_choose(type, type_names, sizeof type_names / sizeof *type_names, &chosen))
+        return cli_usage(&command, "--type is f16, f32 or q8_0");
+    params.type = (zs_factor_type)chosen;
     if (!cli_read_matrices(matrices ? matrices : "all", &params.matrices))
         return cli_usage(&command, "--matrices is a list of mlp, attention, tower, projector; or all");
     cli_watch(NULL);

@@ -3,15 +3,8 @@
 
 #include <string.h>
 
-static bool parse_type(const char *name, zs_merge_type *type) {
-    static const char *const names[] = {[ZS_MERGE_F16] = "f16", [ZS_MERGE_F32] = "f32", [ZS_MERGE_Q8_0] = "q8_0", [ZS_MERGE_Q4_0] = "q4_0"};
-    for (uint32_t i = 0; name && i < sizeof names / sizeof *names; i++) {
-        if (strcmp(name, names[i]) != 0) continue;
-        *type = (zs_merge_type)i;
-        return true;
-    }
-    return name == NULL;
-}
+static const char *const type_names[] = {
+    [ZS_MERGE_F16] = "f16", [ZS_MERGE_F32] = "f32", [ZS_MERGE_Q8_0] = "q8_0", [ZS_MERGE_Q4_0] = "q4_0"};
 
 int cmd_merge(int argc, char **argv) {
     cli_common common = {0};
@@ -39,7 +32,10 @@ int cmd_merge(int argc, char **argv) {
     if (positional) return cli_usage(&command, "no other arguments are expected");
     if (!model) return cli_usage(&command, "which model? give -m FILE");
     if (!output) return cli_usage(&command, "where to? give -o OUT.gguf");
-    if (!parse_type(type, &params.type)) return cli_usage(&command, "--type is f16, f32, q8_0 or q4_0");
+    uint32_t chosen = params.type;
+    if (!cli_choose(type, type_names, sizeof type_names / sizeof *type_names, &chosen))
+        return cli_usage(&command, "--type is f16, f32, q8_0 or q4_0");
+    params.type = (zs_merge_type)chosen;
     cli_watch(NULL);
     zs_error error;
     uint32_t matrices;

@@ -208,6 +208,15 @@ int cli_read_seed(const cli_command *command, const char *option, const char *te
     return cli_usage(command, "--%s is a whole number", option);
 }
 
+bool cli_choose(const char *name, const char *const *names, uint32_t count, uint32_t *place) {
+    for (uint32_t i = 0; name && i < count; i++) {
+        if (!names[i] || strcmp(name, names[i]) != 0) continue;
+        *place = i;
+        return true;
+    }
+    return name == NULL;
+}
+
 bool cli_read_matrices(const char *list, uint32_t *matrices) {
     static const struct {
         const char *name;
