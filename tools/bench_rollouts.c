@@ -11,7 +11,7 @@ typedef struct rolling {
     uint32_t ids[PROMPT]; // of the newest prompt
     uint32_t begun, count;
     uint64_t tokens; // of the answers
-    zs_session *sessions[BENCH_FULL_BATCH];
+    zs_session *sessions[BENCH_FULL_ROLLOUTS];
     zs_error error;
     zs_status status;
 } rolling;
@@ -70,7 +70,7 @@ static zs_status roll(bench *b, uint32_t sessions, double *ms, double *prompts, 
 
 /// What a run of so many tokens should take, by rates that are measured next to it.
 static zs_status predict(bench *b, uint32_t sessions, double prompts, double answers, double *ms, zs_error *error) {
-    const uint32_t base[BENCH_FULL_BATCH] = {0};
+    const uint32_t base[BENCH_FULL_ROLLOUTS] = {0};
     double prefill = 0, decode = 0;
     zs_status status = bench_time_prefill(b, BENCH_SHORT_PROMPT, &prefill, error);
     if (!status) status = bench_time_decode(b, base, sessions, PROMPT, b->decode_tokens, &decode, error);
@@ -101,5 +101,5 @@ static zs_status measure(bench *b, uint32_t sessions, zs_error *error) {
 
 zs_status bench_rollouts(bench *b, zs_error *error) {
     zs_status status = measure(b, BENCH_ROLLOUTS, error);
-    return status || !b->full ? status : measure(b, BENCH_FULL_BATCH, error);
+    return status || !b->full ? status : measure(b, BENCH_FULL_ROLLOUTS, error);
 }

@@ -134,7 +134,7 @@ zs_status bench_decode(bench *b, zs_error *error) {
 
 zs_status bench_batch(bench *b, zs_error *error) {
     zs_status status = ZS_OK;
-    for (uint32_t batch = BENCH_BATCH; batch <= (b->full ? BENCH_FULL_BATCH : BENCH_BATCH) && !status; batch *= 8) {
+    for (uint32_t batch = BENCH_BATCH; batch <= (b->full ? BENCH_FULL_BATCH : BENCH_BATCH) && !status; batch *= 2) {
         char name[48];
         snprintf(name, sizeof name, "decode_%u_batch_%u", b->decode_tokens, batch);
         status = measure_decode(b, name, batch, BENCH_DEPTH, false, error);

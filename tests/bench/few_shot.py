@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Few-shot search beside the prefill rate, one after the other.
+"""Few-shot search beside the prefill rate, which is measured before and after it.
 
     usage: few_shot.py MODEL.gguf EXPERTS EXAMPLES.jsonl [--task NAME] [--count N] [--population N] [--iterations N] [--rounds N] [--zsigma PROGRAM]
 
@@ -30,16 +30,21 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     run = lambda *options: json.loads(subprocess.run([args.zsigma, *options, "--json", "--quiet"], check=True, stdout=subprocess.PIPE).stdout)
+
+    def rate():
+        options = ["--only", "prefill", "--runs", "2", "--prefill-tokens", str(PREFILL)]
+        return run("bench", "-m", args.model, *options)["figures"][f"prefill_{PREFILL}"]["value"]
+
     searches, ratios = [], []
     with tempfile.TemporaryDirectory() as folder:
         examples = pathlib.Path(folder) / "examples.jsonl"
         with open(args.examples) as file:
             examples.write_text("".join(itertools.islice(file, args.count)))
         for round in range(args.rounds):
-            figures = run("bench", "-m", args.model, "--only", "prefill", "--runs", "1", "--prefill-tokens", str(PREFILL))["figures"]
-            prefill = figures[f"prefill_{PREFILL}"]["value"]
+            before = rate()
             search = run("adapt", "-m", args.model, "--experts", args.experts, "--examples", str(examples), "--task", args.task, "--seed", "1", "-n", "16",
                          "--population", str(args.population), "--iterations", str(args.iterations), "--held-out", "0", "--force", "-o", f"{folder}/mix.safetensors")
+            prefill = (before + rate()) / 2
             searches.append(search)
             ratios.append(search["tokens_per_s"] / prefill)
             print(f"round {round + 1}: prefill {prefill:.1f} tokens/s; search {search['seconds']:.1f} s, {search['tokens_per_s']:.1f} tokens/s, {ratios[-1]:.2f} ×; "
