@@ -17,8 +17,9 @@ typedef struct command_part {
     VkQueryPool queries; // its first and last moment, or every dispatch's when profiling; none without timestamps
     uint32_t query_capacity, query_count;
     uint32_t first_dispatch, dispatch_count;
-    gpu_estimate estimate; // of dispatches
-    double other_ns;       // estimate of copies, fills and fixed costs
+    double dispatch_ns; // estimate of dispatches
+    gpu_work bound;     // of them
+    double other_ns;    // estimate of copies, fills and fixed costs
 } command_part;
 
 struct gpu_command {
@@ -128,9 +129,9 @@ static void collect(gpu_command *command) {
         if (!read_queries(command, part, ticks)) return;
         if (i == 0) first = ticks[0];
         last = ticks[part->query_count - 1];
-        double ns = ticks_between(device, ticks[0], last), estimated = part->estimate.byte_ns + part->estimate.flop_ns;
-        if (part->other_ns < 0.1 * estimated && !command->profiling && !command->shares)
-            gpu_rates_learn(&device->rates, part->estimate, ns);
+        double ns = ticks_between(device, ticks[0], last);
+        if (part->other_ns < 0.1 * part->dispatch_ns && !command->profiling && !command->shares)
+            gpu_rates_learn(&device->rates, part->bound, ns);
         for (uint32_t j = 0; command->profiling && j + 1 < part->query_count; j++)
             command->times[part->first_dispatch + j].ms = ticks_between(device, ticks[j], ticks[j + 1]) * 1e-6;
     }
@@ -254,8 +255,8 @@ static void open_part(gpu_command *command) {
     part->query_count = 0;
     part->first_dispatch = command->dispatch_count;
     part->dispatch_count = 0;
-    part->estimate = (gpu_estimate){0};
-    part->other_ns = 0;
+    part->dispatch_ns = part->other_ns = 0;
+    part->bound = (gpu_work){0};
     // Submitted again while an earlier submit still runs: the decode step is replayed ahead of the host.
     VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                      .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
@@ -284,7 +285,7 @@ static void close_part(gpu_command *command) {
 static bool make_room(gpu_command *command, double ns) {
     if (failed(command)) return false;
     command_part *part = current(command);
-    double sum = part->estimate.byte_ns + part->estimate.flop_ns + part->other_ns;
+    double sum = part->dispatch_ns + part->other_ns;
     bool full = (sum > 0 && sum + ns > part_ns) || (command->profiling && part->dispatch_count + 1 >= PROFILE_QUERIES);
     if (full) {
         close_part(command);
@@ -357,14 +358,15 @@ void gpu_command_dispatch(gpu_command *command, const gpu_kernel *kernel, const 
         work = (gpu_work){0};
     }
     gpu_estimate estimate = gpu_rates_estimate(&command->device->rates, work);
-    if (!make_room(command, estimate.byte_ns + estimate.flop_ns + dispatch_ns) || !note_dispatch(command, kernel, work)) return;
+    if (!make_room(command, estimate.ns + dispatch_ns) || !note_dispatch(command, kernel, work)) return;
     command_part *part = current(command);
     if (command->bound != kernel) vk->vkCmdBindPipeline(part->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, gpu_kernel_pipeline(kernel));
     command->bound = kernel;
     if (push_size) vk->vkCmdPushConstants(part->buffer, command->device->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, push_size, push);
     vk->vkCmdDispatch(part->buffer, groups_x, groups_y, groups_z);
-    part->estimate.byte_ns += estimate.byte_ns;
-    part->estimate.flop_ns += estimate.flop_ns;
+    part->dispatch_ns += estimate.ns;
+    part->bound.bytes += estimate.bound.bytes;
+    part->bound.flops += estimate.bound.flops;
     part->other_ns += dispatch_ns;
     part->dispatch_count++;
     command->dispatch_count++;
@@ -430,7 +432,7 @@ zs_status gpu_command_submit(gpu_command *command, uint64_t *value, zs_error *er
     collect(command);
     for (size_t i = 0; i < command->part_count; i++) {
         uint64_t part_value;
-        if (device->caps.timestamp_ns == 0) gpu_rates_submitted(&device->rates, command->parts[i].estimate, gpu_now_ns());
+        if (device->caps.timestamp_ns == 0) gpu_rates_submitted(&device->rates, command->parts[i].bound, gpu_now_ns());
         zs_status status = gpu_device_submit(device, command->parts[i].buffer, &part_value, error);
         if (status) return status;
         command->last_value = part_value;

@@ -264,6 +264,5 @@ void zs_device_destroy(zs_device **device) {
 }
 
 double gpu_device_estimate_ms(zs_device *device, double bytes, double flops) {
-    gpu_estimate estimate = gpu_rates_estimate(&device->rates, (gpu_work){.bytes = bytes, .flops = flops});
-    return (estimate.byte_ns + estimate.flop_ns) * 1e-6;
+    return gpu_rates_estimate(&device->rates, (gpu_work){.bytes = bytes, .flops = flops}).ns * 1e-6;
 }

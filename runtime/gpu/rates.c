@@ -50,37 +50,37 @@ gpu_estimate gpu_rates_estimate(gpu_rates *rates, gpu_work work) {
     pthread_mutex_lock(&rates->mutex);
     double byte_ns = work.bytes * rates->ns_per_byte, flop_ns = work.flops * rates->ns_per_flop;
     pthread_mutex_unlock(&rates->mutex);
-    return byte_ns >= flop_ns ? (gpu_estimate){.byte_ns = byte_ns} : (gpu_estimate){.flop_ns = flop_ns};
+    return byte_ns >= flop_ns ? (gpu_estimate){byte_ns, {.bytes = work.bytes}} : (gpu_estimate){flop_ns, {.flops = work.flops}};
 }
 
-static void learn_locked(gpu_rates *rates, gpu_estimate estimate, double measured_ns) {
-    double estimated_ns = estimate.byte_ns + estimate.flop_ns;
+static void learn_locked(gpu_rates *rates, gpu_work bound, double measured_ns) {
+    double byte_ns = bound.bytes * rates->ns_per_byte, flop_ns = bound.flops * rates->ns_per_flop, estimated_ns = byte_ns + flop_ns;
     if (estimated_ns < 1e5 || measured_ns <= 0) return; // below 0.1 ms fixed costs tell more than rates
     double ratio = measured_ns / estimated_ns;
     ratio = ratio < 0.25 ? 0.25 : ratio > 4 ? 4 : ratio; // one hiccup must not turn everything over
     double factor = 1 + 0.3 * (ratio - 1);
-    bool bytes = estimate.byte_ns >= estimate.flop_ns;
+    bool bytes = byte_ns >= flop_ns;
     *(bytes ? &rates->ns_per_byte : &rates->ns_per_flop) *= factor;
     (*(bytes ? &rates->byte_lessons : &rates->flop_lessons))++;
 }
 
-void gpu_rates_learn(gpu_rates *rates, gpu_estimate estimate, double measured_ns) {
+void gpu_rates_learn(gpu_rates *rates, gpu_work bound, double measured_ns) {
     pthread_mutex_lock(&rates->mutex);
-    learn_locked(rates, estimate, measured_ns);
+    learn_locked(rates, bound, measured_ns);
     pthread_mutex_unlock(&rates->mutex);
 }
 
-void gpu_rates_submitted(gpu_rates *rates, gpu_estimate estimate, int64_t now_ns) {
+void gpu_rates_submitted(gpu_rates *rates, gpu_work bound, int64_t now_ns) {
     pthread_mutex_lock(&rates->mutex);
-    if (rates->waiting_byte_ns + rates->waiting_flop_ns == 0) rates->busy_since_ns = now_ns;
-    rates->waiting_byte_ns += estimate.byte_ns;
-    rates->waiting_flop_ns += estimate.flop_ns;
+    if (rates->waiting.bytes + rates->waiting.flops == 0) rates->busy_since_ns = now_ns;
+    rates->waiting.bytes += bound.bytes;
+    rates->waiting.flops += bound.flops;
     pthread_mutex_unlock(&rates->mutex);
 }
 
 void gpu_rates_idle(gpu_rates *rates, int64_t now_ns) {
     pthread_mutex_lock(&rates->mutex);
-    learn_locked(rates, (gpu_estimate){rates->waiting_byte_ns, rates->waiting_flop_ns}, (double)(now_ns - rates->busy_since_ns));
-    rates->waiting_byte_ns = rates->waiting_flop_ns = 0;
+    learn_locked(rates, rates->waiting, (double)(now_ns - rates->busy_since_ns));
+    rates->waiting = (gpu_work){0};
     pthread_mutex_unlock(&rates->mutex);
 }

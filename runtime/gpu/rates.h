@@ -15,13 +15,14 @@ typedef struct gpu_rates {
     double kept_ns_per_byte, kept_ns_per_flop; // as the process began with them
     uint32_t byte_lessons, flop_lessons;       // since then
     // Without timestamps: what was submitted since the device was last known to be idle, for wall-clock learning.
-    double waiting_byte_ns, waiting_flop_ns;
+    gpu_work waiting;
     int64_t busy_since_ns;
 } gpu_rates;
 
-/// Estimated time of some work, split by what bounds it; sums of these over dispatches are what gpu_rates_learn takes.
+/// What a dispatch is expected to take, and the part of its work that decides it: bytes or operations, the other one zero.
 typedef struct gpu_estimate {
-    double byte_ns, flop_ns;
+    double ns;
+    gpu_work bound;
 } gpu_estimate;
 
 /// Rates that were kept for the device in its cache folder, else sane ones for its type.
@@ -29,9 +30,11 @@ void gpu_rates_open(zs_device *device);
 /// Keeps what has been learned, where that differs enough from what was known: plans made by it should not turn with every start.
 void gpu_rates_keep(zs_device *device);
 gpu_estimate gpu_rates_estimate(gpu_rates *rates, gpu_work work);
-void gpu_rates_learn(gpu_rates *rates, gpu_estimate estimate, double measured_ns);
+/// bound: sums over the dispatches that were measured. It is held against what they would be expected to take now, since a command that is
+/// replayed teaches again and again.
+void gpu_rates_learn(gpu_rates *rates, gpu_work bound, double measured_ns);
 /// For devices without timestamps: work was submitted …
-void gpu_rates_submitted(gpu_rates *rates, gpu_estimate estimate, int64_t now_ns);
+void gpu_rates_submitted(gpu_rates *rates, gpu_work bound, int64_t now_ns);
 /// … and all of it is done.
 void gpu_rates_idle(gpu_rates *rates, int64_t now_ns);
 

@@ -364,7 +364,10 @@ static void opened_rates(double ms[2]) {
 /// Opens a device that learns from `lessons` submits, whose bytes took `ratio` of what was estimated.
 static void learn_rates(uint32_t lessons, double ratio) {
     zs_device *device = open_device(&(zs_device_params){.cache_dir = cache_dir, .skip_self_test = true});
-    for (uint32_t i = 0; i < lessons; i++) gpu_rates_learn(&device->rates, (gpu_estimate){.byte_ns = 1e6}, ratio * 1e6);
+    for (uint32_t i = 0; i < lessons; i++) {
+        gpu_work work = {.bytes = 1e6 / device->rates.ns_per_byte};
+        gpu_rates_learn(&device->rates, work, ratio * 1e6);
+    }
     zs_device_destroy(&device);
 }
 

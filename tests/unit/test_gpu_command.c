@@ -281,6 +281,24 @@ static void test_parts(void **state) {
     zs_device_destroy(&device);
 }
 
+/// However often a command is replayed, what its work is expected to take comes near to what it takes and goes no further.
+static void test_replays_teach(void **state) {
+    (void)state;
+    zs_device *device = open_plain();
+    gpu_command *command = make_command(device);
+    gpu_buffer x = make_buffer(device, GPU_MEMORY_DEVICE, 5000 * sizeof(float));
+    const double bytes = 60e6 / device->rates.ns_per_byte; // 60 ms, it claims
+    assert_int_equal(gpu_command_begin(command, NULL), ZS_OK);
+    dispatch_probe(command, &x, 64, 2, (gpu_work){.bytes = bytes});
+    assert_int_equal(gpu_command_end(command, NULL), ZS_OK);
+    for (uint32_t run = 0; run < 100; run++) wait_done(device, submit(command));
+    double expected_ms = gpu_device_estimate_ms(device, bytes, 0);
+    assert_true(expected_ms > 0.02 && expected_ms < 20); // below 0.1 ms nothing is learned
+    gpu_buffer_destroy(device, &x);
+    gpu_command_destroy(&command);
+    zs_device_destroy(&device);
+}
+
 static void test_profiling(void **state) {
     (void)state;
     enum { DISPATCHES = 2500 }; // more than one part's queries
@@ -492,6 +510,7 @@ int main(void) {
         cmocka_unit_test(test_copy_and_fill),
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_replays_teach),
         cmocka_unit_test(test_profiling),
         cmocka_unit_test(test_timeout),
         cmocka_unit_test(test_lost_device),
