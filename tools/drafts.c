@@ -4,8 +4,7 @@
 #include <string.h>
 
 static const double fading = 0.97; // of an answer's weight with each new one: about the last thirty count
-static const double doubt =
-    1 / 3.; // a draft's share of all answers and one more: of one that is not drawn, every token is computed in vain
+static const double doubt = 0.5;   // a draft's least share of all answers and one more: what nobody draws is computed in vain
 
 typedef struct answer {
     uint32_t *tokens; // [count]
