@@ -3,6 +3,7 @@
 Environment: ZSIGMA, the program; ZSIGMA_TINY, a tiny dense model; ZSIGMA_OUTPUT, a folder to write into; ZSIGMA_LAYERS, the
 folder with the validation layer's manifest, if there is one — CTest sets these four. ZSIGMA_MODEL, SmolLM2-135M-Instruct.Q4_1.gguf, is the user's to give.
 """
+import glob
 import json
 import os
 import shutil
@@ -33,8 +34,12 @@ class Result:
 
 
 def environment(**changes):
-    """The environment of a run: caches of its own, no colours by accident; None takes a variable out."""
-    variables = dict(os.environ, XDG_CACHE_HOME=os.path.join(OUTPUT, "e2e-cache"), LC_ALL="C.UTF-8")
+    """The environment of a run: caches of its own, no colours by accident; None takes a variable out. What the driver compiled is there for all
+    tests; what the program learned of the device's speed is not kept, or plans would depend on how busy the machine was before."""
+    cache = os.path.join(OUTPUT, "e2e-cache", os.path.basename(sys.argv[0]))
+    for rates in glob.glob(os.path.join(glob.escape(cache), "zsigma", "*.rates")):
+        os.remove(rates)
+    variables = dict(os.environ, XDG_CACHE_HOME=cache, MESA_SHADER_CACHE_DIR=os.path.join(OUTPUT, "e2e-cache"), LC_ALL="C.UTF-8")
     variables.pop("NO_COLOR", None)
     for name, value in changes.items():
         if value is None:

@@ -376,7 +376,7 @@ zs_status zs_engine_load_expert(zs_engine *engine, uint32_t id, zs_error *error)
 typedef struct zs_plan_params {
     zs_engine_params engine; // as the engine will be created; mode and composed, where given, are kept to
     zs_place factors;        // where given, kept to
-    uint32_t tokens;         // expected to be made between two changes of expert; 0: 256
+    uint32_t tokens;         // expected to be made between two changes of expert; 0: 64
     const char *mmproj;      // as in zs_model_params
 } zs_plan_params;
 
