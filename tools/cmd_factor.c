@@ -2,7 +2,6 @@
 #include "zsigma/zsigma_lab.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static const char *const type_names[] = {[ZS_FACTOR_F16] = "f16", [ZS_FACTOR_F32] = "f32", [ZS_FACTOR_Q8_0] = "q8_0"};
 

@@ -1,8 +1,6 @@
 #include "cli.h"
 #include "zsigma/zsigma_lab.h"
 
-#include <string.h>
-
 static const char *const type_names[] = {
     [ZS_MERGE_F16] = "f16", [ZS_MERGE_F32] = "f32", [ZS_MERGE_Q8_0] = "q8_0", [ZS_MERGE_Q4_0] = "q4_0"};
 

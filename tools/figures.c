@@ -45,11 +45,12 @@ figure *figures_add_value(figures *list, const char *name, const char *unit, dou
     return figures_add(list, name, unit, &value, 1);
 }
 
-/// Value of the earlier run; 0: it has none of this name and unit.
-static double value_before(const json_t *before, const figure *f) {
+/// Value of the earlier run; false: it has none of this name and unit.
+static bool value_before(const json_t *before, const figure *f, double *value) {
     const json_t *entry = json_object_get(before, f->name);
     const char *unit = json_string_value(json_object_get(entry, "unit"));
-    return unit && strcmp(unit, f->unit) == 0 ? json_number_value(json_object_get(entry, "value")) : 0;
+    *value = json_number_value(json_object_get(entry, "value"));
+    return unit && strcmp(unit, f->unit) == 0;
 }
 
 json_t *figures_json(const figures *list, const json_t *before) {
@@ -59,7 +60,8 @@ json_t *figures_json(const figures *list, const json_t *before) {
         json_t *entry = json_pack("{s:f, s:s, s:f, s:f, s:I}", "value", f->value, "unit", f->unit, "min", f->min, "max", f->max, "runs",
                                   (json_int_t)f->runs);
         if (f->bar > 0) json_object_set_new(entry, "bar", json_real(f->bar));
-        if (value_before(before, f) > 0) json_object_set_new(entry, "before", json_real(value_before(before, f)));
+        double was;
+        if (value_before(before, f, &was)) json_object_set_new(entry, "before", json_real(was));
         json_object_set_new(object, f->name, entry);
     }
     return object;
@@ -67,15 +69,17 @@ json_t *figures_json(const figures *list, const json_t *before) {
 
 /// The lines of a table; Markdown's cells have bars between them.
 typedef struct line_style {
-    const char *head, *row, *before_head, *before, *nothing_before, *bar, *end;
+    const char *head, *row, *before_head, *before, *no_before, *ratio, *no_ratio, *bar, *end;
 } line_style;
 
 static const line_style text_style = {
     .head = "%-34s %12s %12s %12s %5s  %-10s",
     .row = "%-34s %12.4g %12.4g %12.4g %5u  %-10s",
     .before_head = " %12s %8s",
-    .before = " %12.4g %8.3f",
-    .nothing_before = " %12s %8s",
+    .before = " %12.4g",
+    .no_before = " %12s",
+    .ratio = " %8.3f",
+    .no_ratio = " %8s",
     .bar = " %s",
     .end = "\n",
 };
@@ -83,20 +87,27 @@ static const line_style markdown_style = {
     .head = "| %s | %s | %s | %s | %s | %s |",
     .row = "| %s | %.4g | %.4g | %.4g | %u | %s |",
     .before_head = " %s | %s |",
-    .before = " %.4g | %.3f |",
-    .nothing_before = " %s | %s |",
+    .before = " %.4g |",
+    .no_before = " %s |",
+    .ratio = " %.3f |",
+    .no_ratio = " %s |",
     .bar = " %s |",
     .end = "\n",
 };
 
 static void print_row(const figure *f, const json_t *before, const line_style *style) {
     char bar[64] = "";
-    double was = value_before(before, f);
+    double was;
+    const bool known = value_before(before, f, &was);
     printf(style->row, f->name, f->value, f->min, f->max, f->runs, f->unit);
-    if (before && was > 0)
-        printf(style->before, was, f->value / was);
+    if (known)
+        printf(style->before, was);
     else if (before)
-        printf(style->nothing_before, "", "");
+        printf(style->no_before, "");
+    if (known && was > 0)
+        printf(style->ratio, f->value / was);
+    else if (before)
+        printf(style->no_ratio, "");
     if (f->bar > 0) snprintf(bar, sizeof bar, "≤ %g: %s", f->bar, f->value <= f->bar ? "held" : "missed");
     printf(style->bar, bar);
     printf("%s", style->end);

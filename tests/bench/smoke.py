@@ -131,13 +131,16 @@ class Figures(program.TinyTest):
         self.assertGreater(figures["decode_over_limit"], 0)
         self.assertTrue(0 < figures["decode_limit_stages"] < 100)
         old = self.path("old.json")
+        first["figures"]["decode_idle"]["value"] = 0  # which has no ratio
         with open(old, "w") as file:
             json.dump(first, file)
         second = self.ok_json(*by, "--json", "--compare", old)
+        self.assertEqual(set(second["figures"]), set(first["figures"]))
         for name, figure in second["figures"].items():
             self.assertEqual(figure["before"], first["figures"][name]["value"], name)
         table = self.ok(*by, "--compare", old, "--markdown").out
         self.assertIn("| before | ratio |", table)
+        self.assertRegex(table, r"\| decode_idle \|.* 0 \|  \|")
         self.assertIn("| decode_dispatches_per_layer | 6 | 6 | 6 | 1 | dispatches | 6 | 1.000 |", table)
 
     def test_random_experts_are_known_to_fit(self):
