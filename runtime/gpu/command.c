@@ -17,9 +17,9 @@ typedef struct command_part {
     VkQueryPool queries; // its first and last moment, or every dispatch's when profiling; none without timestamps
     uint32_t query_capacity, query_count;
     uint32_t first_dispatch, dispatch_count;
-    double dispatch_ns; // estimate of dispatches
-    gpu_work bound;     // of them
-    double other_ns;    // estimate of copies, fills and fixed costs
+    double work_ns;  // estimate of dispatches' work
+    gpu_work bound;  // what decides it
+    double other_ns; // estimate of copies, fills and fixed costs
 } command_part;
 
 struct gpu_command {
@@ -130,7 +130,7 @@ static void collect(gpu_command *command) {
         if (i == 0) first = ticks[0];
         last = ticks[part->query_count - 1];
         double ns = ticks_between(device, ticks[0], last);
-        if (part->other_ns < 0.1 * part->dispatch_ns && !command->profiling && !command->shares)
+        if (part->other_ns < 0.1 * part->work_ns && !command->profiling && !command->shares)
             gpu_rates_learn(&device->rates, part->bound, ns);
         for (uint32_t j = 0; command->profiling && j + 1 < part->query_count; j++)
             command->times[part->first_dispatch + j].ms = ticks_between(device, ticks[j], ticks[j + 1]) * 1e-6;
@@ -255,7 +255,7 @@ static void open_part(gpu_command *command) {
     part->query_count = 0;
     part->first_dispatch = command->dispatch_count;
     part->dispatch_count = 0;
-    part->dispatch_ns = part->other_ns = 0;
+    part->work_ns = part->other_ns = 0;
     part->bound = (gpu_work){0};
     // Submitted again while an earlier submit still runs: the decode step is replayed ahead of the host.
     VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
@@ -285,7 +285,7 @@ static void close_part(gpu_command *command) {
 static bool make_room(gpu_command *command, double ns) {
     if (failed(command)) return false;
     command_part *part = current(command);
-    double sum = part->dispatch_ns + part->other_ns;
+    double sum = part->work_ns + part->other_ns;
     bool full = (sum > 0 && sum + ns > part_ns) || (command->profiling && part->dispatch_count + 1 >= PROFILE_QUERIES);
     if (full) {
         close_part(command);
@@ -364,7 +364,7 @@ void gpu_command_dispatch(gpu_command *command, const gpu_kernel *kernel, const 
     command->bound = kernel;
     if (push_size) vk->vkCmdPushConstants(part->buffer, command->device->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, push_size, push);
     vk->vkCmdDispatch(part->buffer, groups_x, groups_y, groups_z);
-    part->dispatch_ns += estimate.ns;
+    part->work_ns += estimate.ns;
     part->bound.bytes += estimate.bound.bytes;
     part->bound.flops += estimate.bound.flops;
     part->other_ns += dispatch_ns;

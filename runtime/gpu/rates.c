@@ -59,9 +59,13 @@ static void learn_locked(gpu_rates *rates, gpu_work bound, double measured_ns) {
     double ratio = measured_ns / estimated_ns;
     ratio = ratio < 0.25 ? 0.25 : ratio > 4 ? 4 : ratio; // one hiccup must not turn everything over
     double factor = 1 + 0.3 * (ratio - 1);
-    bool bytes = byte_ns >= flop_ns;
-    *(bytes ? &rates->ns_per_byte : &rates->ns_per_flop) *= factor;
-    (*(bytes ? &rates->byte_lessons : &rates->flop_lessons))++;
+    if (byte_ns >= flop_ns) {
+        rates->ns_per_byte *= factor;
+        rates->byte_lessons++;
+    } else {
+        rates->ns_per_flop *= factor;
+        rates->flop_lessons++;
+    }
 }
 
 void gpu_rates_learn(gpu_rates *rates, gpu_work bound, double measured_ns) {
