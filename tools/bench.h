@@ -19,7 +19,7 @@ typedef struct bench {
     json_t *before; // figures of the earlier run, or NULL
     zs_device_peaks peaks;
     bool peaks_known;
-    json_t *kernel_tables; // {"prefill": […], "decode": […]}, or NULL
+    json_t *kernel_tables; // {"prefill": […], "decode": […], "compose_f16": […], …}, or NULL
     uint32_t random;       // state of the token ids
 } bench;
 
@@ -51,6 +51,17 @@ zs_status bench_time_prefill(bench *b, uint32_t tokens, double *ms, zs_error *er
 /// Times one session's prompt of ids[count] and `tokens` tokens after it, all of it.
 zs_status bench_time_answer(bench *b, const uint32_t *ids, size_t count, uint32_t tokens, double *ms, zs_error *error);
 
+/// What a step did, as its operations estimate it.
+typedef struct bench_step {
+    double bytes, flops;
+    uint32_t dispatches;
+} bench_step;
+
+/// Floating-point operations that the device does at most, 1e9 a second. bench_device ran before.
+double bench_peak(const bench *b);
+/// Adds a table of a step's kernels under a name. bench_device ran before.
+zs_status bench_kernel_table(bench *b, const char *name, const zs_kernel_params *params, bench_step *step, zs_error *error);
+
 /// The parts. Each warms up, measures b->runs times and adds its figures.
 zs_status bench_device(bench *b, zs_error *error);
 zs_status bench_prefill(bench *b, zs_error *error);
@@ -66,7 +77,7 @@ zs_status bench_memory(bench *b, zs_error *error);
 zs_status bench_experts(bench *b, zs_error *error);
 /// What pass 1 adds to an answer, where an earlier question was dispatched already.
 zs_status bench_two_pass(bench *b, zs_error *error);
-/// Composed mode for each type: making the weights, a decode step on them, and after how many tokens that has paid.
+/// Composed mode for each type: making the weights, kernel by kernel too, a decode step on them, and after how many tokens that has paid.
 zs_status bench_compose(bench *b, zs_error *error);
 zs_status bench_kernels(bench *b, zs_error *error);
 /// An image of five tiles under LLaVA-NeXT: the tower's time, and a prompt with it.

@@ -59,10 +59,24 @@ static void add_break_even(bench *b, const char *name, double change, double ste
     figures_add_value(&b->figures, label, "tokens", step < factored ? change / (factored - step) : 0);
 }
 
+/// Making the weights, beside what the device would take for the products at its peak.
+static zs_status add_limit(bench *b, const char *name, double change, zs_error *error) {
+    char label[48];
+    bench_step step;
+    snprintf(label, sizeof label, "compose_%s", name);
+    zs_status status = bench_kernel_table(b, label, &(zs_kernel_params){.kind = ZS_STEP_COMPOSE, .runs = 1}, &step, error);
+    if (status) return status;
+    snprintf(label, sizeof label, "compose_%s_over_limit", name);
+    figure *f = figures_add_value(&b->figures, label, "ratio", change / (step.flops / bench_peak(b) * 1e-6));
+    if (bench_on_gpu(b)) f->bar = 1 / 0.6;
+    return ZS_OK;
+}
+
 zs_status bench_compose(bench *b, zs_error *error) {
     zs_engine *own = b->stack.engine;
     double factored = 0, step, change;
-    zs_status status = with_engine(b, ZS_MODE_FACTORED, ZS_COMPOSED_DEFAULT, error);
+    zs_status status = bench_device(b, error);
+    if (!status) status = with_engine(b, ZS_MODE_FACTORED, ZS_COMPOSED_DEFAULT, error);
     if (!status) status = measure(b, "factored", &factored, NULL, error);
     if (b->stack.engine != own) zs_engine_destroy(&b->stack.engine);
     for (size_t t = 0; t < sizeof types / sizeof *types && !status; t++) {
@@ -70,6 +84,7 @@ zs_status bench_compose(bench *b, zs_error *error) {
         status = with_engine(b, ZS_MODE_COMPOSED, types[t].type, error);
         if (!status) status = measure(b, types[t].name, &step, &change, error);
         if (!status) add_break_even(b, types[t].name, change, step, factored);
+        if (!status) status = add_limit(b, types[t].name, change, error);
         if (b->stack.engine != own) zs_engine_destroy(&b->stack.engine);
     }
     b->stack.engine = own;

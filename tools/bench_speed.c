@@ -143,9 +143,10 @@ zs_status bench_batch(bench *b, zs_error *error) {
 }
 
 /// A decode step beside what it would take if the device only read its bytes and went through its dispatches.
-static zs_status measure_limit(bench *b, uint32_t depth, double bytes, uint32_t dispatches, zs_error *error) {
+static zs_status measure_limit(bench *b, uint32_t depth, const bench_step *step, zs_error *error) {
     const uint32_t base = 0;
-    const double stages_ms = dispatches * b->peaks.stage_us * 1e-3, limit = bytes / b->peaks.read_gb_per_s * 1e-6 + stages_ms;
+    const double stages_ms = step->dispatches * b->peaks.stage_us * 1e-3;
+    const double limit = step->bytes / b->peaks.read_gb_per_s * 1e-6 + stages_ms;
     double *over = calloc(b->runs, sizeof *over), ms;
     zs_status status = over ? ZS_OK : zs_error_set(error, ZS_ERROR_MEMORY, "out of memory");
     if (!status) status = bench_time_decode(b, &base, 1, depth, b->decode_tokens < 8 ? b->decode_tokens : 8, &ms, error);
@@ -163,18 +164,23 @@ static zs_status measure_limit(bench *b, uint32_t depth, double bytes, uint32_t 
     return status;
 }
 
-static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params *params, zs_error *error) {
+double bench_peak(const bench *b) {
+    return b->peaks.matrix_gflop_per_s > b->peaks.fma_gflop_per_s ? b->peaks.matrix_gflop_per_s : b->peaks.fma_gflop_per_s;
+}
+
+zs_status bench_kernel_table(bench *b, const char *name, const zs_kernel_params *params, bench_step *step, zs_error *error) {
     zs_kernel_time *times;
     size_t count;
     zs_status status = zs_bench_kernels(b->stack.engine, params, &times, &count, error);
     if (status) return status;
-    double total = 0, bytes = 0, peak = b->peaks.fma_gflop_per_s;
-    uint32_t dispatches = 0;
-    if (b->peaks.matrix_gflop_per_s > peak) peak = b->peaks.matrix_gflop_per_s;
+    double total = 0;
+    const double peak = bench_peak(b);
+    *step = (bench_step){0};
     for (size_t i = 0; i < count; i++) {
         total += times[i].ms;
-        bytes += times[i].bytes;
-        dispatches += times[i].calls;
+        step->bytes += times[i].bytes;
+        step->flops += times[i].flops;
+        step->dispatches += times[i].calls;
     }
     json_t *rows = json_array();
     for (size_t i = 0; i < count; i++) {
@@ -187,17 +193,17 @@ static zs_status kernel_table(bench *b, const char *name, const zs_kernel_params
                                         "gflop_per_s", gflop, "of_read", gb / b->peaks.read_gb_per_s, "of_peak", gflop / peak));
     }
     free(times);
+    if (!b->kernel_tables) b->kernel_tables = json_object();
     json_object_set_new(b->kernel_tables, name, rows);
-    return params->decode ? measure_limit(b, params->depth, bytes, dispatches, error) : ZS_OK;
+    return ZS_OK;
 }
 
 zs_status bench_kernels(bench *b, zs_error *error) {
-    b->kernel_tables = json_object();
+    const zs_kernel_params prefill = {.rows = b->prefill_tokens, .runs = b->runs};
+    const zs_kernel_params decode = {.kind = ZS_STEP_DECODE, .rows = 1, .depth = b->depth ? b->depth : BENCH_DEPTH, .runs = 4 * b->runs};
+    bench_step step;
     zs_status status = bench_device(b, error);
-    if (!status) status = kernel_table(b, "prefill", &(zs_kernel_params){.rows = b->prefill_tokens, .runs = b->runs}, error);
-    if (!status)
-        status = kernel_table(
-            b, "decode", &(zs_kernel_params){.decode = true, .rows = 1, .depth = b->depth ? b->depth : BENCH_DEPTH, .runs = 4 * b->runs},
-            error);
-    return status;
+    if (!status) status = bench_kernel_table(b, "prefill", &prefill, &step, error);
+    if (!status) status = bench_kernel_table(b, "decode", &decode, &step, error);
+    return status ? status : measure_limit(b, decode.depth, &step, error);
 }

@@ -29,7 +29,8 @@ static zs_kernel_time *find_row(kernel_table *table, const gpu_dispatch_time *ti
     return &table->rows[table->count++];
 }
 
-static zs_status add_step(kernel_table *table, gpu_command *command, zs_error *error) {
+static zs_status add_times(void *user, gpu_command *command, zs_error *error) {
+    kernel_table *table = user;
     const gpu_dispatch_time *times;
     size_t count = gpu_command_times(command, &times);
     if (!count) return zs_error_set(error, ZS_ERROR_UNSUPPORTED, "the device has no timestamps, so kernels cannot be timed");
@@ -72,7 +73,7 @@ static zs_status time_prefill(zs_engine *engine, uint32_t rows, uint32_t runs, k
         zs_session *session = NULL;
         status = open_session(engine, rows, run + 1, &session, error);
         if (!status) status = zs_engine_run(engine, NULL, NULL, error);
-        if (!status && run > 0) status = add_step(table, engine->prefill_command, error);
+        if (!status && run > 0) status = add_times(table, engine->prefill_command, error);
         zs_session_destroy(&session);
     }
     return status;
@@ -87,27 +88,49 @@ static zs_status time_decode(zs_engine *engine, uint32_t rows, uint32_t depth, u
     for (uint32_t run = 0; run <= runs && !status; run++) {
         for (uint32_t i = 0; i < rows && !status; i++) status = zs_session_generate(sessions[i], 1, error);
         if (!status) status = zs_engine_run(engine, NULL, NULL, error);
-        if (!status && run > 0) status = add_step(table, engine->decode_commands[rows], error);
+        if (!status && run > 0) status = add_times(table, engine->decode_commands[rows], error);
     }
     for (uint32_t i = 0; i < rows; i++) zs_session_destroy(&sessions[i]);
     free(sessions);
     return status;
 }
 
-zs_status zs_bench_kernels(zs_engine *engine, const zs_kernel_params *params, zs_kernel_time **times, size_t *count, zs_error *error) {
-    uint32_t runs = params->runs ? params->runs : 1, depth = params->depth ? params->depth : 16, rows = params->rows;
-    uint32_t most = params->decode ? engine->params.max_sessions : engine->params.max_rows;
+/// The weights of the base, again and again.
+static zs_status time_compose(zs_engine *engine, uint32_t runs, kernel_table *table, zs_error *error) {
+    zs_status status = ZS_OK;
+    for (uint32_t run = 0; run <= runs && !status; run++) {
+        model_composer_watch(engine->composer, run > 0 ? add_times : NULL, table);
+        engine->loaded = 0;
+        status = zs_engine_load_expert(engine, 0, error);
+    }
+    model_composer_watch(engine->composer, NULL, NULL);
+    return status;
+}
+
+/// Prefill or decode.
+static zs_status time_steps(zs_engine *engine, const zs_kernel_params *params, uint32_t runs, kernel_table *table, zs_error *error) {
+    const bool decodes = params->kind == ZS_STEP_DECODE;
+    const uint32_t depth = params->depth ? params->depth : 16, rows = params->rows;
+    const uint32_t most = decodes ? engine->params.max_sessions : engine->params.max_rows;
     if (rows == 0 || rows > most)
         return zs_error_set(error, ZS_ERROR_ARGUMENT, "a step of %u rows was asked for; between 1 and %u are possible", rows, most);
+    gpu_command **decode = &engine->decode_commands[decodes ? rows : 0];
+    engine->profiling = true;
+    gpu_command_destroy(decode); // recorded anew with timestamps, and without them when next used
+    zs_status status = decodes ? time_decode(engine, rows, depth, runs, table, error) : time_prefill(engine, rows, runs, table, error);
+    engine->profiling = false;
+    gpu_command_destroy(decode);
+    return status;
+}
+
+zs_status zs_bench_kernels(zs_engine *engine, const zs_kernel_params *params, zs_kernel_time **times, size_t *count, zs_error *error) {
+    const bool composes = params->kind == ZS_STEP_COMPOSE;
+    const uint32_t runs = params->runs ? params->runs : 1;
+    if (composes && !engine->composer) return zs_error_set(error, ZS_ERROR_ARGUMENT, "nothing is composed: the mode is another");
     zs_status status = engine_drain(engine, error);
     if (status) return status;
     kernel_table table = {0};
-    gpu_command **decode = &engine->decode_commands[params->decode ? rows : 0];
-    engine->profiling = true;
-    gpu_command_destroy(decode); // recorded anew with timestamps, and without them when next used
-    status = params->decode ? time_decode(engine, rows, depth, runs, &table, error) : time_prefill(engine, rows, runs, &table, error);
-    engine->profiling = false;
-    gpu_command_destroy(decode);
+    status = composes ? time_compose(engine, runs, &table, error) : time_steps(engine, params, runs, &table, error);
     if (status) {
         free(table.rows);
         return status;

@@ -18,6 +18,8 @@ struct model_composer {
     gpu_buffer rows;  // Step [blocks], then Row [blocks · block] whose tokens count up
     factor_slot slot; // where factors are brought to that do not lie on the device
     gpu_command *command;
+    model_compose_done *done; // told of each submit; may be NULL
+    void *user;
 };
 
 // ---- sizes ---------------------------------------------------------------------------------------------------------
@@ -180,6 +182,12 @@ void model_composer_destroy(model_composer **composer) {
 
 const zs_model *model_composed(const model_composer *composer) { return &composer->dense; }
 
+void model_composer_watch(model_composer *composer, model_compose_done *done, void *user) {
+    composer->done = done;
+    composer->user = user;
+    gpu_command_set_profiling(composer->command, done != NULL);
+}
+
 // ---- composing -----------------------------------------------------------------------------------------------------
 
 /// W'[out, in] = U diag(s) Vᵀ, a block of rows after the other.
@@ -207,7 +215,8 @@ static zs_status run(model_composer *c, zs_error *error) {
     uint64_t value;
     zs_status status = gpu_command_end(c->command, error);
     if (!status) status = gpu_command_submit(c->command, &value, error);
-    return status ? status : gpu_device_wait(c->model->device, value, error);
+    if (!status) status = gpu_device_wait(c->model->device, value, error);
+    return status || !c->done ? status : c->done(c->user, c->command, error);
 }
 
 /// The factored matrices of a layer: together where their factors lie on the device, else one after the other.

@@ -19,6 +19,9 @@ void model_composer_destroy(model_composer **composer);
 /// Makes W' from a row of scales, device address of f32 [scale_count], matrix by matrix, and waits for it; nothing submitted may be using
 /// the old one. After a failure the weights are a mixture.
 zs_status model_compose(model_composer *composer, uint64_t scales, zs_error *error);
+/// From now on every dispatch is timed, and `done` is told the command after each submit of model_compose; NULL: no longer.
+typedef zs_status model_compose_done(void *user, gpu_command *command, zs_error *error);
+void model_composer_watch(model_composer *composer, model_compose_done *done, void *user);
 /// The model as a dense one, for model_record and the workspace. Its matrices that are not factored are the model's own.
 const zs_model *model_composed(const model_composer *composer);
 

@@ -399,8 +399,14 @@ typedef struct zs_tuned {
 /// ZS_ERROR_UNSUPPORTED where there is nothing to choose from (CPU drivers).
 zs_status zs_tune(zs_model *model, zs_tuned **tuned, size_t *count, zs_error *error);
 
+typedef enum zs_step_kind {
+    ZS_STEP_PREFILL, // of `rows` tokens of one session
+    ZS_STEP_DECODE,  // of `rows` sessions
+    ZS_STEP_COMPOSE, // composed weights made for an expert
+} zs_step_kind;
+
 typedef struct zs_kernel_params {
-    bool decode;    // one decode step of `rows` sessions; else one prefill step of `rows` tokens of one session
+    zs_step_kind kind;
     uint32_t rows;  // ≤ the engine's max_rows, or max_sessions when decoding
     uint32_t depth; // decode: tokens each session holds before; 0: 16
     uint32_t runs;  // steps that are averaged, after one that warms up; 0: 1
@@ -416,7 +422,7 @@ typedef struct zs_kernel_time {
 
 /// Times every dispatch of a step by itself; the barriers between them make the step a little slower than it is. *times
 /// is malloc'ed, in the order of first use. Sessions of the engine must be idle. Errors: ZS_ERROR_UNSUPPORTED where the
-/// device has no timestamps, ZS_ERROR_ARGUMENT, and those of zs_engine_run.
+/// device has no timestamps, ZS_ERROR_ARGUMENT (of ZS_STEP_COMPOSE, where the engine's mode is another), and those of zs_engine_run.
 zs_status zs_bench_kernels(zs_engine *engine, const zs_kernel_params *params, zs_kernel_time **times, size_t *count, zs_error *error);
 
 typedef struct zs_random_model_params {
