@@ -1,8 +1,8 @@
-// x[t, :] = scale · embedding[rows[t].token, :], for the tokens that one part of the embedding has; with FEATURES, the first part also
-// makes features[rows[t].token − vocab, :] of tokens outside the vocabulary.
+// x[t, :] = scale · embedding[rows[t].token, :], for the tokens that one part of the embedding has, and with COLUMNS ⊙ columns (rows of U
+// ⊙ σ ⊙ z, when composing); with FEATURES, the first part also makes features[rows[t].token − vocab, :] of tokens outside the vocabulary.
 //
 // Grid: x = units (8 values) of a row / workgroup size, y = rows. An invocation dequantises one unit.
-// Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 FEATURES
+// Constants: 0 workgroup size · 1 WEIGHT_GROUP · 2 FEATURES · 3 COLUMNS
 // Tiers: strict; STORAGE16.
 #version 450
 #include "refs.glsl"
@@ -11,6 +11,7 @@
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 64;
 layout(constant_id = 2) const bool FEATURES = false;
+layout(constant_id = 3) const bool COLUMNS = false;
 layout(push_constant, std430) uniform Push { PushEmbed push; };
 
 void main() {
@@ -30,8 +31,8 @@ void main() {
     weight_load(row, unit, weight_scale(row, unit), a, b);
     a *= push.scale;
     b *= push.scale;
-    for (uint c = 0u; c < 4u; c++) {
-        if (8u * unit + c < push.width) push.x.v[to + c] = a[c];
-        if (8u * unit + 4u + c < push.width) push.x.v[to + 4u + c] = b[c];
+    for (uint c = 0u; c < 8u && 8u * unit + c < push.width; c++) {
+        float value = c < 4u ? a[c & 3u] : b[c & 3u];
+        push.x.v[to + c] = COLUMNS ? value * FloatRef(push.columns).v[8u * unit + c] : value;
     }
 }

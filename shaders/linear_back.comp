@@ -2,7 +2,7 @@
 // times four columns of W × TOKENS step rows in registers; nothing passes through shared memory.
 //
 // Grid: x = columns of all segments / (4 · QUADS · workgroup size), y = step rows / TOKENS. QUADS is 1 for types of weights that can be read
-// so (weights.glsl), else 2, a unit. With LINEAR_SUM all segments make the same columns, and their products are added. Eight rows of W go
+// so (weights.glsl), else 2, a unit. With LINEAR_SUM all segments make the same columns, and their products are added. CHUNK rows of W go
 // in a turn, unrolled; SUBGROUP: an x is loaded once per subgroup and handed round as in linear_lanes.comp.
 // Memory per output: out · bytes(type) / TOKENS of weights + 4 · out / (4 · QUADS · subgroup size) of x.
 //
@@ -23,28 +23,30 @@ layout(constant_id = 2) const uint TOKENS = 8;
 layout(constant_id = 3) const uint FLAGS = 0;
 layout(constant_id = 4) const uint SEGMENTS = 1;
 
-const uint CHUNK = 8u; // rows of W in a turn
 #ifdef WEIGHT_QUADS
 const uint QUADS = 1u;
 #else
 const uint QUADS = 2u;
 #endif
 const uint SUMS = TOKENS * QUADS;
+const uint TOGETHER = TOKENS % 4u == 0u ? 4u : 1u; // step rows whose sums are in registers at a time; a weight is brought there once for them
 
 #ifdef SUBGROUP
+const uint CHUNK = WORKGROUP < 16u ? 8u : 16u; // rows of W in a turn: one for each invocation that loads x
 const uint SHARES = WORKGROUP < CHUNK ? CHUNK / WORKGROUP : 1u; // of a chunk of x that an invocation loads
 const uint SPREAD = WORKGROUP < CHUNK ? WORKGROUP : CHUNK;
 #else
+const uint CHUNK = 8u;
 const uint SHARES = CHUNK;
 const uint SPREAD = 1u;
 #endif
 
-// x[t, chunk + k] for the whole subgroup, of what share[] the invocations loaded.
-float take(float share[SHARES], uint k) {
+// The share of invocation k % SPREAD, for the whole subgroup.
+float take(float share, uint k) {
 #ifdef SUBGROUP
-    return subgroupBroadcast(share[k / SPREAD], k % SPREAD);
+    return subgroupBroadcast(share, k % SPREAD);
 #else
-    return share[k];
+    return share;
 #endif
 }
 
@@ -77,12 +79,12 @@ void accumulate(uint s, uint quad, uint t0, inout vec4 sums[SUMS]) {
             weight_load(row, quad / 2u, weight_scale(row, quad / 2u), w[k * QUADS], w[k * QUADS + 1u]);
 #endif
         }
-        [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
-            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-                float mine[SHARES];
-                [[unroll]] for (uint i = 0u; i < SHARES; i++) mine[i] = share[t * SHARES + i];
-                float x = take(mine, k);
-                [[unroll]] for (uint q = 0u; q < QUADS; q++) sums[t * QUADS + q] += w[k * QUADS + q] * x;
+        [[unroll]] for (uint t = 0u; t < TOKENS; t += TOGETHER) {
+            [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
+                float x[TOGETHER];
+                [[unroll]] for (uint i = 0u; i < TOGETHER; i++) x[i] = take(share[(t + i) * SHARES + k / SPREAD], k);
+                [[unroll]] for (uint i = 0u; i < QUADS * TOGETHER; i++)
+                    sums[(t + i % TOGETHER) * QUADS + i / TOGETHER] += w[k * QUADS + i / TOGETHER] * x[i % TOGETHER];
             }
         }
     }

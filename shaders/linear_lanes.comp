@@ -31,6 +31,7 @@ const uint SUMS = ROWS * TOKENS;
 const uint UNROLL = SUMS > 32u ? 2u : SCALE_UNITS; // units: the code of large blocks stays short, which shortens the start
 const uint SPREAD = SUBGROUP_SIZE < 8u * UNROLL ? SUBGROUP_SIZE : 8u * UNROLL;
 const uint SHARES = 8u * UNROLL / SPREAD; // values of a turn's x that an invocation loads
+const uint TOGETHER = TOKENS < 2u ? 1u : 2u; // step rows whose sums are in registers at a time; a weight is brought there once for them
 
 // sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
 void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
@@ -56,14 +57,15 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
                 share[t * SHARES + i] = NORM ? x * norm[i] : x;
             }
         }
-        [[unroll]] for (uint u = 0u; u < UNROLL; u++) {
-            vec4 a[ROWS], b[ROWS];
-            [[unroll]] for (uint r = 0u; r < ROWS; r++) weight_load(rows[r], chunk + u, scale[r], a[r], b[r]);
-            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-                [[unroll]] for (uint k = 0u; k < 8u; k++) {
-                    float xk = subgroupBroadcast(share[t * SHARES + (8u * u + k) / SPREAD], (8u * u + k) % SPREAD);
-                    [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] += (k < 4u ? a[r][k & 3u] : b[r][k & 3u]) * xk;
-                }
+        vec4 w[ROWS * 2u * UNROLL];
+        [[unroll]] for (uint i = 0u; i < ROWS * UNROLL; i++)
+            weight_load(rows[i / UNROLL], chunk + i % UNROLL, scale[i / UNROLL], w[2u * i], w[2u * i + 1u]);
+        [[unroll]] for (uint t = 0u; t < TOKENS; t += TOGETHER) {
+            [[unroll]] for (uint k = 0u; k < 8u * UNROLL; k++) {
+                float x[TOGETHER];
+                [[unroll]] for (uint i = 0u; i < TOGETHER; i++) x[i] = subgroupBroadcast(share[(t + i) * SHARES + k / SPREAD], k % SPREAD);
+                [[unroll]] for (uint i = 0u; i < ROWS * TOGETHER; i++)
+                    sums[i / TOGETHER * TOKENS + t + i % TOGETHER] += w[i / TOGETHER * 2u * UNROLL + k / 4u][k % 4u] * x[i % TOGETHER];
             }
         }
     }

@@ -180,6 +180,7 @@ STRUCT(PushEmbed) {
     REF(StepRef) step;
     REF(FloatRef) x;
     ADDRESS(FloatRef) features; // [feature_rows, stride]; with the FEATURES constant only
+    ADDRESS(FloatRef) columns;  // [width]; with the COLUMNS constant only
     uint vocab;
     uint first; // row of the vocabulary's at which this part of the embedding begins
     uint part;  // its rows
@@ -419,7 +420,7 @@ static_assert(sizeof(PushLayerNorm) == 48, "matches GLSL");
 static_assert(sizeof(PushGelu) == 24, "matches GLSL");
 static_assert(sizeof(PushGather) == 40, "matches GLSL");
 static_assert(sizeof(PushGatherSum) == 40, "matches GLSL");
-static_assert(sizeof(PushEmbed) == 64, "matches GLSL");
+static_assert(sizeof(PushEmbed) == 72, "matches GLSL");
 static_assert(sizeof(PushRopeKv) == 64, "matches GLSL");
 static_assert(sizeof(PushAttention) == 64, "matches GLSL");
 static_assert(sizeof(PushSample) == 56, "matches GLSL");

@@ -70,15 +70,9 @@ void op_record_compose(const op_recorder *recorder, const op_compose *op) {
     }
     if (!rows_fit(recorder, op->to, op->first, op->rows)) return;
     // a[rows, r] = U[first …, :] ⊙ s
-    op_record_embed(recorder, &(op_embed){.embedding = u, .step = op->step, .x = op->a, .stride = u->padded, .rows = op->rows});
-    gpu_command_barrier(recorder->command);
-    op_record_scale(recorder, &(op_scale){.segments = {{.width = u->in}},
-                                          .segment_count = 1,
-                                          .x = op->a,
-                                          .y = op->a,
-                                          .scales = op->scales,
-                                          .stride = u->padded,
-                                          .rows = op->rows});
+    op_record_embed(
+        recorder,
+        &(op_embed){.embedding = u, .step = op->step, .x = op->a, .stride = u->padded, .rows = op->rows, .columns = op->scales});
     gpu_command_barrier(recorder->command);
     // y[rows, in] = a Vᵀ
     op_record_linear_back(recorder, &(op_linear_back){.segments = {{.weight = vt}},

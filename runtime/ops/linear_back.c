@@ -1,6 +1,6 @@
 #include "ops/record.h"
 
-enum { TILE = 64, TILES_WORKGROUP = 128, LANES_WORKGROUP = 8, BLOCK_BYTES = 1 << 20 };
+enum { TILE = 64, TILES_WORKGROUP = 128, LANES_WORKGROUP = 8, LANES_CHUNK = 16, BLOCK_BYTES = 1 << 20 };
 
 static bool segments_fit(const op_recorder *recorder, const op_linear_back *op) {
     if (op->segment_count == 0 || op->segment_count > OP_MAX_SEGMENTS || op->rows == 0 || op->x_stride % 4 || op->y_stride % 4) {
@@ -86,11 +86,11 @@ static uint32_t lanes_units(matrix_type type, uint32_t workgroup) {
     return by_fours ? workgroup / 2 : workgroup;
 }
 
-/// CPU drivers: 4 or 8 columns × 16 step rows in an invocation's registers (8 without subgroups, where every invocation loads x for
-/// itself).
+/// CPU drivers: blocks of 4 or 8 columns × 16 or 32 step rows (8 without subgroups, where every invocation loads x for itself).
 static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
-    uint32_t workgroup = subgroup ? policy->subgroup_size : LANES_WORKGROUP, tokens = subgroup ? 16 : 8;
+    uint32_t workgroup = subgroup ? policy->subgroup_size : LANES_WORKGROUP;
+    uint32_t tokens = subgroup ? op_lanes_tokens(op->rows, op->segments[0].weight->type, policy) : 8;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type, subgroup),
         .subgroup_size = subgroup ? policy->subgroup_size : 0,
@@ -115,7 +115,7 @@ static void record_blocks(const op_recorder *recorder, const op_linear_back *op,
     for (uint32_t s = 0; s < op->segment_count; s++)
         longest = op->segments[s].weight->out > longest ? op->segments[s].weight->out : longest;
     if (longest == 0) return;
-    uint32_t blocks = divide_up(longest, block_rows(op)), step = divide_up(divide_up(longest, blocks), 8) * 8; // of even size
+    uint32_t blocks = divide_up(longest, block_rows(op)), step = divide_up(divide_up(longest, blocks), LANES_CHUNK) * LANES_CHUNK; // of even size
     dispatch->work.bytes /= blocks;
     dispatch->work.flops /= blocks;
     for (push->first = 0; push->first < longest; push->first = push->end) {

@@ -212,6 +212,7 @@ typedef struct op_embed {
     float scale;       // 0: 1
     uint64_t features; // f32 [feature_rows, stride]; 0: none
     uint32_t feature_rows;
+    uint64_t columns; // f32 [embedding's in] that each column is multiplied by; 0: none
 } op_embed;
 void op_record_embed(const op_recorder *recorder, const op_embed *op);
 

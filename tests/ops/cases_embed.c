@@ -1,5 +1,5 @@
-/// x[t] = scale · embedding[rows[t].token], or a row of features. Bound: dequantising rounds at most twice (2u), the scale once more;
-/// features are copied.
+/// x[t] = scale · embedding[rows[t].token] ⊙ columns, or a row of features. Bound: dequantising rounds at most twice (2u), the scale and the
+/// columns once more each; features are copied.
 #include "cases.h"
 #include "weights.h"
 
@@ -20,19 +20,22 @@ static void record(harness *h, const op_recorder *recorder, void *user) {
 
 enum { FEATURE_ROWS = 5 };
 
+typedef enum embed_kind { PLAIN, FEATURES, COLUMNS, KINDS } embed_kind;
+
 typedef struct embed_case {
     uint32_t vocab, width, rows, part;
     float scale;
 } embed_case;
 
-static void run_case(harness *h, uint32_t type, const embed_case *c, bool has_features) {
+static void run_case(harness *h, uint32_t type, const embed_case *c, embed_kind kind) {
+    const bool has_features = kind == FEATURES;
     const uint32_t vocab = c->vocab, width = c->width, row_count = c->rows;
     weights w = weights_random(h, type, vocab, width);
     w.shape.part_rows = c->part;
     weights_put(h, &w);
     uint32_t stride = (width + 31) / 32 * 32 + 32;
     size_t count = (size_t)row_count * stride;
-    float *features = random_floats(h, (size_t)FEATURE_ROWS * stride, 1);
+    float *features = random_floats(h, (size_t)FEATURE_ROWS * stride, 1), *columns = random_floats(h, width, 2);
     Row *rows = harness_alloc(h, row_count, sizeof *rows);
     expect *expected = harness_alloc(h, count, sizeof *expected);
     for (uint32_t t = 0; t < row_count; t++) {
@@ -50,7 +53,8 @@ static void run_case(harness *h, uint32_t type, const embed_case *c, bool has_fe
                            : copied   ? (double)features[(rows[t].token - vocab) * (size_t)stride + i]
                                       : (double)w.values[from * w.shape.padded + i];
             if (c->scale != 0 && !copied) value *= (double)c->scale;
-            double bound = copied ? 0 : (c->scale != 0 ? 3 : 2) * U32 * fabs(value);
+            if (kind == COLUMNS && i < width) value *= (double)columns[i];
+            double bound = copied ? 0 : (2 + (c->scale != 0) + (kind == COLUMNS)) * U32 * fabs(value);
             expected[(size_t)t * stride + i] = i < width ? (expect){value, bound} : UNTOUCHED;
         }
     }
@@ -59,6 +63,7 @@ static void run_case(harness *h, uint32_t type, const embed_case *c, bool has_fe
         op.features = harness_put(h, features, (size_t)FEATURE_ROWS * stride * sizeof *features);
         op.feature_rows = FEATURE_ROWS;
     }
+    if (kind == COLUMNS) op.columns = harness_put(h, columns, width * sizeof *columns);
     op.step = put_step(h, &(step_data){.rows = rows, .row_count = row_count}).step;
     op.x = harness_put(h, random_floats(h, count, 1), count * sizeof(float));
     harness_expect_f32(h, op.x, expected, count);
@@ -71,11 +76,12 @@ void cases_embed(harness *h) {
             char op[32];
             snprintf(op, sizeof op, "embed %s", tensor_type_get_info(weight_types[t])->name);
             uint32_t width = weights_inner(weight_types[t], cases[i].width);
-            for (int features = 0; features < 2; features++) {
+            for (embed_kind kind = PLAIN; kind < KINDS; kind++) {
+                static const char *const names[] = {"", ", features", ", columns"};
                 const embed_case c = {cases[i].vocab, width, cases[i].rows, cases[i].part, cases[i].scale};
                 if (harness_case(h, op, "vocabulary %u, width %u, %u rows, scale %g%s%s", c.vocab, width, c.rows, (double)c.scale,
-                                 c.part ? ", parts" : "", features ? ", features" : ""))
-                    run_case(h, weight_types[t], &c, features);
+                                 c.part ? ", parts" : "", names[kind]))
+                    run_case(h, weight_types[t], &c, kind);
             }
         }
 }
