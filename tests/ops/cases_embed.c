@@ -1,5 +1,5 @@
-/// x[t] = scale · embedding[rows[t].token] ⊙ columns, or a row of features. Bound: dequantising rounds at most twice (2u), the scale and the
-/// columns once more each; features are copied.
+/// x[t] = scale · embedding[rows[t].token] ⊙ columns, or a row of features. Bound: dequantising rounds at most twice (2u), the scale and
+/// the columns once more each; features are copied.
 #include "cases.h"
 #include "weights.h"
 
