@@ -29,22 +29,22 @@ const uint QUADS = 1u;
 const uint QUADS = 2u;
 #endif
 const uint SUMS = TOKENS * QUADS;
-const uint TOGETHER = TOKENS % 4u == 0u ? 4u : 1u; // step rows whose sums are in registers at a time; a weight is brought there once for them
+const uint TOGETHER = 2u; // step rows whose sums are in registers at a time; a weight is brought there once for them
 
+// CHUNK: rows of W in a turn, whose code fits the cache for it. SPREAD: invocations that share out a turn's x [TOKENS, CHUNK].
 #ifdef SUBGROUP
-const uint CHUNK = WORKGROUP < 16u ? 8u : 16u; // rows of W in a turn: one for each invocation that loads x
-const uint SHARES = WORKGROUP < CHUNK ? CHUNK / WORKGROUP : 1u; // of a chunk of x that an invocation loads
-const uint SPREAD = WORKGROUP < CHUNK ? WORKGROUP : CHUNK;
+const uint CHUNK = 256u / SUMS;
+const uint SPREAD = WORKGROUP;
 #else
 const uint CHUNK = 8u;
-const uint SHARES = CHUNK;
 const uint SPREAD = 1u;
 #endif
+const uint SHARES = TOKENS * CHUNK / SPREAD; // of it that an invocation loads
 
-// The share of invocation k % SPREAD, for the whole subgroup.
-float take(float share, uint k) {
+// Value `at` of a turn's x, for the whole subgroup; share: of the invocations, of number at / SPREAD.
+float take(float share, uint at) {
 #ifdef SUBGROUP
-    return subgroupBroadcast(share, k % SPREAD);
+    return subgroupBroadcast(share, at % SPREAD);
 #else
     return share;
 #endif
@@ -54,21 +54,20 @@ float take(float share, uint k) {
 void accumulate(uint s, uint quad, uint t0, inout vec4 sums[SUMS]) {
     uint rows = push.out_rows[s], units = push.in_units[s];
 #ifdef SUBGROUP
-    uint place = gl_SubgroupInvocationID % SPREAD;
+    uint place = gl_SubgroupInvocationID;
 #else
     uint place = 0u;
 #endif
-    uint x_row[TOKENS];
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s];
+    uint x_row[SHARES]; // of the shares
+    [[unroll]] for (uint i = 0u; i < SHARES; i++)
+        x_row[i] = min(t0 + (i * SPREAD + place) / CHUNK, push.rows - 1u) * push.x_stride + push.x_offset[s];
 
     for (uint chunk = push.first; chunk < min(rows, push.end); chunk += CHUNK) {
-        float share[TOKENS * SHARES];
+        float share[SHARES];
         [[unroll]] for (uint i = 0u; i < SHARES; i++) {
-            uint o = chunk + i * SPREAD + place;
-            [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-                float value = FloatRef(push.x).v[x_row[t] + min(o, rows - 1u)];
-                share[t * SHARES + i] = o < rows ? value : 0.0;
-            }
+            uint o = chunk + (i * SPREAD + place) % CHUNK;
+            float value = FloatRef(push.x).v[x_row[i] + min(o, rows - 1u)];
+            share[i] = o < rows ? value : 0.0;
         }
         vec4 w[CHUNK * QUADS]; // all before the first is used: reads from memory overlap
         [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
@@ -82,7 +81,7 @@ void accumulate(uint s, uint quad, uint t0, inout vec4 sums[SUMS]) {
         [[unroll]] for (uint t = 0u; t < TOKENS; t += TOGETHER) {
             [[unroll]] for (uint k = 0u; k < CHUNK; k++) {
                 float x[TOGETHER];
-                [[unroll]] for (uint i = 0u; i < TOGETHER; i++) x[i] = take(share[(t + i) * SHARES + k / SPREAD], k);
+                [[unroll]] for (uint i = 0u; i < TOGETHER; i++) x[i] = take(share[((t + i) * CHUNK + k) / SPREAD], (t + i) * CHUNK + k);
                 [[unroll]] for (uint i = 0u; i < QUADS * TOGETHER; i++)
                     sums[(t + i % TOGETHER) * QUADS + i / TOGETHER] += w[k * QUADS + i / TOGETHER] * x[i % TOGETHER];
             }

@@ -28,51 +28,68 @@ layout(constant_id = 7) const uint NORM_EPS = 0;
 
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u, SILU_MUL = (FLAGS & LINEAR_SILU_MUL) != 0u;
 const uint SUMS = ROWS * TOKENS;
-const uint UNROLL = SUMS > 32u ? 2u : SCALE_UNITS; // units: the code of large blocks stays short, which shortens the start
-const uint SPREAD = SUBGROUP_SIZE < 8u * UNROLL ? SUBGROUP_SIZE : 8u * UNROLL;
-const uint SHARES = 8u * UNROLL / SPREAD; // values of a turn's x that an invocation loads
+const uint QUADS = SUMS > 128u ? 1u : SUMS > 32u ? 4u : 2u * SCALE_UNITS; // of a row's values in a turn, whose code fits the cache for it
+const uint TURN = 4u * QUADS, WEIGHTS = ROWS * QUADS;
+const uint SHARES = TOKENS * TURN / SUBGROUP_SIZE;                   // of a turn's x, row after row, that an invocation loads
+const uint SLOTS = TURN < SUBGROUP_SIZE ? 1u : TURN / SUBGROUP_SIZE; // of them that a row has a part in
+const uint PART = TURN < SUBGROUP_SIZE ? TURN : SUBGROUP_SIZE;       // invocations that have a value of a row in such a slot
 const uint TOGETHER = TOKENS < 2u ? 1u : 2u; // step rows whose sums are in registers at a time; a weight is brought there once for them
+
+// w[r · QUADS + q] = W[row r, 4 · (quad + q) + 0…3]
+void load_weights(WeightRow rows[ROWS], uint quad, out vec4 w[WEIGHTS]) {
+    const uint UNITS = QUADS / 2u;
+    [[unroll]] for (uint r = 0u; UNITS == 0u && r < ROWS; r++) w[r] = weight_quad(rows[r], quad);
+    [[unroll]] for (uint r = 0u; UNITS > 0u && r < ROWS; r++) {
+        vec2 scale = weight_scale(rows[r], quad / 2u);
+        [[unroll]] for (uint u = 0u; u < UNITS; u++)
+            weight_load(rows[r], quad / 2u + u, scale, w[r * QUADS + 2u * u], w[r * QUADS + 2u * u + 1u]);
+    }
+}
 
 // sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
 void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     uint units = push.in_units[s];
     WeightRow rows[ROWS];
     [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(push.weights[s], push.out_rows[s], units, min(o0 + r, push.out_rows[s] - 1u));
-    uint place = gl_SubgroupInvocationID % SPREAD; // of this invocation's share in a turn
-    uint x_row[TOKENS];
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) x_row[t] = min(t0 + t, push.rows - 1u) * push.x_stride + push.x_offset[s] + place;
+    uint x_at[SHARES]; // where a turn's shares are, but for the turn
+    [[unroll]] for (uint i = 0u; i < SHARES; i++) {
+        uint at = i * SUBGROUP_SIZE + gl_SubgroupInvocationID;
+        x_at[i] = min(t0 + at / TURN, push.rows - 1u) * push.x_stride + push.x_offset[s] + at % TURN;
+    }
     [[unroll]] for (uint i = 0u; i < SUMS; i++) sums[i] = 0.0;
-    float squares[TOKENS];
-    [[unroll]] for (uint t = 0u; t < TOKENS; t++) squares[t] = 0.0;
+    float squares[SHARES / SLOTS];
+    [[unroll]] for (uint i = 0u; i < SHARES / SLOTS; i++) squares[i] = 0.0;
 
-    for (uint chunk = 0u; chunk < units; chunk += UNROLL) {
-        vec2 scale[ROWS];
-        [[unroll]] for (uint r = 0u; r < ROWS; r++) scale[r] = weight_scale(rows[r], chunk);
-        float norm[SHARES], share[TOKENS * SHARES];
-        [[unroll]] for (uint i = 0u; NORM && i < SHARES; i++) norm[i] = FloatRef(push.norm).v[place + 8u * chunk + i * SPREAD];
-        [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
-            [[unroll]] for (uint i = 0u; i < SHARES; i++) {
-                float x = FloatRef(push.x).v[x_row[t] + 8u * chunk + i * SPREAD];
-                if (NORM) squares[t] += x * x;
-                share[t * SHARES + i] = NORM ? x * norm[i] : x;
-            }
+    for (uint quad = 0u; quad < 2u * units; quad += QUADS) {
+        float norm[SLOTS], share[SHARES];
+        [[unroll]] for (uint i = 0u; NORM && i < SLOTS; i++)
+            norm[i] = FloatRef(push.norm).v[4u * quad + i * SUBGROUP_SIZE + gl_SubgroupInvocationID % PART];
+        [[unroll]] for (uint i = 0u; i < SHARES; i++) {
+            float x = FloatRef(push.x).v[x_at[i] + 4u * quad];
+            if (NORM) squares[i / SLOTS] += x * x;
+            share[i] = NORM ? x * norm[i % SLOTS] : x;
         }
-        vec4 w[ROWS * 2u * UNROLL];
-        [[unroll]] for (uint i = 0u; i < ROWS * UNROLL; i++)
-            weight_load(rows[i / UNROLL], chunk + i % UNROLL, scale[i / UNROLL], w[2u * i], w[2u * i + 1u]);
+        vec4 w[WEIGHTS];
+        load_weights(rows, quad, w);
         [[unroll]] for (uint t = 0u; t < TOKENS; t += TOGETHER) {
-            [[unroll]] for (uint k = 0u; k < 8u * UNROLL; k++) {
+            [[unroll]] for (uint k = 0u; k < TURN; k++) {
                 float x[TOGETHER];
-                [[unroll]] for (uint i = 0u; i < TOGETHER; i++) x[i] = subgroupBroadcast(share[(t + i) * SHARES + k / SPREAD], k % SPREAD);
+                [[unroll]] for (uint i = 0u; i < TOGETHER; i++) {
+                    uint at = (t + i) * TURN + k;
+                    x[i] = subgroupBroadcast(share[at / SUBGROUP_SIZE], at % SUBGROUP_SIZE);
+                }
                 [[unroll]] for (uint i = 0u; i < ROWS * TOGETHER; i++)
-                    sums[i / TOGETHER * TOKENS + t + i % TOGETHER] += w[i / TOGETHER * 2u * UNROLL + k / 4u][k % 4u] * x[i % TOGETHER];
+                    sums[i / TOGETHER * TOKENS + t + i % TOGETHER] += w[i / TOGETHER * QUADS + k / 4u][k % 4u] * x[i % TOGETHER];
             }
         }
     }
     if (!NORM) return;
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
         float sum = 0.0;
-        [[unroll]] for (uint i = 0u; i < SPREAD; i++) sum += subgroupBroadcast(squares[t], i);
+        [[unroll]] for (uint i = 0u; i < PART; i++) {
+            uint at = t * TURN + i;
+            sum += subgroupBroadcast(squares[at / (SUBGROUP_SIZE * SLOTS)], at % SUBGROUP_SIZE);
+        }
         float scale = linear_rms(sum, NORM_WIDTH, NORM_EPS);
         [[unroll]] for (uint r = 0u; r < ROWS; r++) sums[r * TOKENS + t] *= scale;
     }

@@ -10,8 +10,9 @@
 // Quantised types also give, for products of integers (DOT),
 //   weight_integers(values, r, unit)       signed bytes q 0…3 and 4…7
 //   weight_integer_scale(scale)            (m, c) with values m q + c
-// Types whose values need nothing but themselves define WEIGHT_QUADS, and
+// and half a unit,
 //   weight_quad(r, quad)                   values 4 · quad + 0…3
+// which types whose values need nothing but themselves read by itself; these define WEIGHT_QUADS.
 //
 // Constant 1, WEIGHT_GROUP: so many rows are interleaved, element by element of their planes (matrix.h); 1: rows follow one another.
 // One of WEIGHT_F32, WEIGHT_F16, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_Q5, WEIGHT_Q4K, WEIGHT_Q5K, WEIGHT_Q6 is defined; STORAGE16 reads halves by 16-bit storage.
@@ -237,6 +238,14 @@ vec2 weight_integer_scale(vec2 scale) { return scale; }
 
 vec2 weight_scale(WeightRow r, uint unit) { return weight_scale_of(weight_scale_bits(r, unit), r, unit); }
 void weight_load(WeightRow r, uint unit, vec2 scale, out vec4 a, out vec4 b) { weight_decode(weight_values(r, unit), r, unit, scale, a, b); }
+
+#ifndef WEIGHT_QUADS
+vec4 weight_quad(WeightRow r, uint quad) {
+    vec4 a, b;
+    weight_load(r, quad / 2u, weight_scale(r, quad / 2u), a, b);
+    return (quad & 1u) == 0u ? a : b;
+}
+#endif
 
 struct WeightBits {
     Values values;

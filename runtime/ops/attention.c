@@ -168,6 +168,17 @@ static void record_matrix(const op_recorder *recorder, const op_attention *op, u
     op_record(recorder, dispatch);
 }
 
+/// What has to come from memory, and what has to be calculated. In decode every row has keys and values of its own; the rows of a prefill
+/// mostly are one sequence's, and see those before them.
+static gpu_work work_of(const op_attention *op) {
+    const double page_bytes = (double)kv_page_bytes(op->kv, op->kv_heads, op->head_dim), width = (double)op->heads * op->head_dim;
+    double seen = op->longest, read = op->longest; // positions: by a row in the mean, and in all
+    if (!op->decode) seen -= 0.5 * (op->rows < op->longest ? op->rows : op->longest);
+    if (op->window && op->window < seen) seen = op->window;
+    if (op->decode) read = seen * op->rows;
+    return (gpu_work){.bytes = read / KV_PAGE_TOKENS * page_bytes + 8.0 * op->rows * width, .flops = 4.0 * op->rows * seen * width};
+}
+
 void op_record_attention(const op_recorder *recorder, const op_attention *op) {
     if (op->kv_heads == 0 || op->heads % op->kv_heads || !kv_type_suits(op->kv, op->head_dim) || op->head_dim > 256) {
         op_fail(recorder, "attention: %u heads over %u KV heads of %u as %s", op->heads, op->kv_heads, op->head_dim, kv_type_name(op->kv));
@@ -186,13 +197,11 @@ void op_record_attention(const op_recorder *recorder, const op_attention *op) {
         .window = op->window,
         .partials = op->partials,
     };
-    double pairs = (double)op->rows * (op->window && op->window < op->longest ? op->window : op->longest);
     op_dispatch dispatch = {
         .push = &push,
         .push_size = sizeof push,
         .groups = {op->spans, op->kv_heads, 1},
-        .work = {.bytes = pairs / KV_PAGE_TOKENS * (double)kv_page_bytes(op->kv, op->kv_heads, op->head_dim),
-                 .flops = 4.0 * pairs * op->heads * op->head_dim},
+        .work = work_of(op),
     };
     const uint32_t group = op->heads / op->kv_heads, keys = op->decode ? 0 : matrix_keys(&recorder->policy, group, op->head_dim);
     const decode_shape decode = op->decode ? decode_shape_of(&recorder->policy, group, op->head_dim) : (decode_shape){0};

@@ -42,7 +42,8 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
     uint32_t subgroup_size = share ? recorder->policy.subgroup_size : 0;
     uint32_t together = lanes ? op_lanes_heads(op->heads, op->kv_heads, op->head_dim) : 1;
     uint32_t q_slices = lanes ? 1 : divide_up(op->head_dim, 64), kv_slices = lanes ? 1 : divide_up(op->head_dim, 32);
-    double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
+    const double pairs = (double)op->rows * op->longest * op->heads * op->head_dim, rows = 4.0 * op->rows * op->heads * op->head_dim;
+    const double positions = 8.0 * op->longest * op->kv_heads * op->head_dim; // bytes of keys and values, as those of rows
     op_record(recorder, &(op_dispatch){
                             .key = {.module = share ? SHADER_attention_back_q_lanes : SHADER_attention_back_q,
                                     .subgroup_size = subgroup_size,
@@ -51,7 +52,7 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {op->spans, op->heads / together, q_slices},
-                            .work = {.bytes = 12.0 * pairs / together * q_slices, .flops = (6.0 * q_slices + 2.0) * pairs},
+                            .work = {.bytes = 3 * rows + positions, .flops = (6.0 * q_slices + 2.0) * pairs},
                         });
     gpu_command_barrier(recorder->command);
     op_record(recorder, &(op_dispatch){
@@ -62,6 +63,6 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {op->spans, op->kv_heads, kv_slices},
-                            .work = {.bytes = 8.0 * pairs * kv_slices, .flops = 4.0 * (kv_slices + 1.0) * pairs},
+                            .work = {.bytes = 2 * rows + 2 * positions, .flops = 4.0 * (kv_slices + 1.0) * pairs},
                         });
 }

@@ -71,8 +71,7 @@ void op_record_compose(const op_recorder *recorder, const op_compose *op) {
     if (!rows_fit(recorder, op->to, op->first, op->rows)) return;
     // a[rows, r] = U[first …, :] ⊙ s
     op_record_embed(
-        recorder,
-        &(op_embed){.embedding = u, .step = op->step, .x = op->a, .stride = u->padded, .rows = op->rows, .columns = op->scales});
+        recorder, &(op_embed){.embedding = u, .step = op->step, .x = op->a, .stride = u->padded, .rows = op->rows, .columns = op->scales});
     gpu_command_barrier(recorder->command);
     // y[rows, in] = a Vᵀ
     op_record_linear_back(recorder, &(op_linear_back){.segments = {{.weight = vt}},

@@ -19,13 +19,14 @@ void op_record_embed(const op_recorder *recorder, const op_embed *op) {
                           .features = op->features,
                           .columns = op->columns,
                           .feature_rows = op->feature_rows};
-        op_record(recorder,
-                  &(op_dispatch){
-                      .key = {.module = modules[e->type], .constant_count = 4, .constants = {WORKGROUP, e->group, op->features != 0, op->columns != 0}},
-                      .push = &push,
-                      .push_size = sizeof push,
-                      .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
-                      .work = {.bytes = 8.0 * op->rows * e->in},
-                  });
+        op_record(recorder, &(op_dispatch){
+                                .key = {.module = modules[e->type],
+                                        .constant_count = 4,
+                                        .constants = {WORKGROUP, e->group, op->features != 0, op->columns != 0}},
+                                .push = &push,
+                                .push_size = sizeof push,
+                                .groups = {divide_up(e->padded / 8, WORKGROUP), op->rows, 1},
+                                .work = {.bytes = 8.0 * op->rows * e->in},
+                            });
     }
 }

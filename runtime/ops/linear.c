@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum {
-    LANES_MANY_ROWS = 128,  // fewer leave more of a block of 32 empty, and at the first start its code takes two seconds to make
+    LANES_MANY_ROWS = 128,  // from which on kernels for them are worth the second that making them takes at the first start
     MOST_DOT_ROWS = 2,      // of more, products cost what unpacking weights once saves
     SPLIT_CHUNKS = 4,       // of the inner dimension, at least, in a split
     SPLIT_BYTES = 16 << 20, // of sums that splits leave, at most
@@ -157,9 +157,9 @@ static uint32_t matrix_module(matrix_type type) {
     return modules[type];
 }
 
-uint32_t op_lanes_tokens(uint32_t rows, matrix_type type, const op_policy *policy) {
-    const bool wide = type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_BF16;
-    return wide && !policy->deterministic && rows >= LANES_MANY_ROWS ? 32 : 16;
+uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy) {
+    const uint32_t padded = divide_up(rows, 64) * 64;
+    return !policy->deterministic && rows >= LANES_MANY_ROWS && padded - rows <= padded / 8 ? 64 : 16;
 }
 
 /// Step rows of a block when there are few, since an empty place in a block costs as much as a row: one block of up to 8, else of 12 or
@@ -169,13 +169,12 @@ static uint32_t lanes_tokens(uint32_t rows) {
     return divide_up(rows, 12) * 12 < divide_up(rows, 16) * 16 ? 12 : 16;
 }
 
-/// CPU drivers with subgroups: blocks of 4 output × 16 or 32 step rows; 2 output rows when there are few step rows.
+/// CPU drivers with subgroups: blocks of 4 output × 16 or 64 step rows; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    const matrix_type type = op->segments[0].weight->type;
-    const uint32_t tokens = op->decode && !policy->deterministic ? lanes_tokens(op->rows) : op_lanes_tokens(op->rows, type, policy);
+    const uint32_t tokens = op->decode && !policy->deterministic ? lanes_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
     const uint32_t rows = tokens > 8 ? 4 : 2;
     dispatch->key = (gpu_kernel_key){
-        .module = lanes_module(type),
+        .module = lanes_module(op->segments[0].weight->type),
         .subgroup_size = policy->subgroup_size,
         .constant_count = 6,
         .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags, op->segment_count},

@@ -86,18 +86,21 @@ static uint32_t lanes_units(matrix_type type, uint32_t workgroup) {
     return by_fours ? workgroup / 2 : workgroup;
 }
 
-/// CPU drivers: blocks of 4 or 8 columns × 16 or 32 step rows (8 without subgroups, where every invocation loads x for itself).
+/// CPU drivers: blocks of 4 columns × 16 or 64 step rows, or 8 × 16 or 32 (8 step rows without subgroups, where every invocation loads x
+/// for itself).
 static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     bool subgroup = (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4;
     uint32_t workgroup = subgroup ? policy->subgroup_size : LANES_WORKGROUP;
-    uint32_t tokens = subgroup ? op_lanes_tokens(op->rows, op->segments[0].weight->type, policy) : 8;
+    matrix_type type = op->segments[0].weight->type;
+    uint32_t units = lanes_units(type, workgroup), tokens = subgroup ? op_lanes_tokens(op->rows, policy) : 8;
+    if (tokens > 32 && units == workgroup) tokens = 32;
     dispatch->key = (gpu_kernel_key){
-        .module = lanes_module(op->segments[0].weight->type, subgroup),
+        .module = lanes_module(type, subgroup),
         .subgroup_size = subgroup ? policy->subgroup_size : 0,
         .constant_count = 5,
         .constants = {workgroup, op->segments[0].weight->group, tokens, flags, op->segment_count},
     };
-    dispatch->groups[0] = unit_groups(op, lanes_units(op->segments[0].weight->type, workgroup));
+    dispatch->groups[0] = unit_groups(op, units);
     dispatch->groups[1] = divide_up(op->rows, tokens);
 }
 
@@ -115,7 +118,8 @@ static void record_blocks(const op_recorder *recorder, const op_linear_back *op,
     for (uint32_t s = 0; s < op->segment_count; s++)
         longest = op->segments[s].weight->out > longest ? op->segments[s].weight->out : longest;
     if (longest == 0) return;
-    uint32_t blocks = divide_up(longest, block_rows(op)), step = divide_up(divide_up(longest, blocks), LANES_CHUNK) * LANES_CHUNK; // of even size
+    uint32_t blocks = divide_up(longest, block_rows(op)),
+             step = divide_up(divide_up(longest, blocks), LANES_CHUNK) * LANES_CHUNK; // of even size
     dispatch->work.bytes /= blocks;
     dispatch->work.flops /= blocks;
     for (push->first = 0; push->first < longest; push->first = push->end) {

@@ -34,8 +34,8 @@ static inline bool op_lanes_share(const op_policy *policy) {
     return policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4 &&
            op_lanes_rows(policy) % policy->subgroup_size == 0;
 }
-/// Step rows of a block of the linear kernels there, of many: 32 where weights take 16 bits and more, since reading them costs most then.
-uint32_t op_lanes_tokens(uint32_t rows, matrix_type type, const op_policy *policy);
+/// Step rows of a block of the linear kernels there when there are many: 64, or 16 where those would be more than an eighth empty.
+uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy);
 /// Heads that a workgroup of attention takes on a CPU: as many of those that share a KV head as its registers and the cache hold.
 uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Workgroups for a row of columns, of which an invocation takes every so-many-th: on a CPU, where starting one costs as much as a hundred

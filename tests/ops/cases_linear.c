@@ -47,7 +47,7 @@ static const linear_case cases[] = {
     {{576}, {127}, 1, .rows = 100},
     {{1536}, {576}, 1, .rows = 65},
     {{33}, {65}, 1, .rows = 128, .scale = true, .residual = true},
-    {{192, 192}, {66, 66}, 2, .rows = 145, .one_x = true, .silu_mul = true, .norm = true},
+    {{192, 192}, {66, 66}, 2, .rows = 190, .one_x = true, .silu_mul = true, .norm = true},
     // epilogues
     {{576}, {192}, 1, .rows = 1, .decode = true, .scale = true},
     {{192}, {66}, 1, .rows = 8, .decode = true, .scale = true, .residual = true},

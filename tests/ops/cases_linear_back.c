@@ -30,7 +30,7 @@ static const back_case cases[] = {
     {{130}, {192}, 1, .rows = 70, .residual = true, .spare = 32},
     {{1536}, {576}, 1, .rows = 17},
     {{4099}, {64}, 1, .rows = 2},
-    {{65}, {192}, 1, .rows = 130},
+    {{65}, {192}, 1, .rows = 190},
     // the second factors of q, k and v: each a gradient of its own
     {{576, 192, 192}, {576, 192, 192}, 3, .rows = 20},
     {{65, 3, 64}, {33, 1, 192}, 3, .rows = 66, .spare = 32},
@@ -39,7 +39,7 @@ static const back_case cases[] = {
     {{576, 192, 192}, {576, 576, 576}, 3, .rows = 20, .sum = true},
     {{5, 70, 1}, {96, 96, 96}, 3, .rows = 67, .sum = true, .residual = true, .spare = 32},
     {{129, 129}, {193, 193}, 2, .rows = 8, .sum = true},
-    {{5, 70, 33}, {96, 96, 96}, 3, .rows = 150, .sum = true, .residual = true, .spare = 32},
+    {{5, 70, 33}, {96, 96, 96}, 3, .rows = 185, .sum = true, .residual = true, .spare = 32},
     // matrices in parts
     {{450}, {65}, 1, .rows = 17, .part = 32},
     {{65, 130, 64}, {33, 64, 192}, 3, .rows = 66, .spare = 32, .part = 64},
