@@ -26,7 +26,7 @@ layout(push_constant, std430) uniform Push { PushAttention push; };
 
 const uint VECS = HEAD_DIM / 4u;
 const uint STATE = GROUP * VECS; // of the queries of an invocation
-const uint KEYS = DECODE ? 2u : 8u; // per rescaling of the sums; in DECODE no lane gets fewer
+const uint KEYS = 2u; // per rescaling of the sums, and unrolled: scores by a variable index would cost more; in DECODE no lane gets fewer
 const float LOWEST = -3.0e38;
 #include "share.glsl"
 #ifdef SUBGROUP
@@ -45,8 +45,8 @@ struct State {
 void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, uint readable, vec4 q[STATE], inout State state) {
     float scores[KEYS * GROUP];
     float top[GROUP];
-    for (uint g = 0u; g < GROUP; g++) top[g] = state.maximum[g];
-    for (uint j = 0u; j < KEYS; j++) {
+    [[unroll]] for (uint g = 0u; g < GROUP; g++) top[g] = state.maximum[g];
+    [[unroll]] for (uint j = 0u; j < KEYS; j++) {
         uint p = min(first + j, readable);
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
@@ -70,7 +70,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         state.sum[g] *= shrink;
         [[unroll]] for (uint d = 0u; d < VECS; d++) state.values[g * VECS + d] *= shrink;
     }
-    for (uint j = 0u; j < KEYS; j++) {
+    [[unroll]] for (uint j = 0u; j < KEYS; j++) {
         uint p = min(first + j, readable);
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);

@@ -1,5 +1,5 @@
 // y[t, i] = Σ_o W[o, i] x[t, o], the gradient of a linear operation by its input, on CPU drivers: an invocation makes a block of QUADS
-// times four columns of W × TOKENS step rows in registers; nothing passes through shared memory.
+// times four columns of W × TOKENS step rows; nothing passes through shared memory.
 //
 // Grid: x = columns of all segments / (4 · QUADS · workgroup size), y = step rows / TOKENS. QUADS is 1 for types of weights that can be read
 // so (weights.glsl), else 2, a unit. With LINEAR_SUM all segments make the same columns, and their products are added. CHUNK rows of W go
@@ -31,7 +31,7 @@ const uint QUADS = 2u;
 const uint SUMS = TOKENS * QUADS;
 const uint TOGETHER = 2u; // step rows whose sums are in registers at a time; a weight is brought there once for them
 
-// CHUNK: rows of W in a turn, whose code fits the cache for it. SPREAD: invocations that share out a turn's x [TOKENS, CHUNK].
+// CHUNK: rows of W in a turn, which is as much as the cache for instructions holds. SPREAD: invocations that share out a turn's x [TOKENS, CHUNK].
 #ifdef SUBGROUP
 const uint CHUNK = 256u / SUMS;
 const uint SPREAD = WORKGROUP;

@@ -1,14 +1,15 @@
 // y[t, o] = epilogue(Σ_k W[o, k] x[t, k]) on CPU drivers, for any number of rows: an invocation makes a block of ROWS output rows ×
-// TOKENS step rows in registers; nothing passes through shared memory.
+// TOKENS step rows; nothing passes through shared memory.
 //
 // Grid: x = output rows of all segments / (SUBGROUP_SIZE · ROWS), y = step rows / TOKENS. CPU drivers vectorise over the invocations
 // of a subgroup and, inside loops, load for each of them separately even where they read the same: so an x is loaded once per
 // subgroup, each invocation its share, and handed round by subgroupBroadcast with constant indices. Loops are unrolled because
-// every turn blends all sums by the execution mask. WEIGHT_GROUP rows lie interleaved, the two rows of a subgroup's invocations by
-// default, so what it reads next is what follows.
+// every turn blends all sums by the execution mask; a turn of about a thousand products for each invocation is as much as the cache for
+// instructions holds. WEIGHT_GROUP rows lie interleaved, the two rows of a subgroup's invocations by default, so what it reads next is what
+// follows.
 // Memory per output: in · bytes(type) / TOKENS of weights + 4 · in / (ROWS · SUBGROUP_SIZE) of x.
 //
-// Constants: 0 workgroup size (= SUBGROUP_SIZE, ≥ 4) · 1 WEIGHT_GROUP · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments ·
+// Constants: 0 workgroup size (= SUBGROUP_SIZE, 4 to 16) · 1 WEIGHT_GROUP · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments ·
 // 6, 7 the norm's width and eps (bits)
 // Tiers: subgroup.
 #version 450
@@ -28,7 +29,7 @@ layout(constant_id = 7) const uint NORM_EPS = 0;
 
 const bool NORM = (FLAGS & LINEAR_NORM) != 0u, SILU_MUL = (FLAGS & LINEAR_SILU_MUL) != 0u;
 const uint SUMS = ROWS * TOKENS;
-const uint QUADS = SUMS > 128u ? 1u : SUMS > 32u ? 4u : 2u * SCALE_UNITS; // of a row's values in a turn, whose code fits the cache for it
+const uint QUADS = SUMS > 128u ? 1u : SUMS > 32u ? 4u : 2u * SCALE_UNITS; // of each row's values in a turn
 const uint TURN = 4u * QUADS, WEIGHTS = ROWS * QUADS;
 const uint SHARES = TOKENS * TURN / SUBGROUP_SIZE;                   // of a turn's x, row after row, that an invocation loads
 const uint SLOTS = TURN < SUBGROUP_SIZE ? 1u : TURN / SUBGROUP_SIZE; // of them that a row has a part in
@@ -37,12 +38,13 @@ const uint TOGETHER = TOKENS < 2u ? 1u : 2u; // step rows whose sums are in regi
 
 // w[r · QUADS + q] = W[row r, 4 · (quad + q) + 0…3]
 void load_weights(WeightRow rows[ROWS], uint quad, out vec4 w[WEIGHTS]) {
-    const uint UNITS = QUADS / 2u;
-    [[unroll]] for (uint r = 0u; UNITS == 0u && r < ROWS; r++) w[r] = weight_quad(rows[r], quad);
-    [[unroll]] for (uint r = 0u; UNITS > 0u && r < ROWS; r++) {
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        if (QUADS == 1u) {
+            w[r] = weight_quad(rows[r], quad);
+            continue;
+        }
         vec2 scale = weight_scale(rows[r], quad / 2u);
-        [[unroll]] for (uint u = 0u; u < UNITS; u++)
-            weight_load(rows[r], quad / 2u + u, scale, w[r * QUADS + 2u * u], w[r * QUADS + 2u * u + 1u]);
+        [[unroll]] for (uint q = 0u; q < QUADS; q += 2u) weight_load(rows[r], (quad + q) / 2u, scale, w[r * QUADS + q], w[r * QUADS + q + 1u]);
     }
 }
 

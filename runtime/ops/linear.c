@@ -399,7 +399,7 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
     bool operands = takes_operands(op, policy);
     uint32_t splits = 1;
-    if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4)
+    if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4 && policy->subgroup_size <= 16)
         choose_lanes(op, policy, flags, &dispatch);
     else if (operands)
         splits = choose_matrix(op, policy, flags, &push, &dispatch);

@@ -53,9 +53,13 @@ class Figures(program.TinyTest):
 
     def test_composed(self):
         result = self.ok_json("bench", "-m", self.factored, *SMALL, "--only", "compose")
-        figures = {"decode_step_factored": "ms"}
+        figures = {**DEVICE, "decode_step_factored": "ms"}
         for name in ["f16", "q8_0", "q4_0"]:
-            figures.update({f"compose_{name}": "ms", f"decode_step_{name}": "ms", f"break_even_{name}": "tokens"})
+            figures.update({f"compose_{name}": "ms", f"decode_step_{name}": "ms", f"break_even_{name}": "tokens", f"compose_{name}_over_limit": "ratio"})
+            kernels = result["kernels"][f"compose_{name}"]
+            self.assertEqual(["embed_f16", f"pack_{name.split('_')[0]}"], [kernels[0]["kernel"], kernels[-1]["kernel"]])
+            limit = sum(row["gflop_per_s"] * row["ms"] for row in kernels) / result["figures"]["device_multiply_add"]["value"]
+            self.assertAlmostEqual(result["figures"][f"compose_{name}_over_limit"]["value"], result["figures"][f"compose_{name}"]["value"] / limit, places=6)
         self.assertEqual({name: figure["unit"] for name, figure in result["figures"].items()}, figures)
         for name, figure in result["figures"].items():
             self.assertTrue(figure["value"] > 0 or name.startswith("break_even"), name)
