@@ -32,7 +32,7 @@ def main():
     run = lambda *options: json.loads(subprocess.run([args.zsigma, *options, "--json", "--quiet"], check=True, stdout=subprocess.PIPE).stdout)
 
     def rate():
-        options = ["--only", "prefill", "--runs", "2", "--prefill-tokens", str(PREFILL)]
+        options = ["--mode", "factored", "--only", "prefill", "--runs", "2", "--prefill-tokens", str(PREFILL)]
         return run("bench", "-m", args.model, *options)["figures"][f"prefill_{PREFILL}"]["value"]
 
     searches, ratios = [], []

@@ -39,7 +39,7 @@ measure() {
 for ((round = 1; round <= rounds; round++)); do
     measure llama-vulkan node "$folder/llama_cpp.mjs" "$dense" vulkan 1 "$prefill" "$decode"
     measure zsigma-dense "$zsigma" bench -m "$dense" --only prefill,decode --runs 1 --prefill-tokens "$prefill" --decode-tokens "$decode" --json
-    measure zsigma-factored "$zsigma" bench -m "$factored" --only prefill,decode --runs 1 --prefill-tokens "$prefill" --decode-tokens "$decode" --json
+    measure zsigma-factored "$zsigma" bench -m "$factored" --mode factored --only prefill,decode --runs 1 --prefill-tokens "$prefill" --decode-tokens "$decode" --json
     # (Its status is the timeout's: no figure then.)
     measure llama-cpu timeout "${CPU_LIMIT:-120}" node "$folder/llama_cpp.mjs" "$dense" cpu 1 "$prefill" "$decode" || true
 done
