@@ -1,6 +1,12 @@
 #include "ops/record.h"
 
-enum { TILE = 64, TILES_WORKGROUP = 128, LANES_WORKGROUP = 8, LANES_CHUNK = 16, BLOCK_BYTES = 1 << 20 };
+enum {
+    TILE = 64,
+    TILES_WORKGROUP = 128,
+    LANES_WORKGROUP = 8,
+    LANES_CHUNK = 16, // rows of W that a turn of linear_back.comp takes at most; a dispatch takes a multiple
+    BLOCK_BYTES = 1 << 20,
+};
 
 static bool segments_fit(const op_recorder *recorder, const op_linear_back *op) {
     if (op->segment_count == 0 || op->segment_count > OP_MAX_SEGMENTS || op->rows == 0 || op->x_stride % 4 || op->y_stride % 4) {
