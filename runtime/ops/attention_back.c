@@ -42,8 +42,9 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
     uint32_t subgroup_size = share ? recorder->policy.subgroup_size : 0;
     uint32_t together = lanes ? op_lanes_heads(op->heads, op->kv_heads, op->head_dim) : 1;
     uint32_t q_slices = lanes ? 1 : divide_up(op->head_dim, 64), kv_slices = lanes ? 1 : divide_up(op->head_dim, 32);
-    const double pairs = (double)op->rows * op->longest * op->heads * op->head_dim, rows = 4.0 * op->rows * op->heads * op->head_dim;
-    const double positions = 8.0 * op->longest * op->kv_heads * op->head_dim; // bytes of keys and values, as those of rows
+    const double pairs = (double)op->rows * op->longest * op->heads * op->head_dim;
+    // What has to come from memory: a vector per head for each row, and keys with values.
+    const double row_bytes = 4.0 * op->rows * op->heads * op->head_dim, kv_bytes = 8.0 * op->longest * op->kv_heads * op->head_dim;
     op_record(recorder, &(op_dispatch){
                             .key = {.module = share ? SHADER_attention_back_q_lanes : SHADER_attention_back_q,
                                     .subgroup_size = subgroup_size,
@@ -52,7 +53,7 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {op->spans, op->heads / together, q_slices},
-                            .work = {.bytes = 3 * rows + positions, .flops = (6.0 * q_slices + 2.0) * pairs},
+                            .work = {.bytes = 3 * row_bytes + kv_bytes, .flops = (6.0 * q_slices + 2.0) * pairs},
                         });
     gpu_command_barrier(recorder->command);
     op_record(recorder, &(op_dispatch){
@@ -63,6 +64,6 @@ void op_record_attention_back(const op_recorder *recorder, const op_attention_ba
                             .push = &push,
                             .push_size = sizeof push,
                             .groups = {op->spans, op->kv_heads, kv_slices},
-                            .work = {.bytes = 2 * rows + 2 * positions, .flops = 4.0 * (kv_slices + 1.0) * pairs},
+                            .work = {.bytes = 2 * row_bytes + 2 * kv_bytes, .flops = 4.0 * (kv_slices + 1.0) * pairs},
                         });
 }

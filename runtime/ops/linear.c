@@ -164,14 +164,14 @@ uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy) {
 
 /// Step rows of a block when there are few, since an empty place in a block costs as much as a row: one block of up to 8, else of 12 or
 /// 16, whichever leaves fewer empty.
-static uint32_t lanes_tokens(uint32_t rows) {
+static uint32_t few_tokens(uint32_t rows) {
     if (rows <= 8) return power_of_two_up_to(rows, 8);
     return divide_up(rows, 12) * 12 < divide_up(rows, 16) * 16 ? 12 : 16;
 }
 
 /// CPU drivers with subgroups: blocks of 4 output × 16 or 64 step rows; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    const uint32_t tokens = op->decode && !policy->deterministic ? lanes_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
+    const uint32_t tokens = op->decode && !policy->deterministic ? few_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
     const uint32_t rows = tokens > 8 ? 4 : 2;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type),

@@ -99,7 +99,7 @@ static void choose_lanes(const op_linear_back *op, const op_policy *policy, uint
     uint32_t workgroup = subgroup ? policy->subgroup_size : LANES_WORKGROUP;
     matrix_type type = op->segments[0].weight->type;
     uint32_t units = lanes_units(type, workgroup), tokens = subgroup ? op_lanes_tokens(op->rows, policy) : 8;
-    if (tokens > 32 && units == workgroup) tokens = 32;
+    if (tokens > 32 && units == workgroup) tokens = 32; // of 8 columns, whose sums are twice as many
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(type, subgroup),
         .subgroup_size = subgroup ? policy->subgroup_size : 0,
