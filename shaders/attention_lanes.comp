@@ -10,7 +10,7 @@
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP · 3 DECODE · 4 SHARERS (heads / kv_heads, a multiple
 // of GROUP) · 5 SUBGROUP_SIZE (SUBGROUP)
-// Tiers: strict; SUBGROUP. KV_F16: pages of halves; KV_Q8: of bytes.
+// Tiers: strict; SUBGROUP; TOUCH (DECODE): storage. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
 #include "refs.glsl"
 
@@ -29,6 +29,9 @@ const uint STATE = GROUP * VECS; // of the queries of an invocation
 const uint KEYS = 2u; // per rescaling of the sums, and unrolled: scores by a variable index would cost more; in DECODE no lane gets fewer
 const float LOWEST = -3.0e38;
 #include "share.glsl"
+#ifdef TOUCH
+#include "touch.glsl"
+#endif
 #ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #endif
@@ -40,6 +43,23 @@ struct State {
     float sum[GROUP];
     vec4 values[STATE]; // Σ exp(score − maximum) v
 };
+
+#ifdef TOUCH
+const uint KEY_LINES = (HEAD_DIM / KV_WORD + LINE_WORDS - 1u) / LINE_WORDS;
+// Brings near what take_keys is about to read; returns what has to be used.
+uint touch_keys(uint sequence, uint kv_head, uint first, uint readable) {
+    uint touched = 0u;
+    [[unroll]] for (uint j = 0u; j < KEYS; j++) {
+        uint p = min(first + j, readable), at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        uvec2 page = kv_page(sequence, p);
+        for (uint i = 0u; i < 2u * KEY_LINES; i++) {
+            uint values = i < KEY_LINES ? 0u : kv_values(push.kv_heads, HEAD_DIM);
+            touched += touch(page, (at + values) / KV_WORD + i % KEY_LINES * LINE_WORDS);
+        }
+    }
+    return touched;
+}
+#endif
 
 // Takes in keys first … first + KEYS − 1, of which those outside lowest … last do not count (past `readable` that one is read instead).
 void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, uint readable, vec4 q[STATE], inout State state) {
@@ -142,9 +162,18 @@ void main() {
         uint share = ((last + 1u - lowest + WORKGROUP - 1u) / WORKGROUP + KEYS - 1u) / KEYS * KEYS;
         uint first = lowest + id * share;
         uint mine = min(last, first + share - 1u); // below first where this lane has nothing to do
+#ifdef TOUCH
+        uint touched = 0u;
+#endif
         for (uint i = 0u; i < share; i += KEYS) {
+#ifdef TOUCH
+            touched += touch_keys(sequence, kv_head, first + i, last);
+#endif
             if (first + i <= last) take_keys(sequence, kv_head, first + i, lowest, mine, last, q, state);
         }
+#ifdef TOUCH
+        if (touched == 1u && push.q_stride == 0u) state.sum[0] = 0.0; // never
+#endif
     } else {
         uint end = RowRef(push.step.v.rows).v[span.first_row + span.rows - 1u].position;
         // From the first row's lowest key on, in the same steps of KEYS whatever the span: a row's bits do not depend on it.

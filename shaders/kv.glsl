@@ -10,20 +10,23 @@ uint kv_index(uint position, uint kv_heads, uint kv_head, uint head_dim) { retur
 // Elements from a layer's keys to its values.
 uint kv_values(uint kv_heads, uint head_dim) { return KV_PAGE_TOKENS * kv_heads * head_dim; }
 
-// kv_fetch only waits for memory; kv_unpack makes numbers of it.
+// kv_fetch only waits for memory; kv_unpack makes numbers of it. KV_WORD: elements in a word.
 #ifdef KV_F16
+#define KV_WORD 2u
 #define KvBits uvec2
 KvBits kv_fetch(uvec2 page, uint i) { return Word2Ref(page).v[i / 4u]; }
 vec4 kv_unpack(KvBits bits) { return vec4(unpackHalf2x16(bits.x), unpackHalf2x16(bits.y)); }
 void kv_store_pair(uvec2 page, uint i, vec2 value) { UintRef(page).v[i / 2u] = packHalf2x16(value); }
 #elif defined(KV_Q8)
 #include "bytes.glsl"
+#define KV_WORD 4u
 #define KvBits uvec2
 // The scale of a block, in words of its page.
 uint kv_scale(uint i) { return (push.page_base + 2u * kv_values(push.kv_heads, HEAD_DIM)) / 4u + (i - push.page_base) / KV_BLOCK; }
 KvBits kv_fetch(uvec2 page, uint i) { return uvec2(WordRef(page).v[i / 4u], WordRef(page).v[kv_scale(i)]); }
 vec4 kv_unpack(KvBits bits) { return uintBitsToFloat(bits.y) * signed_bytes_to_vec4(bits.x); }
 #else
+#define KV_WORD 1u
 #define KvBits vec4
 KvBits kv_fetch(uvec2 page, uint i) { return ConstVec4Ref(page).v[i / 4u]; }
 vec4 kv_unpack(KvBits bits) { return bits; }

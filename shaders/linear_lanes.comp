@@ -11,11 +11,14 @@
 //
 // Constants: 0 workgroup size (= SUBGROUP_SIZE, 4 to 16) · 1 WEIGHT_GROUP · 2 ROWS · 3 TOKENS · 4 FLAGS (shared.h) · 5 number of segments ·
 // 6, 7 the norm's width and eps (bits)
-// Tiers: subgroup.
+// Tiers: subgroup; TOUCH (a workgroup's rows are a group of interleaved ones): storage.
 #version 450
 #include "refs.glsl"
 #include "weights.glsl"
 #include "linear.glsl"
+#ifdef TOUCH
+#include "touch.glsl"
+#endif
 #extension GL_KHR_shader_subgroup_ballot : require
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
@@ -48,6 +51,30 @@ void load_weights(WeightRow rows[ROWS], uint quad, out vec4 w[WEIGHTS]) {
     }
 }
 
+#ifdef TOUCH
+// The lines of memory that a turn's weights lie in, plane after plane; a turn's invocations touch them all.
+const uint TURN_QUARTERS = QUADS / 2u * WEIGHT_GROUP / 4u; // words of a plane that has a quarter of one for each unit
+const uint LINES_0 = (TURN_QUARTERS * WEIGHT_PLANES.x + LINE_WORDS - 1u) / LINE_WORDS;
+const uint LINES_1 = (TURN_QUARTERS * WEIGHT_PLANES.y + LINE_WORDS - 1u) / LINE_WORDS;
+const uint LINES_2 = (TURN_QUARTERS * WEIGHT_PLANES.z + LINE_WORDS - 1u) / LINE_WORDS;
+const uint TOUCHES = (LINES_0 + LINES_1 + LINES_2 + SUBGROUP_SIZE - 1u) / SUBGROUP_SIZE; // by each invocation
+
+// The first word of line number `line` in the first turn, and how many words further it is there from unit to unit.
+uvec2 line_place(uint s, uint o0, uint line) {
+    const uint lines[3] = uint[](LINES_0, LINES_1, LINES_2);
+    uint units = push.in_units[s], group = weight_place(o0 / WEIGHT_GROUP * WEIGHT_GROUP, units), plane = weight_plane(push.out_rows[s], units);
+    uint before = 0u, start = 0u;
+    uvec2 place = uvec2(0);
+    [[unroll]] for (uint p = 0u; p < 3u; p++) {
+        if (lines[p] != 0u && line >= before)
+            place = uvec2(start + group / 4u * WEIGHT_PLANES[p] + min(line - before, lines[p] - 1u) * LINE_WORDS, WEIGHT_GROUP / 4u * WEIGHT_PLANES[p]);
+        before += lines[p];
+        start += plane / 4u * WEIGHT_PLANES[p];
+    }
+    return place;
+}
+#endif
+
 // sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
 void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     uint units = push.in_units[s];
@@ -62,7 +89,15 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
     float squares[SHARES / SLOTS];
     [[unroll]] for (uint i = 0u; i < SHARES / SLOTS; i++) squares[i] = 0.0;
 
+#ifdef TOUCH
+    uvec2 places[TOUCHES];
+    uint touched = 0u;
+    [[unroll]] for (uint i = 0u; i < TOUCHES; i++) places[i] = line_place(s, o0, i * SUBGROUP_SIZE + gl_SubgroupInvocationID);
+#endif
     for (uint quad = 0u; quad < 2u * units; quad += QUADS) {
+#ifdef TOUCH
+        [[unroll]] for (uint i = 0u; i < TOUCHES; i++) touched += touch(push.weights[s], places[i].x + quad / 2u * places[i].y);
+#endif
         float norm[SLOTS], share[SHARES];
         [[unroll]] for (uint i = 0u; NORM && i < SLOTS; i++)
             norm[i] = FloatRef(push.norm).v[4u * quad + i * SUBGROUP_SIZE + gl_SubgroupInvocationID % PART];
@@ -85,6 +120,9 @@ void accumulate(uint s, uint o0, uint t0, out float sums[SUMS]) {
             }
         }
     }
+#ifdef TOUCH
+    if (touched == 1u && push.rows == 0u) sums[0] = 0.0; // never
+#endif
     if (!NORM) return;
     [[unroll]] for (uint t = 0u; t < TOKENS; t++) {
         float sum = 0.0;

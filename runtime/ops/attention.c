@@ -105,15 +105,17 @@ uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim) {
 }
 
 static void record_lanes(const op_recorder *recorder, const op_attention *op, op_dispatch *dispatch) {
-    static const uint32_t modules[KV_TYPES][2] = {{SHADER_attention_lanes_f32, SHADER_attention_lanes_f32_subgroup},
-                                                  {SHADER_attention_lanes_f16, SHADER_attention_lanes_f16_subgroup},
-                                                  {SHADER_attention_lanes_q8, SHADER_attention_lanes_q8_subgroup}};
+    static const uint32_t modules[KV_TYPES][3] = {
+        {SHADER_attention_lanes_f32, SHADER_attention_lanes_f32_subgroup, SHADER_attention_lanes_f32_touch},
+        {SHADER_attention_lanes_f16, SHADER_attention_lanes_f16_subgroup, SHADER_attention_lanes_f16_touch},
+        {SHADER_attention_lanes_q8, SHADER_attention_lanes_q8_subgroup, SHADER_attention_lanes_q8_touch}};
     const op_policy *policy = &recorder->policy;
     bool decode = op->decode && !policy->deterministic, share = op_lanes_share(policy);
     uint32_t decode_lanes = share ? policy->subgroup_size : LANES_DECODE;
     uint32_t heads = op_lanes_heads(op->heads, op->kv_heads, op->head_dim);
+    const bool touch = share && decode && (policy->tiers & ZS_TIER_STORAGE);
     dispatch->key = (gpu_kernel_key){
-        .module = modules[op->kv][share],
+        .module = modules[op->kv][touch ? 2 : share],
         .subgroup_size = share ? policy->subgroup_size : 0,
         .constant_count = share ? 6 : 5,
         .constants = {decode ? decode_lanes : op_lanes_rows(policy), op->head_dim, heads, decode, op->heads / op->kv_heads,

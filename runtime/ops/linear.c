@@ -113,9 +113,11 @@ static linear_shape shared_shape(const op_linear *op) {
     return (linear_shape){.workgroup = 64, .lanes = 32, .rows = 2, .tokens = power_of_two_up_to(op->rows, 8)};
 }
 
-static uint32_t lanes_module(matrix_type type) {
+/// touch: brings a turn's weights near before it reads them.
+static uint32_t lanes_module(matrix_type type, bool touch) {
     static const uint32_t modules[MATRIX_TYPES] = MODULES_BY_TYPE(linear_lanes, );
-    return modules[type];
+    static const uint32_t touching[MATRIX_TYPES] = MODULES_BY_TYPE(linear_lanes, _touch);
+    return touch ? touching[type] : modules[type];
 }
 
 static uint32_t linear_module(matrix_type type, bool storage) {
@@ -157,27 +159,34 @@ static uint32_t matrix_module(matrix_type type) {
     return modules[type];
 }
 
-uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy) {
+/// Whether blocks of 64 step rows would be an eighth empty at most: an empty place in a block costs as much as a row.
+static bool fills_large_blocks(uint32_t rows) {
     const uint32_t padded = divide_up(rows, 64) * 64;
-    return !policy->deterministic && rows >= LANES_MANY_ROWS && padded - rows <= padded / 8 ? 64 : 16;
+    return padded - rows <= padded / 8;
 }
 
-/// Step rows of a block when there are few, since an empty place in a block costs as much as a row: one block of up to 8, else of 12 or
-/// 16, whichever leaves fewer empty.
+uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy) {
+    return !policy->deterministic && rows >= LANES_MANY_ROWS && fills_large_blocks(rows) ? 64 : 16;
+}
+
+/// Step rows of a block in decode: one block of up to 8, else of 64, 12 or 16, whichever leaves few empty.
 static uint32_t few_tokens(uint32_t rows) {
     if (rows <= 8) return power_of_two_up_to(rows, 8);
+    if (fills_large_blocks(rows)) return 64;
     return divide_up(rows, 12) * 12 < divide_up(rows, 16) * 16 ? 12 : 16;
 }
 
 /// CPU drivers with subgroups: blocks of 4 output × 16 or 64 step rows; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
     const uint32_t tokens = op->decode && !policy->deterministic ? few_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
-    const uint32_t rows = tokens > 8 ? 4 : 2;
+    const uint32_t rows = tokens > 8 ? 4 : 2, group = op->segments[0].weight->group;
+    // Where products are few, weights are waited for; where they are many, the code for it would not fit the cache for instructions.
+    const bool touch = tokens <= 8 && (policy->tiers & ZS_TIER_STORAGE) && rows * policy->subgroup_size == group;
     dispatch->key = (gpu_kernel_key){
-        .module = lanes_module(op->segments[0].weight->type),
+        .module = lanes_module(op->segments[0].weight->type, touch),
         .subgroup_size = policy->subgroup_size,
         .constant_count = 6,
-        .constants = {policy->subgroup_size, op->segments[0].weight->group, rows, tokens, flags, op->segment_count},
+        .constants = {policy->subgroup_size, group, rows, tokens, flags, op->segment_count},
     };
     dispatch->groups[0] = row_groups(op, policy->subgroup_size * rows);
     dispatch->groups[1] = divide_up(op->rows, tokens);
