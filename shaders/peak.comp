@@ -1,12 +1,12 @@
 // What a device can do at most, for bench to hold kernels against; nothing is computed.
 //   READ    bytes: in_ is read once, 16 bytes an invocation at a time, neighbours beside each other; workgroups begin push.apart elements
-//           from each other and go on in steps of push.step
+//           from each other and go on in steps of push.step; TOUCH: which are the workgroup's size
 //   FMA     f32: eight chains of vec4 multiply-adds an invocation, 64 operations a round
 //   MATRIX  matrix units: four chains of multiply-adds a subgroup, f16 into f32, 8 · M · N · K operations a round
 //
 // Grid: x = workgroups, as many as fill the device. Writes nothing, but for sums that never come about.
 // Constants: 0 workgroup size · 1, 2, 3 M, N, K (MATRIX)
-// Tiers: strict; MATRIX: subgroup, half, matrix.
+// Tiers: strict; TOUCH: storage; MATRIX: subgroup, half, matrix.
 #version 450
 #ifdef MATRIX
 #extension GL_KHR_cooperative_matrix : require
@@ -14,6 +14,9 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #endif
 #include "refs.glsl"
+#ifdef TOUCH
+#include "touch.glsl"
+#endif
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 layout(constant_id = 0) const uint WORKGROUP = 64;
@@ -26,8 +29,13 @@ layout(push_constant, std430) uniform Push { PushPeak push; };
 float work() {
     uvec4 all = uvec4(0);
     uint i = gl_WorkGroupID.x * push.apart + gl_LocalInvocationID.x, step = push.step;
-    for (uint turn = 0u; turn < push.count; turn++, i += 4u * step) // four on their way at a time
-        all |= (push.in_.v[i] | push.in_.v[i + step]) | (push.in_.v[i + 2u * step] | push.in_.v[i + 3u * step]);
+    for (uint turn = 0u; turn < push.count; turn++, i += 4u * step) { // four on their way at a time
+#ifdef TOUCH
+        all.x |= touch(push.in_, 4u * (i - gl_LocalInvocationID.x) + LINE_WORDS * gl_LocalInvocationID.x);
+#endif
+        Word4Ref words = Word4Ref(push.in_);
+        all |= (words.v[i] | words.v[i + step]) | (words.v[i + 2u * step] | words.v[i + 3u * step]);
+    }
     return float((all.x | all.y) | (all.z | all.w)); // the buffer holds zeros
 }
 #elif defined(FMA)

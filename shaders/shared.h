@@ -364,7 +364,7 @@ STRUCT(PushLogprobsBack) {
 
 // peak.comp
 STRUCT(PushPeak) {
-    REF(Word4Ref) in_;
+    ADDRESS(Word4Ref) in_;
     REF(FloatRef) out_;
     float factor; // between 0 and 1
     uint count;   // rounds

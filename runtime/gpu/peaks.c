@@ -60,7 +60,10 @@ static zs_status measure(peak_bench *b, const gpu_kernel_key *key, uint32_t coun
 }
 
 static zs_status measure_read(peak_bench *b, double *best, zs_error *error) {
-    const gpu_kernel_key key = {.module = SHADER_peak_read, .constant_count = 1, .constants = {b->workgroup}};
+    const gpu_caps *caps = gpu_device_caps(b->device);
+    const bool touch = caps->cpu && (caps->tiers & ZS_TIER_STORAGE);
+    const gpu_kernel_key key = {
+        .module = touch ? SHADER_peak_read_lanes : SHADER_peak_read, .constant_count = 1, .constants = {b->workgroup}};
     uint32_t turn = 4 * 16 * b->groups * b->workgroup; // bytes that a turn of the kernel's loop reads
     return measure(b, &key, (uint32_t)(b->data.size / turn), false, (gpu_work){.bytes = turn}, best, error);
 }
