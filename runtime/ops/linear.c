@@ -170,7 +170,7 @@ uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy) {
 }
 
 /// Step rows of a block in decode: one block of up to 8, else of 64, 12 or 16, whichever leaves few empty.
-static uint32_t few_tokens(uint32_t rows) {
+static uint32_t decode_tokens(uint32_t rows) {
     if (rows <= 8) return power_of_two_up_to(rows, 8);
     if (fills_large_blocks(rows)) return 64;
     return divide_up(rows, 12) * 12 < divide_up(rows, 16) * 16 ? 12 : 16;
@@ -178,7 +178,7 @@ static uint32_t few_tokens(uint32_t rows) {
 
 /// CPU drivers with subgroups: blocks of 4 output × 16 or 64 step rows; 2 output rows when there are few step rows.
 static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
-    const uint32_t tokens = op->decode && !policy->deterministic ? few_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
+    const uint32_t tokens = op->decode && !policy->deterministic ? decode_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
     const uint32_t rows = tokens > 8 ? 4 : 2, group = op->segments[0].weight->group;
     // Where products are few, weights are waited for; where they are many, the code for it would not fit the cache for instructions.
     const bool touch = tokens <= 8 && (policy->tiers & ZS_TIER_STORAGE) && rows * policy->subgroup_size == group;
