@@ -1,11 +1,7 @@
 // What the linear kernels share: push constants, finding a workgroup's matrix, and the epilogue.
-layout(push_constant, std430) uniform Push { PushLinear push; };
+#include "gate.glsl"
 
-float silu(float x) { return x / (1.0 + exp(-x)); }
-// x/2 (1 + tanh u) = x / (1 + exp(−2u)), u = √(2/π) (x + 0.044715 x³)
-float gelu(float x) { return x / (1.0 + exp(-1.5957691216 * (x + 0.044715 * x * x * x))); }
-// What up is multiplied by; FLAGS as in shared.h.
-float linear_gate(float x, uint flags) { return (flags & LINEAR_GELU) != 0u ? gelu(x) : silu(x); }
+layout(push_constant, std430) uniform Push { PushLinear push; };
 
 // Which matrix a workgroup works on, when each takes `tile` output rows and matrices follow one another: x is its index,
 // y the first output row.
@@ -19,9 +15,6 @@ uvec2 linear_segment(uint group, uint tile, uint segments) {
     }
     return uvec2(s, group * tile);
 }
-
-// 1 / √(mean x² + eps) from a row's Σ x²; `width` and the bits of eps are constants of the kernel.
-float linear_rms(float squares, uint width, uint eps) { return inversesqrt(squares / float(width) + uintBitsToFloat(eps)); }
 
 // Where shares of sums begin in the scratch of operands, in floats: behind what undoes their scaling, on 16 bytes.
 uint matrix_shares(uint undo, uint rows) { return (undo + rows + 3u) / 4u * 4u; }

@@ -5,8 +5,9 @@
 //   STORAGE   in[i] put together again from 16-bit and 8-bit loads
 //   HALF      the product of two small integers in f16
 //   DOT       the product of four signed bytes against what it is made of
+//   CHAIN     the product by one workgroup, the sum by another, which waits for all products; the first takes its time
 //
-// Grid: x = elements / workgroup size. An invocation takes one element. Reads it once (STORAGE: three times), writes one.
+// Grid: x = elements / workgroup size, CHAIN: twice as many. An invocation takes one element. Reads it once (STORAGE: three times), writes one.
 // Constants: 0 workgroup size
 // Tiers: strict, or that of the variant.
 #version 450
@@ -28,6 +29,7 @@
 #endif
 
 layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
+layout(constant_id = 0) const uint WORKGROUP = 64;
 layout(push_constant, std430) uniform Push { PushProbe push; };
 
 #ifdef SUBGROUP
@@ -74,8 +76,37 @@ bool agrees(uint i) {
 bool agrees(uint i) { return true; }
 #endif
 
+#ifdef CHAIN
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer CounterRef { uint v[]; };
+const uint TURNS = 100000u; // more than some drivers let a loop have
+shared uint number, turns;
+
+// Counters behind the results: workgroups that have begun, that have multiplied, and turns of the first one's loop.
+uint count(uint counter, uint more) { return atomicAdd(CounterRef(uvec2(push.out_)).v[push.count + counter], more); }
+
+void main() {
+    uint groups = (push.count + WORKGROUP - 1u) / WORKGROUP;
+    if (gl_LocalInvocationID.x == 0u) {
+        number = count(0u, 1u);
+        if (number == 0u)
+            for (uint turn = 0u; turn < TURNS; turn++) count(2u, 1u);
+        else if (number >= groups)
+            for (uint done = 0u; done < groups;) done = count(1u, 0u);
+        turns = count(2u, 0u);
+    }
+    barrier();
+    memoryBarrierBuffer();
+    uint i = number % groups * WORKGROUP + gl_LocalInvocationID.x;
+    if (i < push.count)
+        push.out_.v[i] = number < groups ? push.in_.v[i] * push.factor : turns == TURNS ? push.out_.v[i] + float(i) : uintBitsToFloat(0x7fc00000u);
+    memoryBarrierBuffer();
+    barrier();
+    if (gl_LocalInvocationID.x == 0u && number < groups) count(1u, 1u);
+}
+#else
 void main() {
     uint i = gl_GlobalInvocationID.x;
     bool agreed = i < push.count && agrees(i);
     if (i < push.count) push.out_.v[i] = agreed ? push.in_.v[i] * push.factor + float(i) : uintBitsToFloat(0x7fc00000u);
 }
+#endif

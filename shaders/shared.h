@@ -104,6 +104,34 @@ STRUCT(PushLinear) {
 #define LINEAR_BIAS 64u // added to the sum; not together with LINEAR_NORM
 #define LINEAR_TWO_X 128u // LINEAR_SILU_MUL whose matrices have an x each
 
+// linear_chain.comp: a matrix, or gate and up, of one of the operations that follow each other; offsets are in the addresses
+STRUCT(ChainPiece) {
+    ADDRESS(WordRef) weights;
+    ADDRESS(WordRef) up_weights; // LINEAR_SILU_MUL: weights are gate's
+    ADDRESS(FloatRef) x;
+    ADDRESS(FloatRef) up_x;
+    ADDRESS(FloatRef) y;
+    ADDRESS(FloatRef) norm; // [in], zero up to the padded width; a single 1 without LINEAR_NORM
+    // in workgroups for a single block of step rows
+    uint first;  // those of the pieces before it
+    uint before; // those of the stage before its own, which have to be done; 0: there is none
+    uint last;   // of the last stage: all of its; else 0
+    uint stage;
+    uint out_rows;
+    uint in_units; // padded inner dimension / 8
+    uint x_stride;
+    uint y_stride;
+    uint scale_offset;
+    uint flags; // LINEAR_SCALE, LINEAR_RESIDUAL, LINEAR_SILU_MUL, LINEAR_NORM
+} END(ChainPiece)
+STRUCT(PushLinearChain) {
+    ADDRESS(PieceRef) table; // [pieces], by the numbers of their workgroups
+    ADDRESS(CounterRef) counters; // [stages + 1]
+    REF(StepRef) step;
+    uint pieces;
+    uint rows;
+} END(PushLinearChain)
+
 // half_rows.comp: rows of f32 as matmul_matrix.comp takes them in place of x, with undo behind them
 STRUCT(PushHalfRows) {
     REF(ConstVec4Ref) x;
@@ -414,6 +442,8 @@ static_assert(sizeof(Step) == 48, "matches GLSL");
 static_assert(sizeof(Sampler) == 64, "matches GLSL");
 static_assert(sizeof(Sampled) == 16, "matches GLSL");
 static_assert(sizeof(PushLinear) == 128, "matches GLSL");
+static_assert(sizeof(ChainPiece) == 88, "matches GLSL");
+static_assert(sizeof(PushLinearChain) == 32, "matches GLSL");
 static_assert(sizeof(PushHalfRows) == 48, "matches GLSL");
 static_assert(sizeof(PushRmsNorm) == 56, "matches GLSL");
 static_assert(sizeof(PushLayerNorm) == 48, "matches GLSL");

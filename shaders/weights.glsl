@@ -247,21 +247,23 @@ vec4 weight_quad(WeightRow r, uint quad) {
 }
 #endif
 
-// Quarters of a word that a unit takes in each plane; 0: there is none, or it takes less.
+// 32nds of a word that a unit takes in each plane; planes of less are left out.
 #if defined(WEIGHT_F32)
-#define WEIGHT_PLANES uvec3(32, 0, 0)
+#define WEIGHT_PLANES uvec4(256, 0, 0, 0)
 #elif defined(WEIGHT_F16) || defined(WEIGHT_BF16)
-#define WEIGHT_PLANES uvec3(16, 0, 0)
+#define WEIGHT_PLANES uvec4(128, 0, 0, 0)
 #elif defined(WEIGHT_Q8)
-#define WEIGHT_PLANES uvec3(8, 0, 0)
-#elif defined(WEIGHT_Q4) || defined(WEIGHT_Q5K)
-#define WEIGHT_PLANES uvec3(4, 1, 0)
+#define WEIGHT_PLANES uvec4(64, 4, 0, 0)
+#elif defined(WEIGHT_Q4)
+#define WEIGHT_PLANES uvec4(32, 8, 0, 0)
 #elif defined(WEIGHT_Q5)
-#define WEIGHT_PLANES uvec3(4, 1, 1)
+#define WEIGHT_PLANES uvec4(32, 8, 8, 0)
+#elif defined(WEIGHT_Q4K)
+#define WEIGHT_PLANES uvec4(32, 4, 1, 0)
+#elif defined(WEIGHT_Q5K)
+#define WEIGHT_PLANES uvec4(32, 8, 4, 1)
 #elif defined(WEIGHT_Q6)
-#define WEIGHT_PLANES uvec3(4, 2, 0)
-#else
-#define WEIGHT_PLANES uvec3(4, 0, 0)
+#define WEIGHT_PLANES uvec4(32, 16, 4, 0)
 #endif
 
 struct WeightBits {

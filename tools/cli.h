@@ -10,7 +10,7 @@
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 /// What --tier takes, from the lowest; each but the first is a bit of zs_tier, in order.
-#define CLI_TIERS "strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2"
+#define CLI_TIERS "strict", "subgroup", "storage", "half", "dot", "matrix", "matrix2", "chain"
 
 typedef enum cli_kind { CLI_FLAG, CLI_STRING, CLI_UINT, CLI_COUNT /* from 1 on */, CLI_FLOAT, CLI_LIST } cli_kind;
 

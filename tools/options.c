@@ -20,7 +20,7 @@ static option_list collect(const cli_command *command) {
     cli_common *c = command->common;
     const cli_option common[] = {
         {"device", 0, CLI_STRING, &c->device, "NAME", "part of a device's name, its index or UUID (see zsigma devices)"},
-        {"tier", 0, CLI_STRING, &c->tier, "TIER", "highest tier to use: strict, subgroup, storage, half, dot, matrix, matrix2"},
+        {"tier", 0, CLI_STRING, &c->tier, "TIER", "highest tier to use: strict, subgroup, storage, half, dot, matrix, matrix2, chain"},
         {"precision", 0, CLI_STRING, &c->precision, "P", "exact (f32) or fast (f16 where it is safe); default: fast on GPUs"},
         {"mode", 0, CLI_STRING, &c->mode, "MODE", "auto (default), factored, composed[:f16|q8_0|q4_0], or dense"},
         {"ctx", 0, CLI_COUNT, &c->ctx, "N", "context in tokens; default: the model's, at most 4096; train: at most what its lines take"},

@@ -180,7 +180,7 @@ static void fill_info(zs_engine *e) {
         .kv_bytes = e->pool.page_bytes * e->pool.page_count,
         .workspace_bytes = model_workspace_bytes(e->running, &w),
         .composed_bytes = e->composer ? model_composer_bytes(e->model, composed_types[p->composed].type, w.fast, NULL) : 0,
-        .decode_dispatches_per_layer = model_layer_dispatches(e->running),
+        .decode_dispatches_per_layer = model_layer_dispatches(e->running, e->workspace),
     };
 }
 

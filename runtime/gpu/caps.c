@@ -170,6 +170,7 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
         f->matrix2.cooperativeMatrixPerElementOperations)
         tiers |= ZS_TIER_MATRIX2;
 #endif
+    if (physical->info.type == ZS_DEVICE_CPU && (tiers & ZS_TIER_SUBGROUP) && (tiers & ZS_TIER_STORAGE)) tiers |= ZS_TIER_CHAIN;
     return tiers;
 }
 
@@ -178,6 +179,7 @@ uint32_t gpu_tiers_mask(uint32_t offered, uint32_t disable) {
     if (!(tiers & ZS_TIER_STORAGE)) tiers &= ~(uint32_t)ZS_TIER_HALF;
     if (!(tiers & ZS_TIER_HALF) || !(tiers & ZS_TIER_SUBGROUP)) tiers &= ~(uint32_t)ZS_TIER_MATRIX;
     if (!(tiers & ZS_TIER_MATRIX)) tiers &= ~(uint32_t)ZS_TIER_MATRIX2;
+    if (!(tiers & ZS_TIER_SUBGROUP) || !(tiers & ZS_TIER_STORAGE)) tiers &= ~(uint32_t)ZS_TIER_CHAIN;
     return tiers;
 }
 

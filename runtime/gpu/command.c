@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROFILE_QUERIES = 1024 };
+enum { PROFILE_QUERIES = 1024, CONSTANTS_BYTES = 64 << 10, CONSTANTS_ALIGNMENT = 16 };
 static const double part_ns = 100e6;            // a part is closed when its estimate passes this
 static const double dispatch_ns = 5e3;          // what a dispatch takes besides its bytes and operations
 static const double copy_ns_per_byte = 1 / 5.0; // 5 GB/s: a slow bus, so that copies stay bounded anywhere
@@ -22,12 +22,20 @@ typedef struct command_part {
     double other_ns; // estimate of copies, fills and fixed costs
 } command_part;
 
+/// A piece of memory that gpu_command_constants hands out from its beginning on.
+typedef struct command_constants {
+    gpu_buffer buffer;
+    uint64_t used;
+} command_constants;
+
 struct gpu_command {
     zs_device *device;
     const char *name;
     VkCommandPool pool;
     command_part *parts; // made ones, of which part_count are in use
     size_t part_count, made_count;
+    command_constants *constants; // [constants_count], filled one after another
+    size_t constants_count;
     bool recording, recorded;
     bool profiling, profile_next;  // of what is recorded, and of what will be
     uint32_t share, shares, asked; // dispatches have no workgroups, and only those of the share are recorded; shares 0: off
@@ -84,6 +92,8 @@ void gpu_command_destroy(gpu_command **command) {
     for (size_t i = 0; i < c->made_count && idle; i++)
         if (c->parts[i].queries) device->vk.vkDestroyQueryPool(device->handle, c->parts[i].queries, NULL);
     if (idle) device->vk.vkDestroyCommandPool(device->handle, c->pool, NULL);
+    for (size_t i = 0; i < c->constants_count && idle; i++) gpu_buffer_destroy(device, &c->constants[i].buffer);
+    free(c->constants);
     free(c->parts);
     free(c->times);
     free(c);
@@ -305,6 +315,7 @@ zs_status gpu_command_begin(gpu_command *command, zs_error *error) {
     if (result) return gpu_device_fail(device, result, error, command->name);
     command->profiling = command->profile_next;
     command->part_count = 0;
+    for (size_t i = 0; i < command->constants_count; i++) command->constants[i].used = 0;
     command->dispatch_count = 0;
     command->error = (zs_error){0};
     command->label = NULL;
@@ -415,6 +426,39 @@ void gpu_command_label(gpu_command *command, const char *label) {
     close_label(command);
     command->label = label;
     open_label(command);
+}
+
+/// Memory with room for `size` bytes: one that is there, or another.
+static command_constants *constants_for(gpu_command *command, uint64_t size, zs_error *error) {
+    for (size_t i = 0; i < command->constants_count; i++)
+        if (size <= command->constants[i].buffer.size - command->constants[i].used) return &command->constants[i];
+    command_constants *grown = realloc(command->constants, (command->constants_count + 1) * sizeof *grown);
+    if (!grown) {
+        zs_error_set(error, ZS_ERROR_MEMORY, "out of memory for command %s", command->name);
+        return NULL;
+    }
+    command->constants = grown;
+    command_constants *made = &grown[command->constants_count];
+    *made = (command_constants){0};
+    uint64_t bytes = size > CONSTANTS_BYTES ? size : CONSTANTS_BYTES;
+    if (gpu_buffer_create(command->device, GPU_MEMORY_SHARED, bytes, false, "constants", &made->buffer, error)) return NULL;
+    command->constants_count++;
+    return made;
+}
+
+uint64_t gpu_command_constants(gpu_command *command, const void *data, uint64_t size) {
+    zs_error error = {0};
+    if (failed(command)) return 0;
+    command_constants *constants = constants_for(command, size, &error);
+    if (!constants) {
+        gpu_command_fail(command, &error);
+        return 0;
+    }
+    uint64_t at = constants->used;
+    memcpy((char *)constants->buffer.mapped + at, data, size);
+    uint64_t end = (at + size + CONSTANTS_ALIGNMENT - 1) / CONSTANTS_ALIGNMENT * CONSTANTS_ALIGNMENT;
+    constants->used = end < constants->buffer.size ? end : constants->buffer.size;
+    return constants->buffer.address + at;
 }
 
 zs_status gpu_command_end(gpu_command *command, zs_error *error) {

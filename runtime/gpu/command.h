@@ -41,6 +41,10 @@ void gpu_command_fail(gpu_command *command, const zs_error *error);
 zs_device *gpu_command_device(const gpu_command *command);
 uint32_t gpu_command_dispatch_count(const gpu_command *command);
 
+/// Memory for what dispatches read besides their push constants, and may write: a copy of `data` that lasts until the next begin and keeps
+/// what they write. Its device address, on 16 bytes; 0 after a failure, which is kept.
+uint64_t gpu_command_constants(gpu_command *command, const void *data, uint64_t size);
+
 /// Ends recording. A recorded failure is returned here.
 zs_status gpu_command_end(gpu_command *command, zs_error *error);
 /// Submits; *value is the timeline value that is reached when all of it is done. Submits run in order, each after the one before.

@@ -193,7 +193,8 @@ static zs_status read_params(zs_device *device, const zs_device_params *params, 
 static void apply_limits(zs_device *device, const zs_device_params *params) {
     gpu_caps *caps = &device->caps;
     *caps = device->physical.caps;
-    caps->tiers = gpu_tiers_mask(caps->tiers, params->disable);
+    // What a loop may be is known by testing alone.
+    caps->tiers = gpu_tiers_mask(caps->tiers, params->disable | (params->skip_self_test ? (uint32_t)ZS_TIER_CHAIN : 0));
     if (params->block_limit && params->block_limit < caps->max_allocation) caps->max_allocation = params->block_limit;
     if (params->memory_limit && params->memory_limit < caps->memory_bytes) caps->memory_bytes = params->memory_limit;
     device->timeout_ms = params->timeout_ms ? params->timeout_ms : caps->cpu ? CPU_TIMEOUT_MS : TIMEOUT_MS;

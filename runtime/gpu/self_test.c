@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROBE_COUNT = 1000, PROBE_WORKGROUP = 64 };
+enum { PROBE_COUNT = 1000, PROBE_WORKGROUP = 64, PROBE_COUNTERS = 3 };
 static const char extension[] = "selftest";
 static const uint32_t strict_bit = 1u << 31; // stands for the baseline beside the ZS_TIER_* bits
 
@@ -23,6 +23,7 @@ static const struct {
     {SHADER_probe_storage, ZS_TIER_STORAGE, "storage"},
     {SHADER_probe_half, ZS_TIER_HALF, "half"},
     {SHADER_probe_dot, ZS_TIER_DOT, "dot"},
+    {SHADER_probe_chain, ZS_TIER_CHAIN, "chain"},
 };
 enum { TEST_COUNT = sizeof tests / sizeof tests[0] };
 
@@ -48,7 +49,8 @@ static zs_status run_probe(zs_device *device, uint32_t module, gpu_command *comm
     if (!status) status = gpu_command_begin(command, error);
     if (status) return status;
     PushProbe push = {.in_ = in->address, .out_ = out->address, .factor = 3, .count = PROBE_COUNT};
-    gpu_command_dispatch(command, kernel, &push, sizeof push, (PROBE_COUNT + PROBE_WORKGROUP - 1) / PROBE_WORKGROUP, 1, 1,
+    uint32_t groups = (PROBE_COUNT + PROBE_WORKGROUP - 1) / PROBE_WORKGROUP;
+    gpu_command_dispatch(command, kernel, &push, sizeof push, module == SHADER_probe_chain ? 2 * groups : groups, 1, 1,
                          (gpu_work){.bytes = 8 * PROBE_COUNT, .flops = 2 * PROBE_COUNT});
     status = gpu_command_end(command, error);
     if (!status) status = gpu_command_submit(command, &value, error);
@@ -70,7 +72,8 @@ static zs_status run_tests(zs_device *device, verdict *found, zs_error *error) {
     gpu_command *command = NULL;
     zs_status status = gpu_buffer_create(device, GPU_MEMORY_SHARED, PROBE_COUNT * sizeof(float), false, "self-test input", &in, error);
     if (!status)
-        status = gpu_buffer_create(device, GPU_MEMORY_READBACK, PROBE_COUNT * sizeof(float), true, "self-test output", &out, error);
+        status = gpu_buffer_create(device, GPU_MEMORY_READBACK, (PROBE_COUNT + PROBE_COUNTERS) * sizeof(float), true, "self-test output",
+                                   &out, error);
     if (!status) status = gpu_command_create(device, "self-test", &command, error);
     for (uint32_t i = 0; i < PROBE_COUNT && !status; i++) ((float *)in.mapped)[i] = (float)(i % 97) - 48;
     found->tested = found->passed = strict_bit | device->caps.tiers;

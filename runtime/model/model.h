@@ -127,8 +127,8 @@ uint32_t model_span_rows(const model_workspace *workspace, const zs_model *model
 /// Records embedding, all layers and, when logit_count > 0, final norm and head. Logits f32 [logit_count, vocab] are
 /// left in the workspace until the next step.
 void model_record(const zs_model *model, model_workspace *workspace, gpu_command *command, const model_step *step);
-/// Dispatches that model_record puts into one layer.
-uint32_t model_layer_dispatches(const zs_model *model);
+/// Dispatches that model_record puts into one layer for a decode step of one row.
+uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace);
 
 /// Records sampling from the logits of the step just recorded: samplers is the device address of Sampler[sequences],
 /// results of Sampled[sequences · SAMPLED_RING]. With advance, rows[logit row] becomes the next step's row: its token the

@@ -18,6 +18,7 @@ typedef struct recording {
     model_workspace *workspace;
     const model_step *step;
     op_recorder ops;
+    op_chain chain; // linear operations that are not recorded yet, so that what follows on them can go along
 } recording;
 
 static void barrier(const recording *r) { gpu_command_barrier(r->ops.command); }
@@ -53,8 +54,21 @@ static void record_post_norm(const recording *r, const group *g, const activatio
     barrier(r);
 }
 
-static void record_group(const recording *r, const group *g) {
-    uint32_t a_offsets[OP_MAX_SEGMENTS];
+/// Records the linear operations that wait, before anything else is.
+static void flush(recording *r) {
+    op_record_chain(&r->ops, &r->chain);
+    r->chain.count = 0;
+}
+
+static void add_linear(recording *r, const op_linear *op, const char *label, uint32_t stage) {
+    op_chain *chain = &r->chain;
+    chain->ops[chain->count] = *op;
+    chain->labels[chain->count] = label;
+    chain->stages[chain->count++] = stage;
+}
+
+static void record_group(recording *r, const group *g) {
+    uint32_t a_offsets[OP_MAX_SEGMENTS], stage = r->chain.count ? r->chain.stages[r->chain.count - 1] + 1 : 0;
     group_offsets(g->weights, g->count, a_offsets);
 
     const activation *y = g->post_norm ? &r->workspace->activations[ACTIVATION_ADDED] : g->y;
@@ -67,14 +81,12 @@ static void record_group(const recording *r, const group *g) {
     u.silu_mul = dense.silu_mul = g->silu_mul;
     u.gelu = dense.gelu = r->model->config.gelu;
     group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
-    gpu_command_label(r->ops.command, g->v_label);
-    op_record_linear_mixed(&r->ops, &v);
-    if (v.segment_count) barrier(r);
-    gpu_command_label(r->ops.command, g->u_label);
-    op_record_linear_mixed(&r->ops, &u);
-    op_record_linear_mixed(&r->ops, &dense);
-    barrier(r);
-    if (g->post_norm) record_post_norm(r, g, y);
+    add_linear(r, &v, g->v_label, stage);
+    add_linear(r, &u, g->u_label, stage + 1);
+    add_linear(r, &dense, g->u_label, stage + 1);
+    if (!g->post_norm) return;
+    flush(r);
+    record_post_norm(r, g, y);
 }
 
 /// q[T, h, head_dim] and k[T, kv_heads, head_dim], each head normed by itself, in place.
@@ -102,11 +114,12 @@ static void record_head_norms(const recording *r, const model_layer *layer) {
 }
 
 /// attended[T, h · head_dim] from qkv, with the rows' keys and values written to their pages.
-static void record_attention(const recording *r, uint32_t layer) {
+static void record_attention(recording *r, uint32_t layer) {
     const model_config *c = &r->model->config;
     const model_workspace *w = r->workspace;
     const activation *qkv = &w->activations[ACTIVATION_QKV], *out = &w->activations[ACTIVATION_ATTENDED];
     const bool windowed = model_layer_has_window(c, layer);
+    flush(r);
     if (c->head_norms) record_head_norms(r, &r->model->layers[layer]);
     gpu_command_label(r->ops.command, "rope kv");
     op_record_rope_kv(&r->ops, &(op_rope_kv){
@@ -160,7 +173,7 @@ static void record_attention(const recording *r, uint32_t layer) {
     barrier(r);
 }
 
-static void record_layer(const recording *r, uint32_t index) {
+static void record_layer(recording *r, uint32_t index) {
     const model_layer *layer = &r->model->layers[index];
     const activation *act = r->workspace->activations;
 
@@ -280,6 +293,7 @@ void model_record(const zs_model *model, model_workspace *workspace, gpu_command
                             });
     barrier(&r);
     for (uint32_t i = 0; i < model->config.layers; i++) record_layer(&r, i);
+    flush(&r);
     if (step->logit_count) record_head(&r);
 }
 
@@ -325,26 +339,37 @@ uint64_t model_page_bytes(const zs_model *model, kv_type kv) {
     return c->layers * kv_page_bytes(kv, c->kv_heads, c->head_dim);
 }
 
-static uint32_t dispatches_by_type(const op_linear *op) {
-    uint32_t dispatches = 0;
-    for (uint32_t s = 0; s < op->segment_count;) {
-        op_linear part = op_linear_next_type(op, &s);
-        dispatches += op_linear_dispatches(&part);
+static void add_group(op_chain *chain, const model_weight *weights, uint32_t count, bool silu_mul) {
+    uint32_t a_offsets[OP_MAX_SEGMENTS], stage = chain->count;
+    op_linear v = {.rows = 1, .decode = true}, u = {.rows = 1, .decode = true, .silu_mul = silu_mul}, dense = u;
+    group_offsets(weights, count, a_offsets);
+    group_segments(weights, count, a_offsets, NULL, &v, &u, &dense);
+    const op_linear ops[] = {v, u, dense};
+    for (uint32_t i = 0; i < 3; i++) {
+        chain->ops[chain->count] = ops[i];
+        chain->stages[chain->count++] = stage + (i > 0);
     }
+}
+
+/// Of linear operations that nothing else comes between.
+static uint32_t finish_chain(const op_policy *policy, op_chain *chain) {
+    uint32_t dispatches = op_chain_dispatches(policy, chain);
+    chain->count = 0;
     return dispatches;
 }
 
-static uint32_t group_dispatches(const model_weight *weights, uint32_t count, bool silu_mul) {
-    uint32_t a_offsets[OP_MAX_SEGMENTS];
-    op_linear v = {0}, u = {.silu_mul = silu_mul}, dense = {.silu_mul = silu_mul};
-    group_offsets(weights, count, a_offsets);
-    group_segments(weights, count, a_offsets, NULL, &v, &u, &dense);
-    return dispatches_by_type(&v) + dispatches_by_type(&u) + dispatches_by_type(&dense);
-}
-
-uint32_t model_layer_dispatches(const zs_model *model) {
+uint32_t model_layer_dispatches(const zs_model *model, const model_workspace *workspace) {
     const model_weight *w = model->layers[0].weights;
-    uint32_t norms = (model->config.head_norms ? 2u : 0u) + (model->config.post_norms ? 2u : 0u);
-    return 2 + norms + group_dispatches(&w[MODEL_Q], 3, false) + group_dispatches(&w[MODEL_O], 1, false) +
-           group_dispatches(&w[MODEL_GATE], 2, true) + group_dispatches(&w[MODEL_DOWN], 1, false);
+    const op_policy *policy = &workspace->policy;
+    const bool post_norms = model->config.post_norms;
+    op_chain chain = {0};
+    uint32_t dispatches = 2u + (model->config.head_norms ? 2u : 0u) + (post_norms ? 2u : 0u);
+    // From one attention to the next.
+    add_group(&chain, &w[MODEL_O], 1, false);
+    if (post_norms) dispatches += finish_chain(policy, &chain);
+    add_group(&chain, &w[MODEL_GATE], 2, true);
+    add_group(&chain, &w[MODEL_DOWN], 1, false);
+    if (post_norms) dispatches += finish_chain(policy, &chain);
+    add_group(&chain, &w[MODEL_Q], 3, false);
+    return dispatches + finish_chain(policy, &chain);
 }

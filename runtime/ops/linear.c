@@ -77,7 +77,7 @@ static PushLinear push_of(const op_linear *op) {
     return push;
 }
 
-static gpu_work work_of(const op_linear *op) {
+gpu_work op_linear_work(const op_linear *op) {
     gpu_work work = {0};
     for (uint32_t s = 0; s < op->segment_count; s++) {
         const matrix *w = op->segments[s].weight;
@@ -176,20 +176,26 @@ static uint32_t decode_tokens(uint32_t rows) {
     return divide_up(rows, 12) * 12 < divide_up(rows, 16) * 16 ? 12 : 16;
 }
 
-/// CPU drivers with subgroups: blocks of 4 output × 16 or 64 step rows; 2 output rows when there are few step rows.
-static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+/// Blocks of 4 output × 16 or 64 step rows; 2 output rows when there are few step rows.
+op_lanes op_lanes_block(const op_linear *op, const op_policy *policy) {
     const uint32_t tokens = op->decode && !policy->deterministic ? decode_tokens(op->rows) : op_lanes_tokens(op->rows, policy);
-    const uint32_t rows = tokens > 8 ? 4 : 2, group = op->segments[0].weight->group;
-    // Where products are few, weights are waited for; where they are many, the code for it would not fit the cache for instructions.
-    const bool touch = tokens <= 8 && (policy->tiers & ZS_TIER_STORAGE) && rows * policy->subgroup_size == group;
+    return (op_lanes){.rows = tokens > 8 ? 4 : 2, .tokens = tokens};
+}
+
+/// CPU drivers with subgroups.
+static void choose_lanes(const op_linear *op, const op_policy *policy, uint32_t flags, op_dispatch *dispatch) {
+    const op_lanes block = op_lanes_block(op, policy);
+    const uint32_t group = op->segments[0].weight->group;
+    // Where products are few, weights are waited for.
+    const bool touch = (policy->tiers & ZS_TIER_STORAGE) && block.rows * policy->subgroup_size % group == 0;
     dispatch->key = (gpu_kernel_key){
         .module = lanes_module(op->segments[0].weight->type, touch),
         .subgroup_size = policy->subgroup_size,
         .constant_count = 6,
-        .constants = {policy->subgroup_size, group, rows, tokens, flags, op->segment_count},
+        .constants = {policy->subgroup_size, group, block.rows, block.tokens, flags, op->segment_count},
     };
-    dispatch->groups[0] = row_groups(op, policy->subgroup_size * rows);
-    dispatch->groups[1] = divide_up(op->rows, tokens);
+    dispatch->groups[0] = row_groups(op, policy->subgroup_size * block.rows);
+    dispatch->groups[1] = divide_up(op->rows, block.tokens);
 }
 
 /// GPUs, many rows: 64 × 64 tiles through shared memory.
@@ -224,8 +230,7 @@ uint64_t op_linear_back_operands(const op_policy *policy, uint32_t rows, uint32_
 
 static uint32_t operand_width(const op_linear *op) { return op->norm ? op->segments[0].weight->padded : op->x_stride; }
 
-/// The constants of a norm, behind all others.
-static void add_norm(uint32_t width, float eps, gpu_kernel_key *key) {
+void op_add_norm(gpu_kernel_key *key, uint32_t width, float eps) {
     key->constants[key->constant_count++] = width;
     memcpy(&key->constants[key->constant_count++], &eps, sizeof eps);
 }
@@ -246,7 +251,7 @@ void op_record_half_rows(const op_recorder *recorder, const op_half_rows *op) {
         .groups = {op->rows, 1, 1},
         .work = {.bytes = 10.0 * op->rows * op->width},
     };
-    if (op->norm) add_norm(op->norm_width, op->norm_eps, &dispatch.key);
+    if (op->norm) op_add_norm(&dispatch.key, op->norm_width, op->norm_eps);
     op_record(recorder, &dispatch);
     gpu_command_barrier(recorder->command);
 }
@@ -405,7 +410,7 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
     uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
                      (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0) | (op->bias ? LINEAR_BIAS : 0);
     PushLinear push = push_of(op);
-    op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = work_of(op)};
+    op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = op_linear_work(op)};
     bool operands = takes_operands(op, policy);
     uint32_t splits = 1;
     if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4 && policy->subgroup_size <= 16)
@@ -418,7 +423,7 @@ static void record_whole(const op_recorder *recorder, const op_linear *op) {
         choose_matvec(op, policy, flags, &dispatch);
     else
         choose_linear(op, policy, flags, &dispatch);
-    if (op->norm && !operands) add_norm(op->norm_width, op->norm_eps, &dispatch.key);
+    if (op->norm && !operands) op_add_norm(&dispatch.key, op->norm_width, op->norm_eps);
     op_record(recorder, &dispatch);
     if (splits > 1) record_combine(recorder, op, flags, splits, &push);
 }

@@ -36,6 +36,11 @@ static inline bool op_lanes_share(const op_policy *policy) {
 }
 /// Step rows of a block of the linear kernels there when there are many: 64, or 16 where those would be more than an eighth empty.
 uint32_t op_lanes_tokens(uint32_t rows, const op_policy *policy);
+/// How many output and step rows an invocation takes of a linear operation there.
+typedef struct op_lanes {
+    uint32_t rows, tokens;
+} op_lanes;
+op_lanes op_lanes_block(const op_linear *op, const op_policy *policy);
 /// Heads that a workgroup of attention takes on a CPU: as many of those that share a KV head as its registers and the cache hold.
 uint32_t op_lanes_heads(uint32_t heads, uint32_t kv_heads, uint32_t head_dim);
 /// Workgroups for a row of columns, of which an invocation takes every so-many-th: on a CPU, where starting one costs as much as a hundred
@@ -56,6 +61,10 @@ static inline bool op_half_rows_suit(const op_segment *segments, uint32_t count)
         if (segments[s].x_offset % 8) return false;
     return true;
 }
+/// What its weights and activations take to read and write, and its products.
+gpu_work op_linear_work(const op_linear *op);
+/// The constants of a norm, behind all others.
+void op_add_norm(gpu_kernel_key *key, uint32_t width, float eps);
 /// With a barrier before it, and behind it.
 void op_record_half_rows(const op_recorder *recorder, const op_half_rows *op);
 /// A kernel of matmul_matrix.comp; `shape` divides (op_matrix_divides).

@@ -7,6 +7,7 @@
 void cases_pack(harness *h);
 void cases_linear(harness *h);
 void cases_linear_rows(harness *h);
+void cases_chain(harness *h);
 void cases_linear_back(harness *h);
 void cases_scale(harness *h);
 void cases_silu_mul(harness *h);

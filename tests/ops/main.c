@@ -15,6 +15,7 @@ static const struct {
     {"pack", cases_pack},
     {"linear", cases_linear},
     {"linear_rows", cases_linear_rows},
+    {"chain", cases_chain},
     {"rms_norm", cases_rms_norm},
     {"layer_norm", cases_layer_norm},
     {"gelu", cases_gelu},

@@ -86,7 +86,8 @@ typedef enum zs_tier {
     ZS_TIER_DOT = 1 << 3,      // integer dot product, accelerated but on CPU devices
     ZS_TIER_MATRIX = 1 << 4,   // VK_KHR_cooperative_matrix
     ZS_TIER_MATRIX2 = 1 << 5,  // VK_NV_cooperative_matrix2
-    ZS_TIER_ALL = (1 << 6) - 1,
+    ZS_TIER_CHAIN = 1 << 6,    // CPU devices: workgroups that have begun go on, and may wait for others in a loop of any length
+    ZS_TIER_ALL = (1 << 7) - 1,
 } zs_tier;
 
 typedef enum zs_device_type { ZS_DEVICE_DISCRETE, ZS_DEVICE_INTEGRATED, ZS_DEVICE_VIRTUAL, ZS_DEVICE_CPU, ZS_DEVICE_OTHER } zs_device_type;
