@@ -77,7 +77,7 @@ class Tiers(program.TinyTest):
     def test_every_tier_gives_the_same_answer(self):
         by = ["score", "-m", self.factored, "--prompt", "the man", "--answer", " is on the list", "--precision", "exact", "--tier"]
         strict = self.ok_json(*by, "strict")
-        for tier in ["subgroup", "storage", "half", "dot", "matrix", "matrix2"]:
+        for tier in ["subgroup", "storage", "half", "dot", "matrix", "matrix2", "chain"]:
             for a, b in zip(strict["logprobs"], self.ok_json(*by, tier)["logprobs"]):
                 self.assertAlmostEqual(a, b, delta=1e-3)
 

@@ -64,7 +64,7 @@ class WrongUse(program.ProgramTest):
             (["-n"], "-n needs a value (N)"),
             (["-n", "-3"], "-n -3: a whole number from 1"),
             (["--json=yes"], "--json takes no value"),
-            (["--tier", "high"], "--tier high: one of strict, subgroup, storage, half, dot, matrix, matrix2 is expected"),
+            (["--tier", "high"], "--tier high: one of strict, subgroup, storage, half, dot, matrix, matrix2, chain is expected"),
             (["--precision", "low"], "--precision low: one of exact, fast is expected"),
             (["--kv", "f8"], "--kv f8: one of f32, f16, q8_0 is expected"),
             (["--mode", "fancy"], "--mode fancy: one of auto, factored, composed, composed:f16, composed:q8_0, composed:q4_0, dense is expected"),
