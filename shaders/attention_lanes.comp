@@ -10,7 +10,7 @@
 //
 // Constants: 0 workgroup size · 1 HEAD_DIM (a multiple of 4) · 2 GROUP · 3 DECODE · 4 SHARERS (heads / kv_heads, a multiple
 // of GROUP) · 5 SUBGROUP_SIZE (SUBGROUP)
-// Tiers: strict; SUBGROUP; TOUCH (DECODE): storage. KV_F16: pages of halves; KV_Q8: of bytes.
+// Tiers: strict; SUBGROUP; TOUCH: storage. KV_F16: pages of halves; KV_Q8: of bytes.
 #version 450
 #include "refs.glsl"
 
@@ -22,6 +22,10 @@ layout(constant_id = 3) const bool DECODE = false;
 layout(constant_id = 4) const uint SHARERS = 1;
 layout(constant_id = 5) const uint SUBGROUP_SIZE = 8;
 layout(push_constant, std430) uniform Push { PushAttention push; };
+#ifdef TOUCH
+#include "touch.glsl"
+#include "long.glsl"
+#endif
 #include "kv.glsl"
 
 const uint VECS = HEAD_DIM / 4u;
@@ -29,9 +33,6 @@ const uint STATE = GROUP * VECS; // of the queries of an invocation
 const uint KEYS = 2u; // per rescaling of the sums, and unrolled: scores by a variable index would cost more; in DECODE no lane gets fewer
 const float LOWEST = -3.0e38;
 #include "share.glsl"
-#ifdef TOUCH
-#include "touch.glsl"
-#endif
 #ifdef SUBGROUP
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #endif
@@ -70,12 +71,13 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         uint p = min(first + j, readable);
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        KvRow row = kv_row(page, at);
         Share key;
         if (!DECODE) share_kv(key, page, at);
         vec4 sums[GROUP];
         [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] = vec4(0);
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 k = DECODE ? kv_load(page, at + 4u * d) : share_kv_take(key, page, at, d);
+            vec4 k = DECODE ? kv_take(row, d) : share_kv_take(key, page, at, d);
             [[unroll]] for (uint g = 0u; g < GROUP; g++) sums[g] += q[g * VECS + d] * k;
         }
         [[unroll]] for (uint g = 0u; g < GROUP; g++) {
@@ -94,6 +96,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
         uint p = min(first + j, readable);
         uvec2 page = kv_page(sequence, p);
         uint at = push.page_base + kv_values(push.kv_heads, HEAD_DIM) + kv_index(p, push.kv_heads, kv_head, HEAD_DIM);
+        KvRow row = kv_row(page, at);
         Share of_key;
         if (!DECODE) share_kv(of_key, page, at);
         float weight[GROUP];
@@ -102,7 +105,7 @@ void take_keys(uint sequence, uint kv_head, uint first, uint lowest, uint last, 
             state.sum[g] += weight[g];
         }
         [[unroll]] for (uint d = 0u; d < VECS; d++) {
-            vec4 v = DECODE ? kv_load(page, at + 4u * d) : share_kv_take(of_key, page, at, d);
+            vec4 v = DECODE ? kv_take(row, d) : share_kv_take(of_key, page, at, d);
             [[unroll]] for (uint g = 0u; g < GROUP; g++) state.values[g * VECS + d] += weight[g] * v;
         }
     }

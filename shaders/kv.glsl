@@ -34,6 +34,25 @@ void kv_store_pair(uvec2 page, uint i, vec2 value) { Vec2Ref(page).v[i / 2u] = v
 #endif
 vec4 kv_load(uvec2 page, uint i) { return kv_unpack(kv_fetch(page, i)); }
 
+// Where vectors of a key or of values follow each other, from element i on.
+//   kv_take(row, d)  the d-th
+#if defined(LONG) && !defined(KV_Q8)
+struct KvRow { LongRef at; };
+KvRow kv_row(uvec2 page, uint i) { return KvRow(long_at(page, i / KV_WORD)); }
+#ifdef KV_F16
+vec4 kv_take(KvRow row, uint d) { return kv_unpack(long_words(row.at, d)); }
+#else
+vec4 kv_take(KvRow row, uint d) { return long_floats(row.at, 2u * d); }
+#endif
+#else
+struct KvRow {
+    uvec2 page;
+    uint i;
+};
+KvRow kv_row(uvec2 page, uint i) { return KvRow(page, i); }
+vec4 kv_take(KvRow row, uint d) { return kv_load(row.page, row.i + 4u * d); }
+#endif
+
 uvec2 kv_page(uint sequence, uint position) {
     return PageTableRef(push.step.v.pages).v[sequence * push.step.v.page_stride + position / KV_PAGE_TOKENS];
 }

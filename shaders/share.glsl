@@ -9,7 +9,8 @@ uint share_place(uint i) { return min(i * SUBGROUP_SIZE + gl_SubgroupInvocationI
 vec4 share_take(Share share, uint d) { return subgroupBroadcast(share.part[d / SUBGROUP_SIZE], d % SUBGROUP_SIZE); }
 
 void share_kv(out Share share, uvec2 page, uint at) {
-    [[unroll]] for (uint i = 0u; i < SHARES; i++) share.part[i] = kv_load(page, at + 4u * share_place(i));
+    KvRow row = kv_row(page, at);
+    [[unroll]] for (uint i = 0u; i < SHARES; i++) share.part[i] = kv_take(row, share_place(i));
 }
 vec4 share_kv_take(Share share, uvec2 page, uint at, uint d) { return share_take(share, d); }
 

@@ -111,7 +111,7 @@ STRUCT(ChainPiece) {
     ADDRESS(FloatRef) x;
     ADDRESS(FloatRef) up_x;
     ADDRESS(FloatRef) y;
-    ADDRESS(FloatRef) norm; // [in], zero up to the padded width; a single 1 without LINEAR_NORM
+    ADDRESS(FloatRef) norm; // [in], zero up to the padded width; a pair of ones without LINEAR_NORM
     // in workgroups for a single block of step rows
     uint first;  // those of the pieces before it
     uint before; // those of the stage before its own, which have to be done; 0: there is none

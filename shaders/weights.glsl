@@ -247,6 +247,82 @@ vec4 weight_quad(WeightRow r, uint quad) {
 }
 #endif
 
+// LONG (long.glsl), for types that define WEIGHT_TWO: of two rows beside each other, the first of them even, in a matrix of an even WEIGHT_GROUP
+//   weight_two_scales(r, unit, nothing)           what a unit is scaled by: of the first row (x, y), of the second (z, w)
+//   weight_two_at(r, unit)                        where it lies
+//   weight_two(at, k, scales, nothing, a, b)      a[i], b[i]: unit + k of row i
+//   weight_two_quad(r, quad, nothing, w)          w[i]: values 4 · quad + 0…3 of row i
+// nothing: a zero that compilers don't know to be one. It keeps LLVM from making one shuffle of two, for which it takes an instruction a value.
+#ifdef LONG
+const WeightRow ANY_ROW = WeightRow(uvec2(0), 0u, 0u, 0u, 0u); // where it does not matter
+#if defined(WEIGHT_F32)
+#define WEIGHT_TWO
+LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, 8u * (r.unit + unit * WEIGHT_GROUP)); }
+void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
+    [[unroll]] for (uint i = 0u; i < 2u; i++) {
+        a[i] = long_floats(at, 4u * (k * WEIGHT_GROUP + i));
+        b[i] = long_floats(at, 4u * (k * WEIGHT_GROUP + i) + 2u);
+    }
+}
+void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
+    LongRef at = long_at(r.words, 8u * (r.unit + quad / 2u * WEIGHT_GROUP) + quad % 2u * 4u);
+    [[unroll]] for (uint i = 0u; i < 2u; i++) w[i] = long_floats(at, 4u * i);
+}
+#elif defined(WEIGHT_F16) || defined(WEIGHT_BF16)
+#define WEIGHT_TWO
+LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, 4u * (r.unit + unit * WEIGHT_GROUP)); }
+void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
+    [[unroll]] for (uint i = 0u; i < 2u; i++) {
+        uint from = 2u * (k * WEIGHT_GROUP + i);
+        uvec4 words = uvec4(long_words(at, from), long_words(at, from + 1u)) ^ nothing;
+        weight_decode(words, ANY_ROW, 0u, vec2(1, 0), a[i], b[i]);
+    }
+}
+void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
+    LongRef at = long_at(r.words, 4u * (r.unit + quad / 2u * WEIGHT_GROUP) + quad % 2u * 2u);
+    vec4 unused;
+    [[unroll]] for (uint i = 0u; i < 2u; i++)
+        weight_decode(uvec4(long_words(at, 2u * i) ^ nothing, 0u, 0u), ANY_ROW, 0u, vec2(1, 0), w[i], unused);
+}
+#elif defined(WEIGHT_Q8)
+#define WEIGHT_TWO
+LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, 2u * (r.unit + unit * WEIGHT_GROUP)); }
+void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
+    [[unroll]] for (uint i = 0u; i < 2u; i++)
+        weight_decode(long_words(at, k * WEIGHT_GROUP + i), ANY_ROW, 0u, vec2(scales[2u * i], 0), a[i], b[i]);
+}
+vec4 weight_two_scales(WeightRow r, uint unit, uint nothing) {
+    vec2 both = unpackHalf2x16(WordRef(r.words).v[r.plane + weight_scale_index(r, unit) / 2u]);
+    return vec4(both.x, 0, both.y, 0);
+}
+void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
+    LongRef at = long_at(r.words, 2u * (r.unit + quad / 2u * WEIGHT_GROUP));
+    vec4 scales = weight_two_scales(r, quad / 2u, nothing);
+    [[unroll]] for (uint i = 0u; i < 2u; i++) w[i] = signed_bytes_to_vec4(long_words(at, i)[quad % 2u]) * scales[2u * i];
+}
+#elif defined(WEIGHT_Q4)
+#define WEIGHT_TWO
+LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, r.unit + unit * WEIGHT_GROUP); }
+void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
+    uvec2 both = long_words(at, k * WEIGHT_GROUP / 2u);
+    [[unroll]] for (uint i = 0u; i < 2u; i++)
+        weight_decode(both[i], ANY_ROW, 0u, vec2(scales[2u * i], scales[2u * i + 1u]), a[i], b[i]);
+}
+vec4 weight_two_scales(WeightRow r, uint unit, uint nothing) {
+    uvec2 both = long_words(long_at(r.words, r.plane + r.scale + unit / 4u * WEIGHT_GROUP), 0u) ^ nothing;
+    return vec4(unpackHalf2x16(both.x), unpackHalf2x16(both.y));
+}
+void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
+    uvec2 both = long_words(long_at(r.words, r.unit + quad / 2u * WEIGHT_GROUP), 0u) >> quad % 2u * 4u & 0x0f0f0f0fu;
+    vec4 scales = weight_two_scales(r, quad / 2u, nothing);
+    [[unroll]] for (uint i = 0u; i < 2u; i++) w[i] = bytes_to_vec4(both[i]) * scales[2u * i] + scales[2u * i + 1u];
+}
+#endif
+#if defined(WEIGHT_F32) || defined(WEIGHT_F16) || defined(WEIGHT_BF16)
+vec4 weight_two_scales(WeightRow r, uint unit, uint nothing) { return vec4(1, 0, 1, 0); }
+#endif
+#endif
+
 // 32nds of a word that a unit takes in each plane; planes of less are left out.
 #if defined(WEIGHT_F32)
 #define WEIGHT_PLANES uvec4(256, 0, 0, 0)

@@ -150,16 +150,19 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
     const VkSubgroupFeatureFlags operations = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_VOTE_BIT |
                                               VK_SUBGROUP_FEATURE_ARITHMETIC_BIT | VK_SUBGROUP_FEATURE_BALLOT_BIT |
                                               VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    const bool is_cpu = physical->info.type == ZS_DEVICE_CPU;
     uint32_t tiers = 0;
     // AMD's cards before RDNA know one size and no asking for it.
     bool size_known = can_require_sizes(p) || p->v13.minSubgroupSize == p->v13.maxSubgroupSize;
     if ((p->v11.subgroupSupportedOperations & operations) == operations && (p->v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
         f->v13.subgroupSizeControl && f->v13.computeFullSubgroups && size_known)
         tiers |= ZS_TIER_SUBGROUP;
-    if (f->v11.storageBuffer16BitAccess && f->v12.storageBuffer8BitAccess) tiers |= ZS_TIER_STORAGE;
+    // Kernels for CPU drivers gather by 64 bits there.
+    if (f->v11.storageBuffer16BitAccess && f->v12.storageBuffer8BitAccess && (!is_cpu || f->core.features.shaderInt64))
+        tiers |= ZS_TIER_STORAGE;
     if ((tiers & ZS_TIER_STORAGE) && f->v12.shaderFloat16) tiers |= ZS_TIER_HALF;
     // On CPU drivers only tests use it.
-    if (f->v13.shaderIntegerDotProduct && (p->v13.integerDotProduct4x8BitPackedSignedAccelerated || physical->info.type == ZS_DEVICE_CPU))
+    if (f->v13.shaderIntegerDotProduct && (p->v13.integerDotProduct4x8BitPackedSignedAccelerated || is_cpu))
         tiers |= ZS_TIER_DOT;
     bool half_subgroup = (tiers & ZS_TIER_HALF) && (tiers & ZS_TIER_SUBGROUP);
     if (half_subgroup && f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel && physical->caps.matrix.m &&
@@ -170,7 +173,7 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
         f->matrix2.cooperativeMatrixPerElementOperations)
         tiers |= ZS_TIER_MATRIX2;
 #endif
-    if (physical->info.type == ZS_DEVICE_CPU && (tiers & ZS_TIER_SUBGROUP) && (tiers & ZS_TIER_STORAGE)) tiers |= ZS_TIER_CHAIN;
+    if (is_cpu && (tiers & ZS_TIER_SUBGROUP) && (tiers & ZS_TIER_STORAGE)) tiers |= ZS_TIER_CHAIN;
     return tiers;
 }
 
@@ -205,6 +208,7 @@ void gpu_features_for_tiers(const gpu_physical *physical, uint32_t tiers, gpu_fe
         features->v11.storageBuffer16BitAccess = features->v12.storageBuffer8BitAccess = VK_TRUE;
         features->v11.uniformAndStorageBuffer16BitAccess = offered->v11.uniformAndStorageBuffer16BitAccess;
         features->v12.uniformAndStorageBuffer8BitAccess = offered->v12.uniformAndStorageBuffer8BitAccess;
+        if (physical->info.type == ZS_DEVICE_CPU) features->core.features.shaderInt64 = VK_TRUE;
     }
     if (tiers & ZS_TIER_HALF) features->v12.shaderFloat16 = VK_TRUE;
     if (tiers & ZS_TIER_DOT) features->v13.shaderIntegerDotProduct = VK_TRUE;

@@ -113,7 +113,7 @@ static void record_lanes(const op_recorder *recorder, const op_attention *op, op
     bool decode = op->decode && !policy->deterministic, share = op_lanes_share(policy);
     uint32_t decode_lanes = share ? policy->subgroup_size : LANES_DECODE;
     uint32_t heads = op_lanes_heads(op->heads, op->kv_heads, op->head_dim);
-    const bool touch = share && decode && (policy->tiers & ZS_TIER_STORAGE);
+    const bool touch = share && (policy->tiers & ZS_TIER_STORAGE);
     dispatch->key = (gpu_kernel_key){
         .module = modules[op->kv][touch ? 2 : share],
         .subgroup_size = share ? policy->subgroup_size : 0,

@@ -133,9 +133,9 @@ static gpu_kernel_key key_of(const op_policy *policy, const op_chain *chain, con
 }
 
 static void record_run(const op_recorder *recorder, const op_chain *chain, const run *r) {
-    static const float one = 1;
+    static const float ones[2] = {1, 1};
     static const uint32_t zeros[OP_CHAIN_STAGES + 1];
-    const uint64_t of_one = gpu_command_constants(recorder->command, &one, sizeof one);
+    const uint64_t of_one = gpu_command_constants(recorder->command, ones, sizeof ones);
     const op_lanes shape = op_lanes_block(&chain->ops[r->first], &recorder->policy);
     const uint32_t tile = shape.rows * recorder->policy.subgroup_size;
     table t = {0};

@@ -236,6 +236,7 @@ static bool is_allowed(uint32_t capability, uint32_t tiers) {
         {61, 68, ZS_TIER_SUBGROUP},                     // GroupNonUniform…
         {4433, 4434, ZS_TIER_STORAGE},                  // 16-bit storage
         {4448, 4449, ZS_TIER_STORAGE},                  // 8-bit storage
+        {11, 11, ZS_TIER_STORAGE},                      // Int64, in kernels for CPU drivers
         {9, 9, ZS_TIER_HALF},                           // Float16
         {6016, 6019, ZS_TIER_DOT},                      // DotProduct…
         {39, 39, ZS_TIER_DOT},                          // Int8

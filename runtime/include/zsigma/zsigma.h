@@ -81,7 +81,7 @@ typedef struct zs_progress {
 /// Features above the Vulkan 1.3 baseline. Each is probed, self-tested and can be masked off.
 typedef enum zs_tier {
     ZS_TIER_SUBGROUP = 1 << 0, // arithmetic subgroup operations, size control
-    ZS_TIER_STORAGE = 1 << 1,  // 16- and 8-bit storage
+    ZS_TIER_STORAGE = 1 << 1,  // 16- and 8-bit storage; on CPU devices 64-bit integers too
     ZS_TIER_HALF = 1 << 2,     // fp16 arithmetic
     ZS_TIER_DOT = 1 << 3,      // integer dot product, accelerated but on CPU devices
     ZS_TIER_MATRIX = 1 << 4,   // VK_KHR_cooperative_matrix
