@@ -39,8 +39,8 @@ vec4 kv_load(uvec2 page, uint i) { return kv_unpack(kv_fetch(page, i)); }
 #if defined(LONG) && !defined(KV_Q8)
 struct KvRow { LongRef at; };
 KvRow kv_row(uvec2 page, uint i) { return KvRow(long_at(page, i / KV_WORD)); }
-#ifdef KV_F16
-vec4 kv_take(KvRow row, uint d) { return kv_unpack(long_words(row.at, d)); }
+#ifdef KV_F16 // with a zero that compilers don't know, as in weights.glsl
+vec4 kv_take(KvRow row, uint d) { return kv_unpack(long_words(row.at, d) ^ push.kv_heads >> 31); }
 #else
 vec4 kv_take(KvRow row, uint d) { return long_floats(row.at, 2u * d); }
 #endif

@@ -104,9 +104,12 @@ void load_floats(uvec2 address, uint i, out float values[PER]) {
 // sums[r · TOKENS + t] = Σ_k W[o0 + r, k] x[t0 + t, k]
 void lanes_multiply(Lanes m, uint o0, uint t0, out float sums[SUMS]) {
     WeightRow rows[ROWS];
-    // Whoever has none reads the last ones: ROWS whole rows of those that are there, interleaved ones' padding among them.
-    const uint there = weight_plane(m.out_rows, 1u), row = min(o0, max(there, ROWS) - ROWS);
-    [[unroll]] for (uint r = 0u; r < ROWS; r++) rows[r] = weight_row(m.weights, m.out_rows, m.units, min(row + r, there - 1u));
+    // Whoever has none reads the last ones, in pairs where rows are interleaved.
+    const uint there = weight_plane(m.out_rows, 1u);
+    [[unroll]] for (uint r = 0u; r < ROWS; r++) {
+        const uint most = there - (WEIGHT_GROUP % 2u == 0u ? 2u - r % 2u : 1u);
+        rows[r] = weight_row(m.weights, m.out_rows, m.units, min(o0 + r, most));
+    }
     uint x_at[LOADS]; // where a turn's loads are, but for the turn
     [[unroll]] for (uint i = 0u; i < LOADS; i++) {
         uint at = PER * (i * SUBGROUP_SIZE + gl_SubgroupInvocationID);

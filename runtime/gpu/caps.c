@@ -162,8 +162,7 @@ static uint32_t offered_tiers(const gpu_physical *physical, const properties *p)
         tiers |= ZS_TIER_STORAGE;
     if ((tiers & ZS_TIER_STORAGE) && f->v12.shaderFloat16) tiers |= ZS_TIER_HALF;
     // On CPU drivers only tests use it.
-    if (f->v13.shaderIntegerDotProduct && (p->v13.integerDotProduct4x8BitPackedSignedAccelerated || is_cpu))
-        tiers |= ZS_TIER_DOT;
+    if (f->v13.shaderIntegerDotProduct && (p->v13.integerDotProduct4x8BitPackedSignedAccelerated || is_cpu)) tiers |= ZS_TIER_DOT;
     bool half_subgroup = (tiers & ZS_TIER_HALF) && (tiers & ZS_TIER_SUBGROUP);
     if (half_subgroup && f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel && physical->caps.matrix.m &&
         (p->matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT))

@@ -216,9 +216,6 @@ typedef struct op_embed {
 } op_embed;
 void op_record_embed(const op_recorder *recorder, const op_embed *op);
 
-/// Rotates q [T, heads · head_dim] in place and k, and writes k and v to the rows' KV pages of a layer. q, k and v are parts of
-/// one row (offsets in floats). Rotation in Hugging Face's order: pairs (i, i + head_dim/2) by angle
-/// position · base^(−2i/head_dim), from the table [context, head_dim/2] of (cos, sin).
 /// Linear operations on the same rows that follow each other: those of a stage may read what stages before it wrote.
 enum { OP_CHAIN_MOST = 16, OP_CHAIN_STAGES = 8 }; // stages: of a dispatch, at most
 typedef struct op_chain {
@@ -232,6 +229,9 @@ void op_record_chain(const op_recorder *recorder, const op_chain *chain);
 /// Dispatches that it becomes without operands.
 uint32_t op_chain_dispatches(const op_policy *policy, const op_chain *chain);
 
+/// Rotates q [T, heads · head_dim] in place and k, and writes k and v to the rows' KV pages of a layer. q, k and v are parts of
+/// one row (offsets in floats). Rotation in Hugging Face's order: pairs (i, i + head_dim/2) by angle
+/// position · base^(−2i/head_dim), from the table [context, head_dim/2] of (cos, sin).
 typedef struct op_rope_kv {
     uint64_t step, qkv, table;
     uint64_t bias; // [stride] added to q, k and v first, laid out like a row of qkv; 0: none

@@ -209,6 +209,39 @@ static void test_copy_and_fill(void **state) {
     zs_device_destroy(&device);
 }
 
+/// What a command carries with it: aligned, apart from each other, and as dispatches left it when it runs again.
+static void test_constants(void **state) {
+    (void)state;
+    static const float values[4] = {1, 2, 3, 4}, many[50000] = {0};
+    zs_device *device = open_plain();
+    gpu_command *command = make_command(device);
+    gpu_buffer out = make_buffer(device, GPU_MEMORY_READBACK, sizeof values);
+    zs_error error = {0};
+    assert_int_equal(gpu_command_begin(command, &error), ZS_OK);
+    uint64_t small = gpu_command_constants(command, values, sizeof values), byte = gpu_command_constants(command, "", 1);
+    uint64_t large = gpu_command_constants(command, many, sizeof many), next = gpu_command_constants(command, values, sizeof values);
+    assert_true(small && byte && large && next);
+    assert_int_equal((small | byte | large | next) % 16, 0);
+    assert_int_equal(byte, small + sizeof values);
+    assert_int_equal(next, byte + 16);
+    const PushProbe twice = {.in_ = small, .out_ = small, .factor = 2, .count = 4},
+                    read = {.in_ = small, .out_ = out.address, .factor = 1, .count = 4};
+    gpu_command_dispatch(command, probe_kernel(device, 32), &twice, sizeof twice, 1, 1, 1, (gpu_work){0});
+    gpu_command_barrier(command);
+    gpu_command_dispatch(command, probe_kernel(device, 32), &read, sizeof read, 1, 1, 1, (gpu_work){0});
+    assert_int_equal(gpu_command_end(command, &error), ZS_OK);
+    for (uint32_t run = 1; run <= 2; run++) {
+        wait_done(device, submit(command));
+        for (uint32_t i = 0; i < 4; i++) assert_float_equal(((float *)out.mapped)[i], (float)(run * 2) * (values[i] + (float)i), 0);
+    }
+    assert_int_equal(gpu_command_begin(command, &error), ZS_OK);
+    assert_int_equal(gpu_command_constants(command, values, sizeof values), small);
+    assert_int_equal(gpu_command_end(command, &error), ZS_OK);
+    gpu_buffer_destroy(device, &out);
+    gpu_command_destroy(&command);
+    zs_device_destroy(&device);
+}
+
 /// One recording, submitted again while the submit before is still pending: runs follow each other and see each other.
 static void test_replay(void **state) {
     (void)state;
@@ -503,19 +536,11 @@ static void test_validation(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_workgroup_sizes),
-        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_required_subgroup_size),
-        cmocka_unit_test(test_recording_errors),
-        cmocka_unit_test(test_copy_and_fill),
-        cmocka_unit_test(test_replay),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_replays_teach),
-        cmocka_unit_test(test_profiling),
-        cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_lost_device),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_workgroup_sizes),  cmocka_unit_test(test_empty),         cmocka_unit_test(test_required_subgroup_size),
+        cmocka_unit_test(test_recording_errors), cmocka_unit_test(test_copy_and_fill), cmocka_unit_test(test_constants),
+        cmocka_unit_test(test_replay),           cmocka_unit_test(test_parts),         cmocka_unit_test(test_replays_teach),
+        cmocka_unit_test(test_profiling),        cmocka_unit_test(test_timeout),       cmocka_unit_test(test_lost_device),
+        cmocka_unit_test(test_threads),          cmocka_unit_test(test_validation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
