@@ -122,7 +122,7 @@ STRUCT(ChainPiece) {
     uint x_stride;
     uint y_stride;
     uint scale_offset;
-    uint flags; // LINEAR_SCALE, LINEAR_RESIDUAL, LINEAR_SILU_MUL, LINEAR_NORM
+    uint flags; // as PushLinear's kernels have them
 } END(ChainPiece)
 STRUCT(PushLinearChain) {
     ADDRESS(PieceRef) table; // [pieces], by the numbers of their workgroups

@@ -247,6 +247,25 @@ vec4 weight_quad(WeightRow r, uint quad) {
 }
 #endif
 
+// 32nds of a word that a unit takes in each plane; planes of less are left out.
+#if defined(WEIGHT_F32)
+#define WEIGHT_PLANES uvec4(256, 0, 0, 0)
+#elif defined(WEIGHT_F16) || defined(WEIGHT_BF16)
+#define WEIGHT_PLANES uvec4(128, 0, 0, 0)
+#elif defined(WEIGHT_Q8)
+#define WEIGHT_PLANES uvec4(64, 4, 0, 0)
+#elif defined(WEIGHT_Q4)
+#define WEIGHT_PLANES uvec4(32, 8, 0, 0)
+#elif defined(WEIGHT_Q5)
+#define WEIGHT_PLANES uvec4(32, 8, 8, 0)
+#elif defined(WEIGHT_Q4K)
+#define WEIGHT_PLANES uvec4(32, 4, 1, 0)
+#elif defined(WEIGHT_Q5K)
+#define WEIGHT_PLANES uvec4(32, 8, 4, 1)
+#elif defined(WEIGHT_Q6)
+#define WEIGHT_PLANES uvec4(32, 16, 4, 0)
+#endif
+
 // LONG (long.glsl), for types that define WEIGHT_TWO: of two rows beside each other, the first of them even, in a matrix of an even WEIGHT_GROUP
 //   weight_two_scales(r, unit, nothing)           what a unit is scaled by: of the first row (x, y), of the second (z, w)
 //   weight_two_at(r, unit)                        where it lies
@@ -255,9 +274,11 @@ vec4 weight_quad(WeightRow r, uint quad) {
 // nothing: a zero that compilers don't know to be one. It keeps LLVM from making one shuffle of two, for which it takes an instruction a value.
 #ifdef LONG
 const WeightRow ANY_ROW = WeightRow(uvec2(0), 0u, 0u, 0u, 0u); // where it does not matter
-#if defined(WEIGHT_F32)
+#if defined(WEIGHT_F32) || defined(WEIGHT_F16) || defined(WEIGHT_BF16) || defined(WEIGHT_Q8) || defined(WEIGHT_Q4)
 #define WEIGHT_TWO
-LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, 8u * (r.unit + unit * WEIGHT_GROUP)); }
+LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, WEIGHT_PLANES.x / 32u * (r.unit + unit * WEIGHT_GROUP)); }
+#endif
+#if defined(WEIGHT_F32)
 void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
     [[unroll]] for (uint i = 0u; i < 2u; i++) {
         a[i] = long_floats(at, 4u * (k * WEIGHT_GROUP + i));
@@ -269,8 +290,6 @@ void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
     [[unroll]] for (uint i = 0u; i < 2u; i++) w[i] = long_floats(at, 4u * i);
 }
 #elif defined(WEIGHT_F16) || defined(WEIGHT_BF16)
-#define WEIGHT_TWO
-LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, 4u * (r.unit + unit * WEIGHT_GROUP)); }
 void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
     [[unroll]] for (uint i = 0u; i < 2u; i++) {
         uint from = 2u * (k * WEIGHT_GROUP + i);
@@ -285,8 +304,6 @@ void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
         weight_decode(uvec4(long_words(at, 2u * i) ^ nothing, 0u, 0u), ANY_ROW, 0u, vec2(1, 0), w[i], unused);
 }
 #elif defined(WEIGHT_Q8)
-#define WEIGHT_TWO
-LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, 2u * (r.unit + unit * WEIGHT_GROUP)); }
 void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
     [[unroll]] for (uint i = 0u; i < 2u; i++)
         weight_decode(long_words(at, k * WEIGHT_GROUP + i), ANY_ROW, 0u, vec2(scales[2u * i], 0), a[i], b[i]);
@@ -301,8 +318,6 @@ void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
     [[unroll]] for (uint i = 0u; i < 2u; i++) w[i] = signed_bytes_to_vec4(long_words(at, i)[quad % 2u]) * scales[2u * i];
 }
 #elif defined(WEIGHT_Q4)
-#define WEIGHT_TWO
-LongRef weight_two_at(WeightRow r, uint unit) { return long_at(r.words, r.unit + unit * WEIGHT_GROUP); }
 void weight_two(LongRef at, uint k, vec4 scales, uint nothing, out vec4 a[2], out vec4 b[2]) {
     uvec2 both = long_words(at, k * WEIGHT_GROUP / 2u);
     [[unroll]] for (uint i = 0u; i < 2u; i++)
@@ -321,25 +336,6 @@ void weight_two_quad(WeightRow r, uint quad, uint nothing, out vec4 w[2]) {
 #if defined(WEIGHT_F32) || defined(WEIGHT_F16) || defined(WEIGHT_BF16)
 vec4 weight_two_scales(WeightRow r, uint unit, uint nothing) { return vec4(1, 0, 1, 0); }
 #endif
-#endif
-
-// 32nds of a word that a unit takes in each plane; planes of less are left out.
-#if defined(WEIGHT_F32)
-#define WEIGHT_PLANES uvec4(256, 0, 0, 0)
-#elif defined(WEIGHT_F16) || defined(WEIGHT_BF16)
-#define WEIGHT_PLANES uvec4(128, 0, 0, 0)
-#elif defined(WEIGHT_Q8)
-#define WEIGHT_PLANES uvec4(64, 4, 0, 0)
-#elif defined(WEIGHT_Q4)
-#define WEIGHT_PLANES uvec4(32, 8, 0, 0)
-#elif defined(WEIGHT_Q5)
-#define WEIGHT_PLANES uvec4(32, 8, 8, 0)
-#elif defined(WEIGHT_Q4K)
-#define WEIGHT_PLANES uvec4(32, 4, 1, 0)
-#elif defined(WEIGHT_Q5K)
-#define WEIGHT_PLANES uvec4(32, 8, 4, 1)
-#elif defined(WEIGHT_Q6)
-#define WEIGHT_PLANES uvec4(32, 16, 4, 0)
 #endif
 
 struct WeightBits {

@@ -60,15 +60,20 @@ static void flush(recording *r) {
     r->chain.count = 0;
 }
 
-static void add_linear(recording *r, const op_linear *op, const char *label, uint32_t stage) {
-    op_chain *chain = &r->chain;
-    chain->ops[chain->count] = *op;
-    chain->labels[chain->count] = label;
-    chain->stages[chain->count++] = stage;
+/// A group's operations behind those that a chain has: Vᵀ, and in a stage after it U beside the dense ones.
+static void add_stages(op_chain *chain, const op_linear *v, const op_linear *u, const op_linear *dense, const char *v_label,
+                       const char *u_label) {
+    const uint32_t stage = chain->count ? chain->stages[chain->count - 1] + 1 : 0;
+    const op_linear *const ops[] = {v, u, dense};
+    for (uint32_t i = 0; i < 3; i++) {
+        chain->ops[chain->count] = *ops[i];
+        chain->labels[chain->count] = i ? u_label : v_label;
+        chain->stages[chain->count++] = stage + (i > 0);
+    }
 }
 
 static void record_group(recording *r, const group *g) {
-    uint32_t a_offsets[OP_MAX_SEGMENTS], stage = r->chain.count ? r->chain.stages[r->chain.count - 1] + 1 : 0;
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
     group_offsets(g->weights, g->count, a_offsets);
 
     const activation *y = g->post_norm ? &r->workspace->activations[ACTIVATION_ADDED] : g->y;
@@ -81,9 +86,7 @@ static void record_group(recording *r, const group *g) {
     u.silu_mul = dense.silu_mul = g->silu_mul;
     u.gelu = dense.gelu = r->model->config.gelu;
     group_segments(g->weights, g->count, a_offsets, g->y_offsets, &v, &u, &dense);
-    add_linear(r, &v, g->v_label, stage);
-    add_linear(r, &u, g->u_label, stage + 1);
-    add_linear(r, &dense, g->u_label, stage + 1);
+    add_stages(&r->chain, &v, &u, &dense, g->v_label, g->u_label);
     if (!g->post_norm) return;
     flush(r);
     record_post_norm(r, g, y);
@@ -340,15 +343,11 @@ uint64_t model_page_bytes(const zs_model *model, kv_type kv) {
 }
 
 static void add_group(op_chain *chain, const model_weight *weights, uint32_t count, bool silu_mul) {
-    uint32_t a_offsets[OP_MAX_SEGMENTS], stage = chain->count;
+    uint32_t a_offsets[OP_MAX_SEGMENTS];
     op_linear v = {.rows = 1, .decode = true}, u = {.rows = 1, .decode = true, .silu_mul = silu_mul}, dense = u;
     group_offsets(weights, count, a_offsets);
     group_segments(weights, count, a_offsets, NULL, &v, &u, &dense);
-    const op_linear ops[] = {v, u, dense};
-    for (uint32_t i = 0; i < 3; i++) {
-        chain->ops[chain->count] = ops[i];
-        chain->stages[chain->count++] = stage + (i > 0);
-    }
+    add_stages(chain, &v, &u, &dense, NULL, NULL);
 }
 
 /// Of linear operations that nothing else comes between.

@@ -1,8 +1,6 @@
 /// Linear operations one after another in one dispatch (linear_chain.comp), where a CPU's driver allows it.
 #include "ops/record.h"
 
-#include <string.h>
-
 enum { MOST_PIECES = OP_CHAIN_MOST * OP_MAX_SEGMENTS };
 
 /// Operations first … end − 1 of a chain, which are whole stages.
@@ -18,8 +16,7 @@ static uint32_t chain_module(matrix_type type) {
 }
 
 static bool policy_chains(const op_policy *policy) {
-    return policy->lanes && (policy->tiers & ZS_TIER_CHAIN) && !policy->deterministic && policy->subgroup_size >= 4 &&
-           policy->subgroup_size <= 16;
+    return op_lanes_share(policy) && (policy->tiers & ZS_TIER_CHAIN) && !policy->deterministic;
 }
 
 /// Whether an operation can be part of a dispatch whose matrices are like `like`.
@@ -76,7 +73,7 @@ typedef struct table {
     gpu_work work;
 } table;
 
-static void add_piece(table *t, const op_linear *op, uint32_t segment, uint32_t tile, uint64_t one) {
+static void add_piece(table *t, const op_linear *op, uint32_t segment, uint32_t tile, uint64_t ones) {
     const op_segment *of = &op->segments[segment], *up = op->silu_mul ? &op->segments[1] : of;
     t->pieces[t->count++] = (ChainPiece){
         .weights = of->weight->address,
@@ -84,7 +81,7 @@ static void add_piece(table *t, const op_linear *op, uint32_t segment, uint32_t 
         .x = op->x + 4ull * of->x_offset,
         .up_x = op->x + 4ull * up->x_offset,
         .y = op->y + 4ull * of->y_offset,
-        .norm = op->norm ? op->norm : one,
+        .norm = op->norm ? op->norm : ones,
         .first = t->groups,
         .stage = t->stages,
         .out_rows = of->weight->out,
@@ -92,19 +89,18 @@ static void add_piece(table *t, const op_linear *op, uint32_t segment, uint32_t 
         .x_stride = op->x_stride,
         .y_stride = op->y_stride,
         .scale_offset = of->scale_offset,
-        .flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
-                 (op->norm ? LINEAR_NORM : 0),
+        .flags = op_linear_flags(op),
     };
     t->groups += divide_up(of->weight->out, tile);
 }
 
 /// The pieces of a stage, which wait for the `before` workgroups of the one before; returns its own.
-static uint32_t add_stage(table *t, const op_chain *chain, uint32_t first, uint32_t end, uint32_t before, uint32_t tile, uint64_t one) {
+static uint32_t add_stage(table *t, const op_chain *chain, uint32_t first, uint32_t end, uint32_t before, uint32_t tile, uint64_t ones) {
     uint32_t piece = t->count, groups = t->groups;
     for (uint32_t i = first; i < end; i++) {
         const op_linear *op = &chain->ops[i];
         gpu_work work = op_linear_work(op);
-        for (uint32_t s = 0; s < (op->silu_mul ? op->segment_count / 2 : op->segment_count); s++) add_piece(t, op, s, tile, one);
+        for (uint32_t s = 0; s < (op->silu_mul ? op->segment_count / 2 : op->segment_count); s++) add_piece(t, op, s, tile, ones);
         t->work.bytes += work.bytes;
         t->work.flops += work.flops;
     }
@@ -119,14 +115,14 @@ static gpu_kernel_key key_of(const op_policy *policy, const op_chain *chain, con
     uint32_t flags = 0;
     for (uint32_t i = r->first; i < r->end; i++) {
         if (chain->ops[i].norm) normed = &chain->ops[i];
-        if (chain->ops[i].gelu) flags |= LINEAR_GELU;
+        flags |= op_linear_flags(&chain->ops[i]) & (LINEAR_GELU | LINEAR_NORM);
     }
     const matrix *like = some_matrix(chain, r->first, r->end);
     gpu_kernel_key key = {
         .module = chain_module(like->type),
         .subgroup_size = policy->subgroup_size,
         .constant_count = 5,
-        .constants = {policy->subgroup_size, like->group, shape.rows, shape.tokens, flags | (normed ? LINEAR_NORM : 0)},
+        .constants = {policy->subgroup_size, like->group, shape.rows, shape.tokens, flags},
     };
     if (normed) op_add_norm(&key, normed->norm_width, normed->norm_eps);
     return key;
@@ -135,7 +131,7 @@ static gpu_kernel_key key_of(const op_policy *policy, const op_chain *chain, con
 static void record_run(const op_recorder *recorder, const op_chain *chain, const run *r) {
     static const float ones[2] = {1, 1};
     static const uint32_t zeros[OP_CHAIN_STAGES + 1];
-    const uint64_t of_one = gpu_command_constants(recorder->command, ones, sizeof ones);
+    const uint64_t ones_at = gpu_command_constants(recorder->command, ones, sizeof ones);
     const op_lanes shape = op_lanes_block(&chain->ops[r->first], &recorder->policy);
     const uint32_t tile = shape.rows * recorder->policy.subgroup_size;
     table t = {0};
@@ -144,7 +140,7 @@ static void record_run(const op_recorder *recorder, const op_chain *chain, const
         uint32_t end = stage_end(chain, first);
         if (!some_matrix(chain, first, end)) continue;
         last = t.count;
-        before = add_stage(&t, chain, first, end, before, tile, of_one);
+        before = add_stage(&t, chain, first, end, before, tile, ones_at);
         t.stages++;
     }
     for (; last < t.count; last++) t.pieces[last].last = before;

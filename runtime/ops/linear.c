@@ -87,6 +87,11 @@ gpu_work op_linear_work(const op_linear *op) {
     return work;
 }
 
+uint32_t op_linear_flags(const op_linear *op) {
+    return (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
+           (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0) | (op->bias ? LINEAR_BIAS : 0);
+}
+
 /// Workgroups in x when each takes `tile` output rows.
 static uint32_t row_groups(const op_linear *op, uint32_t tile) {
     if (op->silu_mul) return divide_up(op->segments[0].weight->out, tile);
@@ -407,13 +412,12 @@ static void choose_matvec(const op_linear *op, const op_policy *policy, uint32_t
 /// One dispatch: every matrix is in one part.
 static void record_whole(const op_recorder *recorder, const op_linear *op) {
     const op_policy *policy = &recorder->policy;
-    uint32_t flags = (op->scale ? LINEAR_SCALE : 0) | (op->residual ? LINEAR_RESIDUAL : 0) | (op->silu_mul ? LINEAR_SILU_MUL : 0) |
-                     (op->gelu ? LINEAR_GELU : 0) | (op->norm ? LINEAR_NORM : 0) | (op->bias ? LINEAR_BIAS : 0);
+    uint32_t flags = op_linear_flags(op);
     PushLinear push = push_of(op);
     op_dispatch dispatch = {.push = &push, .push_size = sizeof push, .groups = {1, 1, 1}, .work = op_linear_work(op)};
     bool operands = takes_operands(op, policy);
     uint32_t splits = 1;
-    if (policy->lanes && (policy->tiers & ZS_TIER_SUBGROUP) && policy->subgroup_size >= 4 && policy->subgroup_size <= 16)
+    if (op_lanes_share(policy))
         choose_lanes(op, policy, flags, &dispatch);
     else if (operands)
         splits = choose_matrix(op, policy, flags, &push, &dispatch);

@@ -63,6 +63,8 @@ static inline bool op_half_rows_suit(const op_segment *segments, uint32_t count)
 }
 /// What its weights and activations take to read and write, and its products.
 gpu_work op_linear_work(const op_linear *op);
+/// LINEAR_SCALE … LINEAR_BIAS (shaders/shared.h), as its epilogue and norm ask for.
+uint32_t op_linear_flags(const op_linear *op);
 /// The constants of a norm, behind all others.
 void op_add_norm(gpu_kernel_key *key, uint32_t width, float eps);
 /// With a barrier before it, and behind it.

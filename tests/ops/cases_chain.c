@@ -28,7 +28,7 @@ static const chain_case cases[] = {
 /// x → a (two matrices, norm, scale) → y (two, and beside them one from x) and f (gate and up, of two x) → x (residual) → z (norm)
 enum { V0, V1, U0, U1, BESIDE, GATE, UP, DOWN, LAST, MATRICES };
 enum { X, A, Y, F, Z, BUFFERS };
-enum { STAGES = 4, EXPERTS = 3, U_OUT = 65, BESIDE_OUT = 33, LAST_OUT = 130 };
+enum { EXPERTS = 3, U_OUT = 65, BESIDE_OUT = 33, LAST_OUT = 130 };
 
 typedef struct chain_data {
     chain_case shape;
